@@ -1,0 +1,267 @@
+"""The transformer as pure functions, read top to bottom: Llama as in Touvron et al. 2023, arXiv:2302.13971 and
+2307.09288, with grouped-query attention (Ainslie et al. 2023, arXiv:2305.13245).
+
+Axis letters: B batch, T tokens of this call, C cache length, D model width, H query heads, K key/value heads,
+G query heads per KV head, E head dim, F feed-forward width, V vocabulary, L layers.
+"""
+
+import functools
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Complex, Float, Int, PRNGKeyArray
+
+from llama_core.config import LlamaConfig, RopeScaling
+from llama_core.params import Block, Params
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class KVCache:
+    """Keys and values of the tokens seen so far, one preallocated pair of arrays a layer.
+
+    Position p of a sequence always lies at index p, so writing is an update in place and no shape ever changes.
+    Keys and values are separate leaves: stacked into one array they are copied at each layer (keras-team/keras-hub#2780).
+    """
+
+    keys: tuple[Float[Array, "B K C E"], ...]
+    values: tuple[Float[Array, "B K C E"], ...]
+
+    @property
+    def length(self) -> int:
+        """C: how many positions fit."""
+        return self.keys[0].shape[2]
+
+
+def init_cache(config: LlamaConfig, batch: int, length: int, dtype: Any = jnp.float32) -> KVCache:
+    """An empty cache. Zeros, not uninitialised memory: a masked weight of 0 times NaN would be NaN."""
+    shape = (batch, config.num_key_value_heads, length, config.head_dim)
+    layers = range(config.num_hidden_layers)
+    return KVCache(tuple(jnp.zeros(shape, dtype) for _ in layers), tuple(jnp.zeros(shape, dtype) for _ in layers))
+
+
+def linear(x: Float[Array, "*B I"], weight: Float[Array, "O I"], dtype: Any = None) -> Float[Array, "*B O"]:
+    """x Wᵀ in `dtype` (that of x unless told): the one function through which every product with a weight goes.
+
+    Float32 stays float32 on GPUs that would round it to TF32.
+    """
+    rows = x.reshape(-1, x.shape[-1])
+    multiply = functools.partial(
+        jax.lax.dot_general,
+        dimension_numbers=(((1,), (1,)), ((), ())),
+        precision=jax.lax.Precision.HIGHEST if x.dtype == jnp.float32 else None,
+        preferred_element_type=dtype or x.dtype,
+    )
+
+    def weight_first(rows, weight):
+        # XLA's CPU backend is up to ten times faster with the weight on the left; the barrier keeps it from
+        # swapping the two back (benchmarks/NOTES.md).
+        return jax.lax.optimization_barrier(multiply(weight, rows)).T
+
+    product = jax.lax.platform_dependent(rows, weight, cpu=weight_first, default=multiply)
+    return product.reshape(*x.shape[:-1], -1)
+
+
+def rms_norm(x: Float[Array, "*B D"], weight: Float[Array, "D"], eps: float) -> Float[Array, "*B D"]:
+    """x / √(mean(x²) + eps) · weight, in float32 up to the weight. Zhang & Sennrich 2019, arXiv:1910.07467."""
+    wide = x.astype(jnp.float32)
+    normed = wide * jax.lax.rsqrt(jnp.mean(jnp.square(wide), axis=-1, keepdims=True) + eps)
+    return normed.astype(x.dtype) * weight
+
+
+def _default_frequencies(frequencies: np.ndarray, scaling: RopeScaling) -> np.ndarray:
+    return frequencies
+
+
+def _linear_frequencies(frequencies: np.ndarray, scaling: RopeScaling) -> np.ndarray:
+    """Chen et al. 2023, arXiv:2306.15595: positions are squeezed by `factor`."""
+    return frequencies / scaling.factor
+
+
+def _llama3_frequencies(frequencies: np.ndarray, scaling: RopeScaling) -> np.ndarray:
+    """Llama 3.1: slow rotations are squeezed by `factor`, fast ones kept, those between blended
+    (meta-llama/llama-models, models/llama3/model.py; the factor is 8 in 3.1 and 32 in 3.2)."""
+    turns = scaling.original_max_position_embeddings * frequencies / (2 * math.pi)
+    blend = (turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)
+    blend = np.clip(blend, 0.0, 1.0)
+    return frequencies * (blend + (1 - blend) / scaling.factor)
+
+
+ROPE_FREQUENCIES = {"default": _default_frequencies, "linear": _linear_frequencies, "llama3": _llama3_frequencies}
+
+
+@functools.lru_cache(maxsize=8)
+def precompute_freqs_cis(config: LlamaConfig, length: int) -> Complex[np.ndarray, "C E/2"]:
+    """cos + i·sin of every rotary angle, position × frequency; computed once in float64 for a model and a length.
+
+    Frequency i is theta^(−2i/E). Su et al. 2021, arXiv:2104.09864.
+    """
+    pairs = np.arange(0, config.head_dim, 2, dtype=np.float64)
+    frequencies = config.rope_theta ** (-pairs / config.head_dim)
+    frequencies = ROPE_FREQUENCIES[config.rope_scaling.rope_type](frequencies, config.rope_scaling)
+    return np.exp(1j * np.outer(np.arange(length), frequencies)).astype(np.complex64)
+
+
+def apply_rotary_emb(x: Float[Array, "B T N E"], freqs_cis: Complex[Array, "B T E/2"]) -> Float[Array, "B T N E"]:
+    """Turn each pair (x[i], x[i + E/2]) by its angle: Hub checkpoints pair the halves, Meta's own pair neighbours."""
+    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    cos, sin = freqs_cis.real[:, :, None], freqs_cis.imag[:, :, None]
+    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
+
+
+def scaled_dot_product_attention(
+    q: Float[Array, "B T H E"], keys: Float[Array, "B K W E"], values: Float[Array, "B K W E"], positions: Int[Array, "B T"]
+) -> Float[Array, "B T HE"]:
+    """Causal grouped-query attention over W cached positions: the token at position p sees 0…p. Softmax in float32.
+
+    The G query heads of a group read their key/value head where it lies; nothing is repeated.
+    """
+    B, T, H, E = q.shape
+    K, W = keys.shape[1], keys.shape[2]
+    precision = jax.lax.Precision.HIGHEST if q.dtype == jnp.float32 else None
+    grouped = q.reshape(B, T, K, H // K, E).transpose(0, 2, 3, 1, 4).reshape(B, K, -1, E)
+    scores = jnp.einsum("bkqe,bkwe->bkqw", grouped, keys, precision=precision, preferred_element_type=jnp.float32)
+    scores = scores.reshape(B, K, H // K, T, W) / math.sqrt(E)
+    visible = jnp.arange(W) <= positions[:, None, None, :, None]
+    weights = jax.nn.softmax(jnp.where(visible, scores, -jnp.inf), axis=-1).astype(values.dtype)
+    mixed = jnp.einsum("bkqw,bkwe->bkqe", weights.reshape(B, K, -1, W), values, precision=precision)
+    return mixed.reshape(B, K, H // K, T, E).transpose(0, 3, 1, 2, 4).reshape(B, T, H * E)
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where the tokens of one call stand: their positions and rotary angles, the cache rows that they belong to
+    (None: row b is row b) and W, how much of the cache they may need to look at."""
+
+    positions: Int[Array, "B T"]
+    freqs_cis: Complex[Array, "B T E/2"]
+    rows: Int[Array, "B"] | None
+    window: int
+
+
+def write_cache(cache: Float[Array, "S K C E"], new: Float[Array, "B T K E"], where: Where) -> Float[Array, "S K C E"]:
+    """Put the new keys or values at their rows and positions, in place when the cache is donated.
+
+    What lies past the end of the cache is dropped. A scatter: a slice update a row copies the whole cache on a CPU
+    (benchmarks/NOTES.md).
+    """
+    rows = jnp.arange(new.shape[0]) if where.rows is None else where.rows
+    return cache.at[rows[:, None], :, where.positions].set(new.astype(cache.dtype), mode="drop")
+
+
+def read_cache(cache: Float[Array, "S K C E"], where: Where) -> Float[Array, "B K W E"]:
+    """The first W positions of the rows of this call."""
+    if where.rows is None:
+        return cache[:, :, : where.window]
+    size = (1, cache.shape[1], where.window, cache.shape[3])
+    return jnp.concatenate([jax.lax.dynamic_slice(cache, (row, 0, 0, 0), size) for row in where.rows])
+
+
+LayerCache = tuple[Float[Array, "S K C E"], Float[Array, "S K C E"]]
+
+
+def attention(
+    block: Block, x: Float[Array, "B T D"], config: LlamaConfig, where: Where, cache: LayerCache | None
+) -> tuple[Float[Array, "B T D"], LayerCache | None]:
+    """Project, turn, remember, attend, project back. Without a cache the tokens of this call see one another only."""
+    B, T, _ = x.shape
+    q = linear(x, block.wq).reshape(B, T, config.num_attention_heads, config.head_dim)
+    k = linear(x, block.wk).reshape(B, T, config.num_key_value_heads, config.head_dim)
+    v = linear(x, block.wv).reshape(B, T, config.num_key_value_heads, config.head_dim)
+    q, k = apply_rotary_emb(q, where.freqs_cis), apply_rotary_emb(k, where.freqs_cis)
+    if cache is None:
+        keys, values = k.transpose(0, 2, 1, 3), v.transpose(0, 2, 1, 3)
+    else:
+        cache = write_cache(cache[0], k, where), write_cache(cache[1], v, where)
+        keys, values = read_cache(cache[0], where), read_cache(cache[1], where)
+    mixed = scaled_dot_product_attention(q, keys, values, where.positions)
+    return linear(mixed, block.wo), cache
+
+
+def feed_forward(block: Block, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+    """SwiGLU: silu(x W_gate) · (x W_up), back through W_down. Shazeer 2020, arXiv:2002.05202."""
+    return linear(jax.nn.silu(linear(x, block.w_gate)) * linear(x, block.w_up), block.w_down)
+
+
+def dropout(x: Float[Array, "B T D"], rate: float, key: PRNGKeyArray | None) -> Float[Array, "B T D"]:
+    """Zero a share `rate` of the values and scale up the rest; without a key, when serving, nothing is dropped.
+    Srivastava et al. 2014."""
+    if key is None or rate == 0.0:
+        return x
+    return jnp.where(jax.random.bernoulli(key, 1.0 - rate, x.shape), x / (1.0 - rate), 0.0).astype(x.dtype)
+
+
+def transformer_block(
+    block: Block, x: Float[Array, "B T D"], config: LlamaConfig, where: Where, cache: LayerCache | None = None,
+    dropout_rate: float = 0.0, key: PRNGKeyArray | None = None,
+) -> tuple[Float[Array, "B T D"], LayerCache | None]:
+    """Norm, attention, add; norm, feed-forward, add. A `key` means training: dropout before each addition."""
+    attention_key, ffn_key = (None, None) if key is None else jax.random.split(key)
+    mixed, cache = attention(block, rms_norm(x, block.attention_norm, config.rms_norm_eps), config, where, cache)
+    x = x + dropout(mixed, dropout_rate, attention_key)
+    fed = feed_forward(block, rms_norm(x, block.ffn_norm, config.rms_norm_eps))
+    return x + dropout(fed, dropout_rate, ffn_key), cache
+
+
+def hidden_states(
+    params: Params, tokens: Int[Array, "B T"], config: LlamaConfig, where: Where, cache: KVCache | None = None,
+    dropout_rate: float = 0.0, key: PRNGKeyArray | None = None,
+) -> tuple[Float[Array, "B T D"], KVCache | None]:
+    """The last layer's output after the final norm, for every token of the call; `logits` turns rows of it into words."""
+    x = params.token_embedding[tokens]
+    block_keys = (None,) * len(params.blocks) if key is None else jax.random.split(key, len(params.blocks))
+    layers = (None,) * len(params.blocks) if cache is None else zip(cache.keys, cache.values, strict=True)
+    written = []
+    for block, layer, block_key in zip(params.blocks, layers, block_keys, strict=True):
+        x, layer = transformer_block(block, x, config, where, layer, dropout_rate, block_key)
+        written.append(layer)
+    cache = None if cache is None else KVCache(*(tuple(half) for half in zip(*written, strict=True)))
+    return rms_norm(x, params.norm, config.rms_norm_eps), cache
+
+
+def logits(params: Params, hidden: Float[Array, "*B D"]) -> Float[Array, "*B V"]:
+    """Scores of every word of the vocabulary, float32; a tied head reads the embedding."""
+    head = params.token_embedding if params.output is None else params.output
+    return linear(hidden, head, jnp.float32)
+
+
+def model_forward(
+    params: Params, tokens: Int[Array, "B T"], config: LlamaConfig, cache: KVCache | None = None,
+    position: int | Int[Array, ""] | Int[Array, "B"] = 0, *,
+    training: bool = False, dropout_rate: float = 0.0, key: PRNGKeyArray | None = None,
+) -> tuple[Float[Array, "B T V"], KVCache | None]:
+    """Logits for every token, float32, and the cache to pass on with the next tokens at `position` + T.
+
+    Without a cache one is made with room for at least twice these tokens; training makes none and returns None.
+    For serving, programs.py compiles this with the cache donated and the head on wanted rows only.
+
+    Raises `ValueError` when the tokens do not fit the cache or dropout lacks its key.
+    """
+    B, T = tokens.shape
+    if training and dropout_rate > 0.0 and key is None:
+        raise ValueError("model_forward: dropout needs a key while training; pass key=jax.random.key(...)")
+    if cache is None and not training:
+        cache = init_cache(config, B, _roomy_length(T, config), params.token_embedding.dtype)
+    length = T if cache is None else cache.length
+    if isinstance(position, int) and position + T > length:
+        raise ValueError(f"model_forward: positions {position} to {position + T - 1} do not fit a cache of {length}; use init_cache")
+    where = locate(jnp.broadcast_to(jnp.asarray(position), (B,)), T, jnp.asarray(precompute_freqs_cis(config, length)), length)
+    hidden, cache = hidden_states(params, tokens, config, where, cache, dropout_rate, key if training else None)
+    return logits(params, hidden), cache
+
+
+def locate(
+    start: Int[Array, "B"], T: int, freqs_cis: Complex[Array, "C E/2"], window: int, rows: Int[Array, "B"] | None = None
+) -> Where:
+    """The place of T tokens that begin at `start` in each row, from the table of `precompute_freqs_cis`."""
+    positions = start[:, None] + jnp.arange(T)
+    return Where(positions, freqs_cis[positions], rows, window)
+
+
+def _roomy_length(T: int, config: LlamaConfig) -> int:
+    doubled = max(256, 1 << (2 * T - 1).bit_length())
+    return max(T, min(doubled, config.max_position_embeddings))
