@@ -78,7 +78,7 @@ class LlamaConfig:
     def _validate(self):
         _require_int("head_dim", self.head_dim, minimum=2, maximum=65536)
         if self.head_dim % 2:
-            raise ConfigError(f"config: head_dim {self.head_dim} is odd; rotary embeddings turn pairs, so it must be even")
+            raise ConfigError(f"config: head_dim {self.head_dim} is odd; rotary embeddings turn pairs, so it is even")
         if self.num_attention_heads % self.num_key_value_heads:
             raise ConfigError(
                 f"config: num_attention_heads {self.num_attention_heads} is not a multiple of num_key_value_heads "
@@ -138,8 +138,8 @@ class LlamaConfig:
         """The Hub `config.json` of this model, in the dialect that transformers 4 and 5 both read."""
         values = asdict(self)
         scaling = values.pop("rope_scaling")
-        kind = scaling["rope_type"]
-        values["rope_scaling"] = None if kind == "default" else {"rope_type": kind, **{k: scaling[k] for k in ROPE_KEYS[kind]}}
+        if scaling["rope_type"] != "default":
+            values["rope_scaling"] = {key: scaling[key] for key in ("rope_type", *ROPE_KEYS[scaling["rope_type"]])}
         values["torch_dtype"] = values.pop("dtype")
         values["eos_token_id"] = list(self.eos_token_id) or None
         return {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu", **values}
@@ -152,7 +152,8 @@ class LlamaConfig:
 def _refuse_other_models(values: Mapping[str, Any]) -> None:
     names = values.get("architectures") or []
     if names and not set(names) & set(ARCHITECTURES):
-        raise ConfigError(f"config: architecture {', '.join(map(str, names))} is not supported; expected {', '.join(ARCHITECTURES)}")
+        found, expected = ", ".join(map(str, names)), ", ".join(ARCHITECTURES)
+        raise ConfigError(f"config: architecture {found} is not supported; expected {expected}")
     if not names and values.get("model_type", "llama") != "llama":
         raise ConfigError(f"config: model_type {values['model_type']!r} is not supported; expected 'llama'")
     if values.get("hidden_act", "silu") not in ("silu", "swish"):
@@ -161,7 +162,9 @@ def _refuse_other_models(values: Mapping[str, Any]) -> None:
         if values.get(name):
             raise ConfigError(f"config: {name} is {values[name]!r}; biased projections are not supported yet")
     if values.get("quantization_config"):
-        raise ConfigError("config: the weights are quantised (quantization_config); choose the unquantised repository of this model")
+        raise ConfigError(
+            "config: the weights are quantised (quantization_config); choose the unquantised repository of this model"
+        )
 
 
 def _rope_scaling(values: Mapping[str, Any]) -> RopeScaling:
@@ -186,7 +189,7 @@ def _require_int(name: str, value: Any, minimum: int, maximum: int) -> None:
         raise ConfigError(f"config: {name} is {value!r}; expected a whole number from {minimum} to {maximum}")
 
 
-_LLAMA3 = RopeScaling("llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=8192)
+_LLAMA3 = RopeScaling("llama3", factor=8.0)
 
 # Shapes for random models (`random:NAME`). The two big ones are Meta's published configurations.
 NAMED_CONFIGS = {

@@ -25,7 +25,7 @@ class KVCache:
     """Keys and values of the tokens seen so far, one preallocated pair of arrays a layer.
 
     Position p of a sequence always lies at index p, so writing is an update in place and no shape ever changes.
-    Keys and values are separate leaves: stacked into one array they are copied at each layer (keras-team/keras-hub#2780).
+    Keys and values are separate leaves: in one array they are copied at each layer (keras-team/keras-hub#2780).
     """
 
     keys: tuple[Float[Array, "B K C E"], ...]
@@ -114,7 +114,8 @@ def apply_rotary_emb(x: Float[Array, "B T N E"], freqs_cis: Complex[Array, "B T 
 
 
 def scaled_dot_product_attention(
-    q: Float[Array, "B T H E"], keys: Float[Array, "B K W E"], values: Float[Array, "B K W E"], positions: Int[Array, "B T"]
+    q: Float[Array, "B T H E"], keys: Float[Array, "B K W E"], values: Float[Array, "B K W E"],
+    positions: Int[Array, "B T"],
 ) -> Float[Array, "B T HE"]:
     """Causal grouped-query attention over W cached positions: the token at position p sees 0…p. Softmax in float32.
 
@@ -211,7 +212,7 @@ def hidden_states(
     params: Params, tokens: Int[Array, "B T"], config: LlamaConfig, where: Where, cache: KVCache | None = None,
     dropout_rate: float = 0.0, key: PRNGKeyArray | None = None,
 ) -> tuple[Float[Array, "B T D"], KVCache | None]:
-    """The last layer's output after the final norm, for every token of the call; `logits` turns rows of it into words."""
+    """The last layer's output after the final norm, for every token of the call; `logits` scores rows of it."""
     x = params.token_embedding[tokens]
     block_keys = (None,) * len(params.blocks) if key is None else jax.random.split(key, len(params.blocks))
     layers = (None,) * len(params.blocks) if cache is None else zip(cache.keys, cache.values, strict=True)
@@ -248,8 +249,11 @@ def model_forward(
         cache = init_cache(config, B, _roomy_length(T, config), params.token_embedding.dtype)
     length = T if cache is None else cache.length
     if isinstance(position, int) and position + T > length:
-        raise ValueError(f"model_forward: positions {position} to {position + T - 1} do not fit a cache of {length}; use init_cache")
-    where = locate(jnp.broadcast_to(jnp.asarray(position), (B,)), T, jnp.asarray(precompute_freqs_cis(config, length)), length)
+        raise ValueError(
+            f"model_forward: positions {position} to {position + T - 1} do not fit a cache of {length}; use init_cache"
+        )
+    freqs_cis = jnp.asarray(precompute_freqs_cis(config, length))
+    where = locate(jnp.broadcast_to(jnp.asarray(position), (B,)), T, freqs_cis, length)
     hidden, cache = hidden_states(params, tokens, config, where, cache, dropout_rate, key if training else None)
     return logits(params, hidden), cache
 

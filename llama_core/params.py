@@ -109,7 +109,9 @@ def build_params(config: LlamaConfig, make: Callable[[str, tuple[int, ...]], Arr
     return Params(**{"output": None, **outside}, blocks=blocks)
 
 
-def init_weight(key: PRNGKeyArray, shape: tuple[int, ...], scale: float | None = None, dtype: Any = jnp.float32) -> Array:
+def init_weight(
+    key: PRNGKeyArray, shape: tuple[int, ...], scale: float | None = None, dtype: Any = jnp.float32
+) -> Array:
     """A matrix [out, in] of normal noise with deviation `scale`, 1/√in unless told; a vector (a norm's weight) of ones.
 
     1/√in keeps the size of activations through a linear layer (LeCun et al. 1998, "Efficient BackProp").
