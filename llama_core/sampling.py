@@ -115,14 +115,6 @@ def stack_knobs(replies: Sequence[SamplingParams]) -> Knobs:
     )
 
 
-def next_token_distribution(
-    logits: Float[AnyArray, "V"], params: SamplingParams, context_ids: Sequence[int] = ()
-) -> Float[Array, "V"]:
-    """The probabilities from which the next token is drawn. `context_ids` are the tokens so far; no knob asks for them
-    yet."""
-    return distribution(jnp.asarray(logits)[None], jax.tree.map(jnp.asarray, stack_knobs([params])))[0]
-
-
 def sample(logits: Float[Array, "B V"], knobs: Knobs, positions: Int[Array, "B"]) -> Int[Array, "B"]:
     """One token a row. The draw depends on the row's own logits, knobs and position, whatever the other rows are."""
     greedy = jnp.argmax(logits, axis=-1).astype(jnp.int32)
@@ -146,6 +138,17 @@ def distribution(logits: Float[Array, "B V"], knobs: Knobs) -> Float[Array, "B V
     weights = jnp.where(scaled >= jnp.log(knobs.min_p)[:, None], weights, 0.0)
     probabilities = weights / jnp.sum(weights, axis=-1, keepdims=True)
     return jnp.where(is_greedy, jax.nn.one_hot(jnp.argmax(logits, axis=-1), logits.shape[-1]), probabilities)
+
+
+_compiled_distribution = jax.jit(distribution)
+
+
+def next_token_distribution(
+    logits: Float[AnyArray, "V"], params: SamplingParams, context_ids: Sequence[int] = ()
+) -> Float[Array, "V"]:
+    """The probabilities from which the next token is drawn. `context_ids` are the tokens so far; no knob asks for them
+    yet."""
+    return _compiled_distribution(jnp.asarray(logits)[None], stack_knobs([params]))[0]
 
 
 def _cut(weights: Float[Array, "B V"], wanted: Bool[Array, ""], threshold) -> Float[Array, "B V"]:

@@ -1,0 +1,13 @@
+"""Everything a person or a program outside sees: settings, the Gradio page, its look, the server. No `jax` import.
+
+The libraries below read these variables while they are imported, so they are set here, before any of them is.
+"""
+
+import os
+
+for _name, _value in {
+    "GRADIO_ANALYTICS_ENABLED": "False",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_UPDATE_CHECK": "1",
+}.items():
+    os.environ.setdefault(_name, _value)

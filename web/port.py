@@ -1,0 +1,50 @@
+"""The port, claimed before anything slow begins, so that a port in use is said in a second and not after a download."""
+
+import errno
+import os
+import socket
+
+
+class PortError(OSError):
+    """The address cannot be listened on; one line that says why and what to do."""
+
+
+def claim_port(host: str, port: int) -> socket.socket:
+    """A socket bound to `host` and `port` (0: any free one). Nobody can connect before `open_port`. Raises `PortError`."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except (OSError, UnicodeError) as problem:
+        raise PortError(f"--host {host}: not an address of this machine ({problem}); use 127.0.0.1 or 0.0.0.0") from None
+    door = socket.socket(family, kind, protocol)
+    if os.name == "posix":  # elsewhere this option lets two programs share one port
+        door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        door.bind(address)
+    except OSError as problem:
+        door.close()
+        raise _explain(problem, host, port) from None
+    return door
+
+
+def open_port(door: socket.socket) -> None:
+    """Let connections in. Raises `PortError`: Linux lets two programs claim a port, and only the first one opens it."""
+    host, port = door.getsockname()[:2]
+    try:
+        door.listen(2048)
+    except OSError as problem:
+        raise _explain(problem, host, port) from None
+
+
+def url_of(door: socket.socket) -> str:
+    """The address a person types into the browser on this machine."""
+    host, port = door.getsockname()[:2]
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+    return f"http://{shown}:{port}"
+
+
+def _explain(problem: OSError, host: str, port: int) -> PortError:
+    if problem.errno == errno.EADDRINUSE:
+        return PortError(f"port {port} on {host} is in use by another program; choose another one with --port")
+    if problem.errno == errno.EACCES:
+        return PortError(f"port {port} on {host} is not allowed for this user; choose one above 1023 with --port")
+    return PortError(f"cannot listen on {host}, port {port} ({problem.strerror}); choose others with --host and --port")
