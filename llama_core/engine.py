@@ -133,8 +133,8 @@ class Engine:
     def submit(self, prompt_ids: Sequence[int], params: SamplingParams) -> Generation:
         """Put a request in line. Returns at once; iterate the `Generation` for its tokens.
 
-        Raises `EngineError` for a prompt that is empty, too long or holds unknown ids, and from an engine that is closed
-        or has failed.
+        Raises `EngineError` for a prompt that is empty, too long or holds unknown ids, and from an engine that is
+        closed or has failed.
         """
         ids = [int(token_id) for token_id in prompt_ids]
         self._check_prompt(ids)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llama_core.chat import ChatError, start_reply
+
 from llama_core.engine import EngineError
 from llama_core.sampling import SamplingParams
 from web import status

@@ -10,11 +10,16 @@ class PortError(OSError):
 
 
 def claim_port(host: str, port: int) -> socket.socket:
-    """A socket bound to `host` and `port` (0: any free one). Nobody can connect before `open_port`. Raises `PortError`."""
+    """A socket bound to `host` and `port` (0: any free one). Nobody can connect before `open_port`.
+
+    Raises `PortError`.
+    """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except (OSError, UnicodeError) as problem:
-        raise PortError(f"--host {host}: not an address of this machine ({problem}); use 127.0.0.1 or 0.0.0.0") from None
+        raise PortError(
+            f"--host {host}: not an address of this machine ({problem}); use 127.0.0.1 or 0.0.0.0"
+        ) from None
     door = socket.socket(family, kind, protocol)
     if os.name == "posix":  # elsewhere this option lets two programs share one port
         door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

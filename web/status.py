@@ -39,7 +39,8 @@ def finished(reply: Any, max_new_tokens: int, context: int) -> str:
     reason = reply.finish_reason or "error"
     if reason == "length" and len(reply.generation.tokens) < max_new_tokens:
         reason = "context"
-    return progress(reply.generation) + " " + line(TEXT[f"{reason}_reason"].format(limit=max_new_tokens, context=context))
+    why = TEXT[f"{reason}_reason"].format(limit=max_new_tokens, context=context)
+    return progress(reply.generation) + " " + line(why)
 
 
 def count_in_words(number: int) -> str:

@@ -1,0 +1,52 @@
+"""Reading the small files of a checkpoint: nothing huge, nothing half-downloaded, every error in words."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+# Larger than any tokenizer or configuration, far smaller than a machine's memory.
+MAX_FILE_BYTES = 128 * 1024**2
+GIT_LFS_MARK = b"version https://git-lfs"
+
+
+class ModelFileError(ValueError):
+    """A file of a model that cannot be used; one line that names it, what was found and the remedy."""
+
+
+def check_file(path: Path) -> None:
+    """Raises `ModelFileError` if `path` is no readable file or only the Git LFS pointer of one."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(GIT_LFS_MARK))
+    except OSError as problem:
+        raise ModelFileError(f"{path} cannot be read ({problem.strerror}); check the folder") from None
+    if start == GIT_LFS_MARK:
+        raise ModelFileError(f"{path} is a Git LFS pointer, not the file itself; run `git lfs pull` in its folder")
+
+
+def read_bytes(path: Path) -> bytes:
+    """The whole of a small file. Raises `ModelFileError`."""
+    check_file(path)
+    size = path.stat().st_size
+    if size > MAX_FILE_BYTES:
+        raise ModelFileError(f"{path} has {size} bytes, expected at most {MAX_FILE_BYTES}; this is not such a file")
+    return path.read_bytes()
+
+
+def read_text(path: Path) -> str:
+    """The whole of a small text file. Raises `ModelFileError`."""
+    try:
+        return read_bytes(path).decode("utf-8")
+    except UnicodeDecodeError:
+        raise ModelFileError(f"{path} is not text in UTF-8; download it again") from None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file. Raises `ModelFileError`."""
+    try:
+        values = json.loads(read_text(path))
+    except (json.JSONDecodeError, RecursionError) as problem:
+        raise ModelFileError(f"{path} is not valid JSON ({problem}); download it again") from None
+    if not isinstance(values, dict):
+        raise ModelFileError(f"{path} holds a {type(values).__name__}, expected an object; download it again")
+    return values
