@@ -92,6 +92,13 @@ class Generation:
             raise self.error
 
     async def __aiter__(self) -> AsyncIterator[Token]:
+        async for batch in self.batches():
+            for token in batch:
+                yield token
+
+    async def batches(self, interval: float = 0.0) -> AsyncIterator[list[Token]]:
+        """Whatever tokens have come: the first as soon as there is one, then what came meanwhile, at least `interval`
+        seconds apart."""
         loop, changed, count = asyncio.get_running_loop(), asyncio.Event(), 0
 
         def listener():
@@ -101,13 +108,18 @@ class Generation:
         with self._changed:
             self._listeners.add(listener)
         try:
-            while count < len(self.tokens) or self.finish_reason is None:
-                while count < len(self.tokens):
-                    yield self.tokens[count]
-                    count += 1
-                if self.finish_reason is None:
+            while True:
+                changed.clear()
+                ended = self.finish_reason is not None  # before looking for tokens: none comes after it
+                batch = self.tokens[count:]
+                if batch:
+                    count += len(batch)
+                    yield batch
+                    await asyncio.sleep(0 if ended else interval)
+                elif ended:
+                    break
+                else:
                     await changed.wait()
-                    changed.clear()
         finally:
             with self._changed:
                 self._listeners.discard(listener)

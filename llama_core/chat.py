@@ -1,0 +1,198 @@
+"""Messages → prompt ids by the checkpoint's chat template, and a reply as text that grows: `Chat`, `Reply`.
+
+A template is a program by a stranger: it runs in Jinja's immutable sandbox. What people wrote enters it shielded, so
+that no marker in it becomes a special token.
+"""
+
+import datetime
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from llama_core.engine import Engine
+from llama_core.files import read_json, read_text
+from llama_core.generation import Generation
+from llama_core.sampling import SamplingParams
+from llama_core.tokenizer import Tokenizer
+
+ROLES = ("system", "user", "assistant")
+
+
+class ChatError(ValueError):
+    """A conversation or chat template that cannot be turned into a prompt; the message says why."""
+
+
+@dataclass(frozen=True)
+class Chat:
+    """How one model is talked to. Without a template a conversation is a text that the model continues."""
+
+    tokenizer: Tokenizer
+    template: str | None = None
+
+    @classmethod
+    def from_folder(cls, folder: Path, tokenizer: Tokenizer) -> "Chat":
+        """The chat template of a checkpoint: `chat_template.jinja`, else the one in `tokenizer_config.json`.
+
+        Raises `ModelFileError` for files that cannot be read, `ChatError` for a template that is not Jinja.
+        """
+        chat = cls(tokenizer, _find_template(folder))
+        chat._compiled  # noqa: B018 - a broken template is refused now, not at the first question
+        return chat
+
+    @property
+    def has_template(self) -> bool:
+        """Whether the model was made to chat."""
+        return self.template is not None
+
+    def prompt_ids(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+        """The prompt for the assistant's next message. `messages` are `{"role", "content"}`, the oldest first.
+
+        Raises `ChatError` for messages of another form and for those that the template refuses.
+        """
+        for message in messages:
+            _check_message(message)
+        if not messages:
+            raise ChatError("there are no messages; write one first")
+        if self._compiled is None:
+            text = "\n".join(message["content"] for message in messages)
+            return self.tokenizer.encode(text, bos=self.tokenizer.bos_id is not None)
+        return self.tokenizer.encode_template(self._render(messages))
+
+    def _render(self, messages: Sequence[Mapping[str, str]]) -> str:
+        shielded = [{"role": row["role"], "content": self.tokenizer.shield(row["content"])} for row in messages]
+        spellings = {token_id: marker for marker, token_id in self.tokenizer.special_tokens.items()}
+        eos_id = next(iter(self.tokenizer.eos_ids), None)
+        try:
+            return self._compiled.render(
+                messages=shielded, add_generation_prompt=True,
+                bos_token=spellings.get(self.tokenizer.bos_id, ""), eos_token=spellings.get(eos_id, ""),
+            )
+        except jinja2.TemplateError as problem:
+            raise ChatError(f"the model's chat template refuses this conversation: {problem}") from None
+        except Exception as problem:  # a template can divide by zero, index past an end, call what is not callable
+            raise ChatError(f"the model's chat template failed ({type(problem).__name__}: {problem})") from problem
+
+    @cached_property
+    def _compiled(self) -> jinja2.Template | None:
+        if self.template is None:
+            return None
+        try:
+            return _environment().from_string(self.template)
+        except jinja2.TemplateError as problem:
+            raise ChatError(f"the chat template is not valid Jinja ({problem}); correct or remove it") from None
+
+
+def _find_template(folder: Path) -> str | None:
+    own_file = folder / "chat_template.jinja"
+    if own_file.is_file():
+        return read_text(own_file)
+    tokenizer_config = folder / "tokenizer_config.json"
+    found = read_json(tokenizer_config).get("chat_template") if tokenizer_config.is_file() else None
+    if isinstance(found, list):  # several, with names
+        named = {row.get("name"): row.get("template") for row in found if isinstance(row, dict)}
+        found = named.get("default")
+    if found is not None and not isinstance(found, str):
+        raise ChatError(f"{tokenizer_config}: chat_template is a {type(found).__name__}, expected text")
+    return found
+
+
+def _environment() -> ImmutableSandboxedEnvironment:
+    """Jinja as chat templates on the Hub expect it (transformers, utils/chat_template_utils.py)."""
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
+    environment.filters["tojson"] = lambda value, indent=None: json.dumps(value, ensure_ascii=False, indent=indent)
+    environment.globals["raise_exception"] = _refuse
+    environment.globals["strftime_now"] = lambda form: datetime.datetime.now().strftime(form)
+    return environment
+
+
+def _refuse(message: str) -> None:
+    raise jinja2.TemplateError(message)
+
+
+def _check_message(message: Mapping[str, str]) -> None:
+    if not isinstance(message, Mapping) or not isinstance(message.get("content"), str):
+        raise ChatError("a message has no text; expected role and content")
+    if message.get("role") not in ROLES:
+        raise ChatError(f"a message has the role {message.get('role')!r}; expected {', '.join(ROLES)}")
+
+
+def start_reply(engine: Engine, model: Any, messages: Sequence[Mapping[str, str]], params: SamplingParams) -> "Reply":
+    """Ask `model` (a `Model`, of checkpoint.py) for its next message. Raises `ChatError`, `EngineError`."""
+    return Reply(engine.submit(model.chat.prompt_ids(messages), params), model.tokenizer)
+
+
+class Reply:
+    """A reply as text. `generation` has the tokens and the timing."""
+
+    def __init__(self, generation: Generation, tokenizer: Tokenizer):
+        self.generation = generation
+        self._tokenizer = tokenizer
+        self._stopped = False
+
+    @property
+    def finish_reason(self) -> str | None:
+        """"stop", "length", "cancelled" or "error"; None while the reply is written."""
+        return "stop" if self._stopped else self.generation.finish_reason
+
+    def cancel(self) -> None:
+        """Ask for an early end."""
+        self.generation.cancel()
+
+    async def pieces(self, interval: float = 0.045) -> AsyncIterator[str]:
+        """The text in pieces: the first as soon as there is one, the next ones `interval` seconds apart.
+
+        A stop string ends the reply and is not part of it. Raises what the generation raises.
+        """
+        stream, cutter = self._tokenizer.stream(), StopStrings(self.generation.params.stop)
+        async for batch in self.generation.batches(interval):
+            piece = cutter.push("".join([stream.push(token.id) for token in batch]))
+            if piece:
+                yield piece
+            if cutter.found:
+                self._stopped = True
+                self.cancel()
+                return
+        rest = cutter.push(stream.flush()) + cutter.flush()
+        self._stopped = self._stopped or cutter.found
+        if rest:
+            yield rest
+
+
+class StopStrings:
+    """Passes text on until one of `stops` is in it; holds back an end that may be the beginning of one."""
+
+    def __init__(self, stops: Sequence[str]):
+        self._stops = stops
+        self._held = ""
+        self.found = False
+
+    def push(self, text: str) -> str:
+        """What may be shown of the text so far and was not before."""
+        if self.found:
+            return ""
+        self._held += text
+        places = [place for stop in self._stops if (place := self._held.find(stop)) >= 0]
+        self.found = bool(places)
+        shown = min(places) if places else len(self._held) - self._unsure()
+        piece, self._held = self._held[:shown], "" if self.found else self._held[shown:]
+        return piece
+
+    def flush(self) -> str:
+        """At the end: what was held back."""
+        held, self._held = self._held, ""
+        return held
+
+    def _unsure(self) -> int:
+        """How many characters at the end are the beginning of a stop string."""
+        lengths = (
+            size for stop in self._stops for size in range(1, len(stop)) if self._held.endswith(stop[:size])
+        )
+        return max(lengths, default=0)
