@@ -16,10 +16,11 @@ def _avoid_wrong_sums() -> None:
 
 _avoid_wrong_sums()
 
+from llama_core.checkpoint import load_checkpoint  # noqa: E402
 from llama_core.config import LlamaConfig  # noqa: E402
 from llama_core.engine import Engine  # noqa: E402
 from llama_core.model import model_forward  # noqa: E402
 from llama_core.params import init_model_params  # noqa: E402
 from llama_core.sampling import SamplingParams  # noqa: E402
 
-__all__ = ["Engine", "LlamaConfig", "SamplingParams", "init_model_params", "model_forward"]
+__all__ = ["Engine", "LlamaConfig", "SamplingParams", "init_model_params", "load_checkpoint", "model_forward"]

@@ -1,0 +1,219 @@
+"""A folder → a `Model`: configuration, weights from safetensors, tokenizer, chat template, generation defaults.
+
+Everything is checked against the configuration from the files' headers before memory is taken for weights. Weights in
+other formats are never opened: a pickle can run code.
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+
+from llama_core import hub
+from llama_core.chat import Chat
+from llama_core.config import NAMED_CONFIGS, ConfigError, LlamaConfig
+from llama_core.files import ModelFileError, check_file, read_json, read_text
+from llama_core.params import Params, build_params, count_params, hub_tensors, init_model_params
+from llama_core.sampling import SamplingParams
+from llama_core.tokenizer import Tokenizer, load_tokenizer
+from llama_core.tokenizer_files import random_tokenizer
+
+DTYPES = ("float32", "bfloat16", "float16")
+STORED = {"F32", "BF16", "F16"}
+WEIGHTS, INDEX = hub.WEIGHTS
+RANDOM = "random:"
+
+Progress = Callable[[int, int], None]
+
+
+class CheckpointError(ModelFileError):
+    """A checkpoint that cannot be loaded; one line: file, tensor or key, found, expected, what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """All that is needed to chat. `defaults` are the sampling parameters its makers recommend; `is_random` says that
+    the weights are noise."""
+
+    name: str
+    config: LlamaConfig
+    params: Params
+    tokenizer: Tokenizer
+    chat: Chat
+    defaults: SamplingParams = SamplingParams()
+    is_random: bool = False
+
+    @property
+    def dtype(self) -> str:
+        """The number format of the weights in memory."""
+        return str(self.params.token_embedding.dtype)
+
+    @property
+    def parameter_count(self) -> int:
+        """How many numbers the model has."""
+        return count_params(self.config)
+
+
+def load_checkpoint(name: str | Path, dtype: str = "float32", progress: Progress | None = None) -> Model:
+    """The model of a folder, a Hub id (`name/repo`, `name/repo@revision`) or `random:NAME`, weights in `dtype`.
+
+    `progress(done, total)` counts tensors. Raises `HubError` if it cannot be found, `ConfigError`, `ModelFileError`
+    or `ChatError` if it cannot be used.
+    """
+    if dtype not in DTYPES:
+        raise CheckpointError(f"dtype is {dtype!r}; expected {' or '.join(DTYPES)}")
+    if str(name).startswith(RANDOM):
+        return _random_model(str(name), dtype)
+    located = hub.resolve(str(name))
+    return _load_folder(located.folder, located.name, dtype, progress)
+
+
+def _random_model(name: str, dtype: str) -> Model:
+    config = NAMED_CONFIGS.get(name.removeprefix(RANDOM))
+    if config is None:
+        known = ", ".join(RANDOM + shape for shape in NAMED_CONFIGS)
+        raise CheckpointError(f"there is no model {name}; the random ones are {known}")
+    tokenizer = random_tokenizer(config.vocab_size, config.bos_token_id, config.eos_token_id)
+    params = init_model_params(jax.random.key(0), config, jnp.dtype(dtype))
+    return Model(name, config, params, tokenizer, Chat(tokenizer), is_random=True)
+
+
+def _load_folder(folder: Path, name: str, dtype: str, progress: Progress | None) -> Model:
+    config, defaults = _read_configs(folder)
+    places = _find_tensors(folder, config)
+    tokenizer = _read_tokenizer(folder, config)
+    chat = Chat.from_folder(folder, tokenizer)
+    return Model(name, config, _read_params(config, places, dtype, progress), tokenizer, chat, defaults)
+
+
+def _read_configs(folder: Path) -> tuple[LlamaConfig, SamplingParams]:
+    """`config.json`, and what `generation_config.json` says over it: end tokens and sampling."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise CheckpointError(f"{folder} has no config.json; give the folder of a model in the Hub's format")
+    config = LlamaConfig.from_json(read_text(path))
+    generation_path = folder / "generation_config.json"
+    values = read_json(generation_path) if generation_path.is_file() else {}
+    eos = values.get("eos_token_id")
+    try:
+        if eos is not None:
+            config = dataclasses.replace(config, eos_token_id=tuple(eos) if isinstance(eos, list) else (eos,))
+        return config, _sampling_defaults(values)
+    except (ConfigError, ValueError) as problem:
+        raise CheckpointError(f"{generation_path}: {problem}; correct or remove it") from None
+
+
+def _sampling_defaults(values: dict) -> SamplingParams:
+    if values.get("do_sample") is False:
+        return SamplingParams(temperature=0.0)
+    names = ("temperature", "top_k", "top_p", "min_p")
+    return SamplingParams(**{name: values[name] for name in names if values.get(name) is not None})
+
+
+def _read_tokenizer(folder: Path, config: LlamaConfig) -> Tokenizer:
+    path = next((folder / name for name in hub.TOKENIZERS if (folder / name).is_file()), None)
+    if path is None:
+        raise CheckpointError(f"{folder} has no tokenizer; expected {' or '.join(hub.TOKENIZERS)}")
+    tokenizer = load_tokenizer(path)
+    if tokenizer.vocab_size > config.vocab_size:
+        raise CheckpointError(
+            f"{path} has {tokenizer.vocab_size} tokens, config.json says {config.vocab_size}; the two are from "
+            "different models"
+        )
+    return tokenizer if tokenizer.bos_id is not None else dataclasses.replace(tokenizer, bos_id=config.bos_token_id)
+
+
+def _find_tensors(folder: Path, config: LlamaConfig) -> dict[str, Path]:
+    """In which file each tensor lies; all of them exist, and have the shapes that the configuration asks for."""
+    files = _weight_files(folder)
+    places, shapes = {}, dict(hub_tensors(config))
+    for path in files:
+        for name, shape, stored in _headers(path):
+            if name in shapes:
+                _check_tensor(path, name, shape, shapes[name], stored)
+                places[name] = path
+            elif not _may_be_ignored(name, config):
+                raise CheckpointError(
+                    f"{path.name}: tensor {name} is not part of the {config.num_hidden_layers}-layer Llama that "
+                    "config.json describes; the file and the config are from different models"
+                )
+    missing = [name for name in shapes if name not in places]
+    if missing:
+        raise CheckpointError(
+            f"{files[0].name if len(files) == 1 else folder}: tensor {missing[0]} is missing "
+            f"({len(missing)} of {len(shapes)} are); download the model again"
+        )
+    return places
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    if (folder / WEIGHTS).is_file():
+        return [folder / WEIGHTS]
+    if not (folder / INDEX).is_file():
+        others = sorted(path.name for path in folder.iterdir() if path.suffix in (".bin", ".pth", ".pt", ".gguf"))
+        found = f"only {others[0]}" if others else "no weights"
+        raise CheckpointError(
+            f"{folder} has {found}; weights are read from safetensors alone (a pickle can run code): get {WEIGHTS}"
+        )
+    weight_map = read_json(folder / INDEX).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise CheckpointError(f"{folder / INDEX} has no weight_map; download it again")
+    names = sorted({str(name) for name in weight_map.values()})
+    for name in names:
+        if not re.fullmatch(r"[\w-][\w.-]*\.safetensors", name):
+            raise CheckpointError(f"{folder / INDEX} names {name!r}; expected safetensors files of the same folder")
+        if not (folder / name).is_file():
+            raise CheckpointError(f"{folder / name} is missing, {INDEX} asks for it; download the model again")
+    return [folder / name for name in names]
+
+
+def _headers(path: Path) -> Iterator[tuple[str, tuple[int, ...], str]]:
+    """Name, shape and stored number format of each tensor of a file. The library checks that offsets fit the file."""
+    check_file(path)
+    try:
+        with safetensors.safe_open(path, framework="np") as file:
+            for name in file.keys():  # noqa: SIM118 - not a mapping
+                entry = file.get_slice(name)
+                yield name, tuple(entry.get_shape()), entry.get_dtype()
+    except safetensors.SafetensorError as problem:
+        raise CheckpointError(f"{path} is damaged or incomplete ({problem}); download it again") from None
+
+
+def _check_tensor(path: Path, name: str, found: tuple[int, ...], expected: tuple[int, ...], stored: str) -> None:
+    if found != expected:
+        raise CheckpointError(
+            f"{path.name}: tensor {name} is {list(found)}, config.json says {list(expected)}; the file and the config "
+            "are from different models"
+        )
+    if stored not in STORED:
+        raise CheckpointError(
+            f"{path.name}: tensor {name} is stored as {stored}, expected {', '.join(sorted(STORED))}; choose the "
+            "unquantised repository of this model"
+        )
+
+
+def _may_be_ignored(name: str, config: LlamaConfig) -> bool:
+    """Rotary tables that old checkpoints carry, and the copy of the embedding that some tied ones do."""
+    return name.endswith("rotary_emb.inv_freq") or (name == "lm_head.weight" and config.tie_word_embeddings)
+
+
+def _read_params(config: LlamaConfig, places: dict[str, Path], dtype: str, progress: Progress | None) -> Params:
+    done = 0
+
+    def read(name: str, shape: tuple[int, ...]) -> jax.Array:
+        nonlocal done
+        # Opened for each tensor: while the file is open, all that was read of it stays mapped, a second model's worth.
+        with safetensors.safe_open(places[name], framework="np") as file:
+            tensor = jax.device_put(np.asarray(file.get_tensor(name), jnp.dtype(dtype)))
+        tensor.block_until_ready()
+        done += 1
+        if progress is not None:
+            progress(done, len(places))
+        return tensor
+
+    return build_params(config, read)
