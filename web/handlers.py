@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llama_core.chat import ChatError, start_reply
-
 from llama_core.engine import EngineError
 from llama_core.sampling import SamplingParams
 from web import status
@@ -138,6 +137,12 @@ class Replies:
         reply.cancel()
         return View()
 
+    def abandon(self, session: str) -> None:
+        """End the reply of this tab unseen: the conversation that it belongs to is about to change."""
+        reply = self.running.pop(session, None)
+        if reply is not None:
+            reply.cancel()
+
     async def respond(self, session: str, turn: Turn, sent: Any, system_prompt: str, seed: Any,
                       values: Mapping[str, Any]) -> AsyncIterator[View]:
         """Stream the answer to the last message of `sent`. Never raises: problems become notes in the conversation.
@@ -152,8 +157,12 @@ class Replies:
                 self.engine, self.model, told_to_model(history, system_prompt), params)
             yield View(status=status.waiting(self.engine.stats()), running=True)
             async for piece in reply.pieces():
+                if self.running.get(session) is not reply:
+                    return
                 text += piece
                 yield View((*history, Message("assistant", text)), status.progress(reply.generation))
+            if self.running.get(session) is not reply:
+                return
             outcome = status.finished(reply, params.max_new_tokens, self.engine.max_seq_len)
             yield _answered(history, text, outcome) if text.strip() else _silent(history, turn, reply, outcome)
         except (ChatError, EngineError, HistoryError, ValueError) as problem:

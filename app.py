@@ -1,0 +1,59 @@
+"""The front door: settings → model → engine → page → serve. `python app.py --help` lists the settings."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from web.console import progress_bar
+from web.port import PortError, claim_port, open_port, url_of
+from web.settings import Settings, SettingsError, read_settings
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the app until it is told to end. The exit code: 2 for settings or models that cannot be used."""
+    try:
+        settings = read_settings(arguments, os.environ)
+        door = claim_port(settings.host, settings.port)
+    except (SettingsError, PortError) as problem:
+        return _refuse(problem)
+    with door:
+        return _start(settings, door)
+
+
+def _start(settings: Settings, door) -> int:
+    # Seconds of imports, so they come after all that can be refused at once.
+    from llama_core import Engine, load_checkpoint
+    from llama_core.chat import ChatError
+    from llama_core.config import ConfigError
+    from llama_core.engine import EngineError
+    from llama_core.files import ModelFileError
+    from llama_core.hub import HubError
+    from web.page import build_page
+    from web.server import build_app, serve
+
+    try:
+        model = load_checkpoint(settings.model, settings.dtype, progress_bar("Loading weights    "))
+        engine = Engine(model, settings.slots, settings.max_seq_len, progress_bar("Compiling programs "))
+    except (HubError, ConfigError, ModelFileError, ChatError, EngineError) as problem:
+        return _refuse(problem)
+    with engine:
+        app = build_app(build_page(engine, model, settings), engine)
+        try:
+            open_port(door)
+        except PortError as problem:
+            return _refuse(problem)
+        print(f"{settings.title}: {model.name} on {engine.device}, open {url_of(door)}", flush=True)
+        serve(app, door)
+    return 0
+
+
+def _refuse(problem: Exception) -> int:
+    print(f"error: {problem}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit(130)

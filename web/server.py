@@ -1,0 +1,65 @@
+"""The HTTP side: the page mounted on our own FastAPI app, with `/health` and the headers that keep it to itself."""
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import uvicorn
+from fastapi import FastAPI, Request, Response
+from fastapi.middleware.cors import CORSMiddleware
+
+ASSETS = Path(__file__).parent / "assets"
+
+# Nothing from other hosts, also when a model's words ask for it: an image address can carry a conversation away.
+# Gradio itself needs inline scripts and eval. A Space is shown in a frame of huggingface.co.
+CONTENT_SECURITY_POLICY = "; ".join((
+    "default-src 'self'",
+    "script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:",
+    "style-src 'self' 'unsafe-inline'",
+    "img-src 'self' data: blob:",
+    "font-src 'self' data:",
+    "connect-src 'self'",
+    "worker-src 'self' blob:",
+    "form-action 'none'",
+    "object-src 'none'",
+    "base-uri 'self'",
+    "frame-ancestors 'self' https://huggingface.co https://*.hf.space",
+))
+
+
+def build_app(page: gr.Blocks, engine: Any) -> FastAPI:
+    """The page at `/` and the engine's state at `/health`."""
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    # No other origin may read answers; without this Gradio would allow every one, with cookies (gradio#13741).
+    app.add_middleware(CORSMiddleware, allow_origins=[])
+
+    @app.middleware("http")
+    async def add_security_headers(request: Request, call_next: Any) -> Response:
+        response = await call_next(request)
+        response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers["Referrer-Policy"] = "no-referrer"
+        return response
+
+    @app.get("/health")
+    def health(response: Response) -> dict[str, Any]:
+        if not engine.healthy:
+            response.status_code = 503
+        stats = engine.stats()
+        return {"ok": engine.healthy, "slots": stats.slots, "busy": stats.busy, "queued": stats.queued}
+
+    return gr.mount_gradio_app(
+        app, page, "/", ssr_mode=False, run_history=False, show_error=False, max_file_size="1mb",
+        footer_links=["settings"], css_paths=[ASSETS / "page.css"], head_paths=[ASSETS / "head.html"],
+        theme=gr.themes.Base(
+            primary_hue="teal", neutral_hue="slate", font=["system-ui", "sans-serif"],
+            font_mono=["ui-monospace", "monospace"],
+        ),
+    )
+
+
+def serve(app: FastAPI, door: socket.socket) -> None:
+    """Answer requests until the process is told to end. `door` is from `port.claim_port`."""
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2)
+    uvicorn.Server(config).run(sockets=[door])
