@@ -13,8 +13,9 @@ from web.history import show
 from web.settings import Settings
 from web.strings import TEXT
 
-# Quick handlers answer at once: outside the queue, without a spinner, not callable by other programs.
-QUICK = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
+# No spinner over the conversation, no endpoint for other programs, and no waiting for other people's events. Inside
+# Gradio's queue all the same: outside of it a changed `gr.State` calls nobody.
+QUIET = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
 
 
 def build_page(engine: Any, model: Any, settings: Settings) -> gr.Blocks:
@@ -67,7 +68,7 @@ def _controls(engine: Any, model: Any, settings: Settings) -> list[gr.components
         maximum = min(knob.maximum, engine.max_seq_len) if name == "max_new_tokens" else knob.maximum
         value = min(getattr(model.defaults, name), maximum)
         sliders.append(gr.Slider(knob.minimum, maximum, value, step=knob.step, label=knob.label, info=knob.help))
-    seed = gr.Number(None, label=TEXT["seed"], info=TEXT["seed_help"], precision=0, minimum=0)
+    seed = gr.Number(None, label=TEXT["seed"], info=TEXT["seed_help"], precision=0)
     return [system, seed, *sliders]
 
 
@@ -102,23 +103,20 @@ def _connect(
         return _updates(replies.stop(request.session_hash))
 
     async def respond(
-        turn: Turn, sent: Any, system: str, seed: Any, *values: Any, request: gr.Request
+        request: gr.Request, turn: Turn, sent: Any, system: str, seed: Any, *values: Any
     ) -> AsyncIterator[list]:
         knobs = dict(zip(knob_names, values, strict=True))
         async for view in replies.respond(request.session_hash, turn, sent, system, seed, knobs):
             yield _updates(view)
 
-    box.submit(ask, [box, conversation, turn], outputs, **QUICK)
-    box.stop(stop, None, outputs, **QUICK)
-    conversation.retry(retry, [conversation, turn], outputs, **QUICK)
-    conversation.edit(edit, [conversation, turn], outputs, **QUICK)
-    conversation.undo(undo, [conversation, box], outputs, **QUICK)
-    conversation.clear(clear, None, outputs, **QUICK)
+    box.submit(ask, [box, conversation, turn], outputs, **QUIET)
+    box.stop(stop, None, outputs, **QUIET)
+    conversation.retry(retry, [conversation, turn], outputs, **QUIET)
+    conversation.edit(edit, [conversation, turn], outputs, **QUIET)
+    conversation.undo(undo, [conversation, box], outputs, **QUIET)
+    conversation.clear(clear, None, outputs, **QUIET)
     # A new turn is what starts a reply, whichever of the above brought it.
-    turn.change(
-        respond, [turn, conversation, *controls], outputs, concurrency_limit=None, api_visibility="private",
-        show_progress="hidden",
-    )
+    turn.change(respond, [turn, conversation, *controls], outputs, **QUIET)
 
 
 def _updates(view: View) -> list[Any]:
