@@ -2,7 +2,7 @@
 2307.09288, with grouped-query attention (Ainslie et al. 2023, arXiv:2305.13245).
 
 Axis letters: B batch, T tokens of this call, C cache length, D model width, H query heads, K key/value heads,
-G query heads per KV head, E head dim, F feed-forward width, V vocabulary, L layers.
+G query heads per KV head, E head dim, R = E/2 rotary pairs, F feed-forward width, V vocabulary, L layers.
 """
 
 import functools
@@ -17,6 +17,8 @@ from jaxtyping import Array, Complex, Float, Int, PRNGKeyArray
 
 from llama_core.config import LlamaConfig, RopeScaling
 from llama_core.params import Block, Params
+
+AnyArray = Array | np.ndarray  # on the device or on the host
 
 
 @jax.tree_util.register_dataclass
@@ -95,7 +97,7 @@ ROPE_FREQUENCIES = {"default": _default_frequencies, "linear": _linear_frequenci
 
 
 @functools.lru_cache(maxsize=8)
-def precompute_freqs_cis(config: LlamaConfig, length: int) -> Complex[np.ndarray, "C E/2"]:
+def precompute_freqs_cis(config: LlamaConfig, length: int) -> Complex[np.ndarray, "C R"]:
     """cos + i·sin of every rotary angle, position × frequency; computed once in float64 for a model and a length.
 
     Frequency i is theta^(−2i/E). Su et al. 2021, arXiv:2104.09864.
@@ -106,7 +108,7 @@ def precompute_freqs_cis(config: LlamaConfig, length: int) -> Complex[np.ndarray
     return np.exp(1j * np.outer(np.arange(length), frequencies)).astype(np.complex64)
 
 
-def apply_rotary_emb(x: Float[Array, "B T N E"], freqs_cis: Complex[Array, "B T E/2"]) -> Float[Array, "B T N E"]:
+def apply_rotary_emb(x: Float[Array, "B T N E"], freqs_cis: Complex[Array, "B T R"]) -> Float[Array, "B T N E"]:
     """Turn each pair (x[i], x[i + E/2]) by its angle: Hub checkpoints pair the halves, Meta's own pair neighbours."""
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     cos, sin = freqs_cis.real[:, :, None], freqs_cis.imag[:, :, None]
@@ -139,7 +141,7 @@ class Where:
     (None: row b is row b) and W, how much of the cache they may need to look at."""
 
     positions: Int[Array, "B T"]
-    freqs_cis: Complex[Array, "B T E/2"]
+    freqs_cis: Complex[Array, "B T R"]
     rows: Int[Array, "B"] | None
     window: int
 
@@ -209,7 +211,7 @@ def transformer_block(
 
 
 def hidden_states(
-    params: Params, tokens: Int[Array, "B T"], config: LlamaConfig, where: Where, cache: KVCache | None = None,
+    params: Params, tokens: Int[AnyArray, "B T"], config: LlamaConfig, where: Where, cache: KVCache | None = None,
     dropout_rate: float = 0.0, key: PRNGKeyArray | None = None,
 ) -> tuple[Float[Array, "B T D"], KVCache | None]:
     """The last layer's output after the final norm, for every token of the call; `logits` scores rows of it."""
@@ -231,7 +233,7 @@ def logits(params: Params, hidden: Float[Array, "*B D"]) -> Float[Array, "*B V"]
 
 
 def model_forward(
-    params: Params, tokens: Int[Array, "B T"], config: LlamaConfig, cache: KVCache | None = None,
+    params: Params, tokens: Int[AnyArray, "B T"], config: LlamaConfig, cache: KVCache | None = None,
     position: int | Int[Array, ""] | Int[Array, "B"] = 0, *,
     training: bool = False, dropout_rate: float = 0.0, key: PRNGKeyArray | None = None,
 ) -> tuple[Float[Array, "B T V"], KVCache | None]:
@@ -259,7 +261,7 @@ def model_forward(
 
 
 def locate(
-    start: Int[Array, "B"], T: int, freqs_cis: Complex[Array, "C E/2"], window: int, rows: Int[Array, "B"] | None = None
+    start: Int[Array, "B"], T: int, freqs_cis: Complex[Array, "C R"], window: int, rows: Int[Array, "B"] | None = None
 ) -> Where:
     """The place of T tokens that begin at `start` in each row, from the table of `precompute_freqs_cis`."""
     positions = start[:, None] + jnp.arange(T)

@@ -57,20 +57,23 @@ MODEL_PARAMETERS = (
 )
 
 
+Leaf = Array | jax.ShapeDtypeStruct  # a tensor, or only its shape and dtype
+
+
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Block:
     """The weights of one transformer block."""
 
-    attention_norm: Float[Array, "D"]
-    wq: Float[Array, "HE D"]
-    wk: Float[Array, "KE D"]
-    wv: Float[Array, "KE D"]
-    wo: Float[Array, "D HE"]
-    ffn_norm: Float[Array, "D"]
-    w_gate: Float[Array, "F D"]
-    w_up: Float[Array, "F D"]
-    w_down: Float[Array, "D F"]
+    attention_norm: Float[Leaf, "D"]
+    wq: Float[Leaf, "HE D"]
+    wk: Float[Leaf, "KE D"]
+    wv: Float[Leaf, "KE D"]
+    wo: Float[Leaf, "D HE"]
+    ffn_norm: Float[Leaf, "D"]
+    w_gate: Float[Leaf, "F D"]
+    w_up: Float[Leaf, "F D"]
+    w_down: Float[Leaf, "D F"]
 
 
 @jax.tree_util.register_dataclass
@@ -79,10 +82,10 @@ class Params:
     """All weights of a model, one leaf a tensor. With tied embeddings `output` is None: the head reads
     `token_embedding`."""
 
-    token_embedding: Float[Array, "V D"]
+    token_embedding: Float[Leaf, "V D"]
     blocks: tuple[Block, ...]
-    norm: Float[Array, "D"]
-    output: Float[Array, "V D"] | None
+    norm: Float[Leaf, "D"]
+    output: Float[Leaf, "V D"] | None
 
 
 def model_parameters(config: LlamaConfig) -> tuple[Parameter, ...]:

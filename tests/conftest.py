@@ -10,3 +10,20 @@ def unchecked_types():
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory):
+    """The folder of a small checkpoint with a chat template, and the transformers model in it."""
+    from checkpoints import write_checkpoint
+
+    folder = tmp_path_factory.mktemp("checkpoint")
+    return folder, write_checkpoint(folder)
+
+
+@pytest.fixture(scope="session")
+def model(checkpoint):
+    """The same checkpoint as our `Model`."""
+    from llama_core import load_checkpoint
+
+    return load_checkpoint(checkpoint[0])

@@ -106,8 +106,8 @@ def _question(index: Any, history: Messages) -> Message:
     return history[index]
 
 
-def sampling_params(values: Mapping[str, Any], seed: Any) -> SamplingParams:
-    """The controls of the page as parameters; `seed` None draws a new one. Raises ValueError, naming the control."""
+def sampling_params(values: Mapping[str, Any], seed: str) -> SamplingParams:
+    """The page's controls as parameters; an empty `seed` draws a new one. Raises ValueError, naming the control."""
     knobs = SamplingParams.knobs()
     numbers = {}
     for name, value in values.items():
@@ -115,9 +115,10 @@ def sampling_params(values: Mapping[str, Any], seed: Any) -> SamplingParams:
         if not isinstance(value, (int, float)) or (kind is int and value != int(value)):
             raise KnobError(TEXT["bad_knob"].format(label=knobs[name].label, found=value))
         numbers[name] = kind(value)
-    if seed is not None and not (isinstance(seed, (int, float)) and 0 <= seed <= MAX_SEED and seed == int(seed)):
-        raise KnobError(TEXT["bad_seed"].format(found=seed, limit=MAX_SEED))
-    return SamplingParams(**numbers, seed=None if seed is None else int(seed))
+    digits = seed.strip()
+    if digits and not (digits.isdecimal() and int(digits[:20]) <= MAX_SEED):
+        raise KnobError(TEXT["bad_seed"].format(found=digits[:20], limit=MAX_SEED))
+    return SamplingParams(**numbers, seed=int(digits) if digits else None)
 
 
 @dataclass
@@ -143,7 +144,7 @@ class Replies:
         if reply is not None:
             reply.cancel()
 
-    async def respond(self, session: str, turn: Turn, sent: Any, system_prompt: str, seed: Any,
+    async def respond(self, session: str, turn: Turn, sent: Any, system_prompt: str, seed: str,
                       values: Mapping[str, Any]) -> AsyncIterator[View]:
         """Stream the answer to the last message of `sent`. Never raises: problems become notes in the conversation.
 

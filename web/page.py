@@ -68,7 +68,7 @@ def _controls(engine: Any, model: Any, settings: Settings) -> list[gr.components
         maximum = min(knob.maximum, engine.max_seq_len) if name == "max_new_tokens" else knob.maximum
         value = min(getattr(model.defaults, name), maximum)
         sliders.append(gr.Slider(knob.minimum, maximum, value, step=knob.step, label=knob.label, info=knob.help))
-    seed = gr.Number(None, label=TEXT["seed"], info=TEXT["seed_help"], precision=0)
+    seed = gr.Textbox("", label=TEXT["seed"], info=TEXT["seed_help"])  # a Number shows nothing as 0
     return [system, seed, *sliders]
 
 

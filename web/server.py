@@ -51,7 +51,7 @@ def build_app(page: gr.Blocks, engine: Any) -> FastAPI:
 
     return gr.mount_gradio_app(
         app, page, "/", ssr_mode=False, run_history=False, show_error=False, max_file_size="1mb",
-        footer_links=["settings"], css_paths=[ASSETS / "page.css"], head_paths=[ASSETS / "head.html"],
+        footer_links=[], css_paths=[ASSETS / "page.css"], head_paths=[ASSETS / "head.html"],
         theme=gr.themes.Base(
             primary_hue="teal", neutral_hue="slate", font=["system-ui", "sans-serif"],
             font_mono=["ui-monospace", "monospace"],

@@ -1,0 +1,79 @@
+"""Small checkpoints as the Hub has them, written by transformers and tokenizers: what our code is compared with."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import tokenizers
+import torch
+import transformers
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+STORIES = SHARED / "models" / "stories260K"
+
+SPECIAL = ["<|begin|>", "<|end|>", "<|role|>"]
+TEMPLATE = (
+    "{{ bos_token }}{% for m in messages %}{{ '<|role|>' + m['role'] + '\n' + m['content'] | trim + '<|end|>' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|role|>assistant\n' }}{% endif %}"
+)
+
+TINY = dict(
+    vocab_size=320, hidden_size=64, intermediate_size=112, num_hidden_layers=3, num_attention_heads=8,
+    num_key_value_heads=4, max_position_embeddings=512, rms_norm_eps=1e-5, bos_token_id=0, eos_token_id=1,
+    initializer_range=0.1,
+)
+
+
+def reference_model(seed=0, **changes):
+    """A random transformers Llama in float32; norms are random too, so that a forgotten one shows."""
+    torch.manual_seed(seed)
+    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**{**TINY, **changes})).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("norm.weight"):
+                parameter.uniform_(0.5, 1.5)
+    return model
+
+
+def reference_logits(model, tokens):
+    """Logits of a whole sequence, [B, T, V]."""
+    with torch.no_grad():
+        return model(torch.tensor(np.asarray(tokens))).logits.numpy()
+
+
+def reference_greedy(model, prompt, count):
+    """The likeliest next token, `count` times, each time from the whole sequence."""
+    ids = list(prompt)
+    for _ in range(count):
+        ids.append(int(reference_logits(model, [ids])[0, -1].argmax()))
+    return ids[len(prompt):]
+
+
+def write_tokenizer(folder):
+    """A byte-level BPE trained on a few sentences, with special tokens first and a chat template."""
+    library = tokenizers.Tokenizer(tokenizers.models.BPE())
+    library.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    library.decoder = tokenizers.decoders.ByteLevel()
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=300, special_tokens=SPECIAL, initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    library.train_from_iterator(["the cat sat on the mat", "the hat of the cat", "that is that"], trainer)
+    library.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps(
+        {"bos_token": "<|begin|>", "eos_token": {"content": "<|end|>"}, "chat_template": TEMPLATE}
+    ))
+
+
+def write_checkpoint(folder, seed=0, shard_size="5GB", **changes):
+    """A whole checkpoint in `folder`; the transformers model that it holds."""
+    model = reference_model(seed, **changes)
+    model.save_pretrained(folder, max_shard_size=shard_size)
+    write_tokenizer(folder)
+    return model
+
+
+def copy_checkpoint(source, target):
+    """A copy to be damaged."""
+    return Path(shutil.copytree(source, target))
