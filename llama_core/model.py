@@ -8,7 +8,7 @@ G query heads per KV head, E head dim, R = E/2 rotary pairs, F feed-forward widt
 import functools
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, no_type_check
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ from llama_core.params import Block, Params
 AnyArray = Array | np.ndarray  # on the device or on the host
 
 
+@no_type_check  # JAX puts stand-ins into pytrees
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class KVCache:

@@ -8,7 +8,7 @@ them, [out, in]: nothing is transposed on the way in, and on a CPU it is the fas
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, no_type_check
 
 import jax
 import jax.numpy as jnp
@@ -57,35 +57,34 @@ MODEL_PARAMETERS = (
 )
 
 
-Leaf = Array | jax.ShapeDtypeStruct  # a tensor, or only its shape and dtype
-
-
+@no_type_check  # JAX puts stand-ins into pytrees
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Block:
     """The weights of one transformer block."""
 
-    attention_norm: Float[Leaf, "D"]
-    wq: Float[Leaf, "HE D"]
-    wk: Float[Leaf, "KE D"]
-    wv: Float[Leaf, "KE D"]
-    wo: Float[Leaf, "D HE"]
-    ffn_norm: Float[Leaf, "D"]
-    w_gate: Float[Leaf, "F D"]
-    w_up: Float[Leaf, "F D"]
-    w_down: Float[Leaf, "D F"]
+    attention_norm: Float[Array, "D"]
+    wq: Float[Array, "HE D"]
+    wk: Float[Array, "KE D"]
+    wv: Float[Array, "KE D"]
+    wo: Float[Array, "D HE"]
+    ffn_norm: Float[Array, "D"]
+    w_gate: Float[Array, "F D"]
+    w_up: Float[Array, "F D"]
+    w_down: Float[Array, "D F"]
 
 
+@no_type_check  # JAX puts stand-ins into pytrees
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Params:
     """All weights of a model, one leaf a tensor. With tied embeddings `output` is None: the head reads
     `token_embedding`."""
 
-    token_embedding: Float[Leaf, "V D"]
+    token_embedding: Float[Array, "V D"]
     blocks: tuple[Block, ...]
-    norm: Float[Leaf, "D"]
-    output: Float[Leaf, "V D"] | None
+    norm: Float[Array, "D"]
+    output: Float[Array, "V D"] | None
 
 
 def model_parameters(config: LlamaConfig) -> tuple[Parameter, ...]:

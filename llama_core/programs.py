@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, no_type_check
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +31,7 @@ SMALLEST_WINDOW = 256
 WINDOW_STEP = 4
 
 
+@no_type_check  # JAX puts stand-ins into pytrees
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class State:

@@ -7,7 +7,7 @@ Each cut is a threshold on the scaled logits, found without sorting; values equa
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, no_type_check
 
 import jax
 import jax.numpy as jnp
@@ -92,6 +92,7 @@ def _require_number(name: str, value: Any, knob: Knob) -> None:
 AnyArray = Array | np.ndarray  # on the device or on the host
 
 
+@no_type_check  # JAX puts stand-ins into pytrees
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Knobs:
