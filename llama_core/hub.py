@@ -58,20 +58,24 @@ def _fetch(repo_id: str, revision: str | None) -> Located:
     except Exception as problem:
         return _from_cache(repo_id, revision, problem)
     wanted = _choose(repo_id, [entry.rfilename for entry in info.siblings or ()])
-    folder = huggingface_hub.snapshot_download(repo_id, revision=info.sha, allow_patterns=wanted)
-    return Located(Path(folder), f"{repo_id}@{(info.sha or 'main')[:7]}")
+    # By the revision's name, not its hash: a later start without a network finds it in the cache by that name.
+    return _located(repo_id, huggingface_hub.snapshot_download(repo_id, revision=revision, allow_patterns=wanted))
 
 
 def _from_cache(repo_id: str, revision: str | None, problem: Exception) -> Located:
     """Without a network, what an earlier run has fetched."""
     try:
-        folder = Path(huggingface_hub.snapshot_download(repo_id, revision=revision, local_files_only=True))
+        return _located(repo_id, huggingface_hub.snapshot_download(repo_id, revision=revision, local_files_only=True))
     except errors.LocalEntryNotFoundError:
         raise HubError(
             f"cannot reach the Hugging Face Hub for {repo_id} ({_first_line(problem)}), and it was never fetched to "
             "this machine; check the network, or give a folder"
         ) from None
-    return Located(folder, f"{repo_id}@{folder.name[:7]}")
+
+
+def _located(repo_id: str, snapshot: str) -> Located:
+    """Snapshots lie in folders named by their revision's hash."""
+    return Located(Path(snapshot), f"{repo_id}@{Path(snapshot).name[:7]}")
 
 
 def _choose(repo_id: str, files: Iterable[str]) -> list[str]:
