@@ -65,7 +65,10 @@ def _fetch(repo_id: str, revision: str | None) -> Located:
 def _from_cache(repo_id: str, revision: str | None, problem: Exception) -> Located:
     """Without a network, what an earlier run has fetched."""
     try:
-        return _located(repo_id, huggingface_hub.snapshot_download(repo_id, revision=revision, local_files_only=True))
+        # Asked for more than this, the library misses the files that were left out on purpose.
+        return _located(repo_id, huggingface_hub.snapshot_download(
+            repo_id, revision=revision, allow_patterns=["config.json"], local_files_only=True
+        ))
     except errors.LocalEntryNotFoundError:
         raise HubError(
             f"cannot reach the Hugging Face Hub for {repo_id} ({_first_line(problem)}), and it was never fetched to "
