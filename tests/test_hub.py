@@ -1,80 +1,25 @@
 """Names and the Hub: what is fetched, and words for what goes wrong. A small server on this machine plays the Hub."""
 
-import http.server
-import json
-import threading
-
 import huggingface_hub
 import pytest
+from fake_hub import SHA, FakeHub, serve_fake_hub
 from huggingface_hub import errors
 
 from llama_core import hub
 from llama_core.hub import HubError, resolve
 
-FILES = {
-    "config.json": b"{}", "model.safetensors": b"weights", "tokenizer.json": b"{}", "tokenizer.model": b"x",
-    "pytorch_model.bin": b"pickle", "original/consolidated.00.pth": b"pickle", "README.md": b"hello",
-}
-SHA = "0123456789abcdef0123456789abcdef01234567"
-
-
-class FakeHub(http.server.BaseHTTPRequestHandler):
-    """The three routes of huggingface.co that a download uses."""
-
-    asked: list = []
-
-    def do_HEAD(self):
-        self.do_GET()
-
-    def do_GET(self):
-        type(self).asked.append((self.command, self.path))
-        if self.path.startswith("/api/models/us/gone"):
-            return self.answer(404, b"{}", {"X-Error-Code": "RepoNotFound"})
-        if self.path.startswith("/api/models/us/gated"):
-            return self.answer(403, b"{}", {"X-Error-Code": "GatedRepo"})
-        if "/nowhere" in self.path:
-            return self.answer(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
-        if self.path.startswith("/api/models/us/pickled"):
-            return self.answer(200, self.info(["config.json", "pytorch_model.bin"]))
-        if "/tree/" in self.path:
-            files = [{"type": "file", "path": name, "size": len(data), "oid": "1" * 40} for name, data in FILES.items()]
-            return self.answer(200, json.dumps(files).encode())
-        if self.path.startswith("/api/models/us/whole"):
-            return self.answer(200, self.info(FILES))
-        name = self.path.partition(f"/resolve/{SHA}/")[2]
-        return self.answer(200, FILES[name], {"X-Repo-Commit": SHA, "ETag": f'"{abs(hash(name)):x}"'})
-
-    def info(self, files):
-        return json.dumps({"id": "us/x", "sha": SHA, "siblings": [{"rfilename": name} for name in files]}).encode()
-
-    def answer(self, code, body, headers=()):
-        self.send_response(code)
-        always = {"Content-Length": str(len(body)), "Content-Type": "application/json"}
-        for name, value in {**dict(headers), **always}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
-
 
 @pytest.fixture
 def fake_hub(monkeypatch, tmp_path):
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), FakeHub)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    url, cache = f"http://127.0.0.1:{server.server_port}", tmp_path / "cache"
+    cache = tmp_path / "cache"
     real_api, real_download = huggingface_hub.HfApi, huggingface_hub.snapshot_download
-    monkeypatch.setattr(hub.huggingface_hub, "HfApi", lambda: real_api(endpoint=url))
-    monkeypatch.setattr(hub.huggingface_hub, "snapshot_download",
-                        lambda *args, **more: real_download(*args, **more, endpoint=url, cache_dir=cache))
-    FakeHub.asked = []
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serve_fake_hub() as server:
+        monkeypatch.setattr(hub.huggingface_hub, "HfApi", lambda: real_api(endpoint=server.url))
+        monkeypatch.setattr(
+            hub.huggingface_hub, "snapshot_download",
+            lambda *args, **more: real_download(*args, **more, endpoint=server.url, cache_dir=cache),
+        )
+        yield server
 
 
 def test_a_folder_is_taken_as_it_is(tmp_path):

@@ -1,0 +1,50 @@
+"""The HTTP side with a real client: health, headers, and who may ask."""
+
+from types import SimpleNamespace
+
+import gradio as gr
+import pytest
+from fastapi.testclient import TestClient
+
+from web.server import build_app
+
+STATS = SimpleNamespace(slots=2, busy=1, queued=0)
+
+
+@pytest.fixture
+def engine():
+    return SimpleNamespace(healthy=True, stats=lambda: STATS)
+
+
+@pytest.fixture
+def client(engine):
+    with gr.Blocks(analytics_enabled=False) as page:
+        gr.Markdown("hello")
+    page.queue(api_open=False)
+    with TestClient(build_app(page, engine)) as client:
+        yield client
+
+
+def test_health_is_what_the_engine_says(client, engine):
+    assert client.get("/health").json() == {"ok": True, "slots": 2, "busy": 1, "queued": 0}
+    engine.healthy = False
+    answer = client.get("/health")
+    assert answer.status_code == 503 and answer.json()["ok"] is False
+
+
+def test_nothing_may_be_loaded_from_other_hosts(client):
+    policy = client.get("/").headers["content-security-policy"]
+    rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
+    assert rules["default-src"] == rules["connect-src"] == "'self'" and rules["form-action"] == "'none'"
+    assert "http" not in " ".join(value for name, value in rules.items() if name != "frame-ancestors")
+
+
+def test_other_origins_are_not_let_in(client):
+    for path in ("/", "/health", "/gradio_api/info"):
+        answer = client.get(path, headers={"Origin": "https://evil.example"})
+        assert "access-control-allow-origin" not in answer.headers
+
+
+def test_the_page_is_there(client):
+    answer = client.get("/")
+    assert answer.status_code == 200 and "text/html" in answer.headers["content-type"]

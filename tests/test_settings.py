@@ -1,0 +1,59 @@
+"""Settings from the command line, the environment and a Space; every refusal is one line that names the setting."""
+
+from dataclasses import fields
+
+import pytest
+
+from web.settings import Settings, SettingsError, read_settings
+
+
+def test_defaults_are_for_one_machine():
+    settings = read_settings([], {})
+    assert settings == Settings() and settings.host == "127.0.0.1" and settings.port == 7860
+
+
+def test_the_command_line_wins_over_the_environment():
+    environment = {"GLASS_LLAMA_MODEL": "from/env", "GLASS_LLAMA_SLOTS": "7", "GLASS_LLAMA_TITLE": ""}
+    settings = read_settings(["--model", "from/flag", "--max-seq-len=512"], environment)
+    assert (settings.model, settings.slots, settings.max_seq_len) == ("from/flag", 7, 512)
+    assert settings.title == Settings().title
+
+
+def test_a_space_listens_to_the_world():
+    settings = read_settings([], {"SPACE_ID": "me/space"})
+    assert (settings.host, settings.port) == ("0.0.0.0", 7860)
+    assert read_settings(["--host", "127.0.0.1"], {"SPACE_ID": "me/space"}).host == "127.0.0.1"
+
+
+def test_every_setting_can_come_from_either_side():
+    samples = {"model": "a/b", "dtype": "bfloat16", "slots": 2, "max_seq_len": 64, "host": "::1", "port": 99,
+               "title": "T", "system_prompt": "S"}
+    assert set(samples) == {row.name for row in fields(Settings)}
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in samples.items()]
+    environment = {row.metadata["env"]: str(samples[row.name]) for row in fields(Settings)}
+    assert read_settings(flags, {}) == read_settings([], environment) == Settings(**samples)
+
+
+def test_help_shows_every_setting_with_its_variable_and_default(capsys):
+    with pytest.raises(SystemExit) as leaving:
+        read_settings(["--help"], {})
+    shown = " ".join(capsys.readouterr().out.split())
+    assert leaving.value.code == 0
+    for row in fields(Settings):
+        assert f"--{row.name.replace('_', '-')}" in shown and row.metadata["env"] in shown
+
+
+@pytest.mark.parametrize(("arguments", "environment", "words"), [
+    (["--slots", "two"], {}, "--slots is 'two'; expected a whole number from 1 to 256"),
+    (["--slots", "0"], {}, "--slots is 0"),
+    ([], {"GLASS_LLAMA_PORT": "http"}, "GLASS_LLAMA_PORT is 'http'"),
+    ([], {"GLASS_LLAMA_PORT": "70000"}, "GLASS_LLAMA_PORT is 70000"),
+    (["--dtype", "int4"], {}, "expected float32 or bfloat16 or float16"),
+    (["--model", ""], {}, "--model is empty"),
+    (["--modle", "x"], {}, "unrecognized arguments: --modle x; see python app.py --help"),
+    (["--slots"], {}, "--slots"),
+])
+def test_what_cannot_be_used_is_named(arguments, environment, words):
+    with pytest.raises(SettingsError) as refusal:
+        read_settings(arguments, environment)
+    assert words in str(refusal.value) and "\n" not in str(refusal.value)
