@@ -1,0 +1,100 @@
+"""A running app and a real browser (Debian's chromium, driven by Playwright)."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+ROOT = Path(__file__).parents[2]
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+    "--disable-sync", "--no-first-run",
+]
+
+
+class App:
+    """`python app.py` as a person starts it, on a free port."""
+
+    def __init__(self, *arguments):
+        self.process = subprocess.Popen(
+            [sys.executable, "app.py", "--port", "0", *arguments], cwd=ROOT, text=True, stdout=subprocess.PIPE
+        )
+        line = self.process.stdout.readline()
+        found = re.search(r"http://127\.0\.0\.1:\d+", line)
+        assert found, line
+        self.url = found[0]
+
+    def health(self):
+        with urllib.request.urlopen(f"{self.url}/health") as answer:
+            return json.load(answer)
+
+    def close(self):
+        self.process.terminate()
+        self.process.wait(20)
+        self.process.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def start_app():
+    """Apps by their arguments, closed at the end."""
+    apps = []
+
+    def start(*arguments):
+        apps.append(App(*arguments))
+        return apps[-1]
+
+    yield start
+    for app in apps:
+        app.close()
+
+
+@pytest.fixture(scope="session")
+def noise(start_app):
+    """The app as the README starts it: a small random model."""
+    return start_app("--slots", "2")
+
+
+@pytest.fixture(scope="session")
+def browser():
+    path = next((found for name in ("chromium", "google-chrome", "chrome") if (found := shutil.which(name))), None)
+    if path is None:
+        assert not os.environ.get("CI"), "no chromium on this machine"
+        pytest.skip("no chromium on this machine: apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(browser):
+    """Pages that fail the test if they ask another host for anything, or if a script on them fails."""
+    pages, foreign, errors = [], [], []
+
+    def watch(request):
+        blocked = request.failure == "csp"  # the browser never sent it
+        if not blocked and not re.match(r"http://127\.0\.0\.1:|data:|blob:", request.url):
+            foreign.append(request.url)
+
+    def open_(app, width=1280, height=800):
+        context = browser.new_context(viewport={"width": width, "height": height})
+        page = context.new_page()
+        page.on("requestfinished", watch)
+        page.on("requestfailed", watch)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(app.url)
+        page.wait_for_selector("#message textarea")
+        pages.append(page)
+        return page
+
+    yield open_
+    for page in pages:
+        page.context.close()
+    assert foreign == [] and errors == []
