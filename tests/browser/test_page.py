@@ -10,9 +10,16 @@ from checkpoints import STORIES
 from playwright.sync_api import expect
 
 
-def send(page, text):
+def type_and_enter(page, text):
     page.fill("#message textarea", text)
     page.keyboard.press("Enter")
+
+
+def send(page, text):
+    """Ask, and wait until the question stands in the conversation and the status line has forgotten the last reply."""
+    count = questions(page).count()
+    type_and_enter(page, text)
+    expect(questions(page)).to_have_count(count + 1)
 
 
 def set_knob(page, name, value):
@@ -29,7 +36,16 @@ def questions(page):
     return page.locator("#conversation [data-testid=user]")
 
 
-def wait_until_ready(page, words="tokens/s"):
+ENDED = re.compile("the model finished|reached the limit|stopped by you|ended by an error|is full")
+
+
+def make_endless(page):
+    """A greedy random model goes round in circles and never ends a reply by itself."""
+    set_knob(page, "Temperature", 0)
+    set_knob(page, "Max tokens", 2000)
+
+
+def wait_until_ready(page, words=ENDED):
     expect(page.locator("#message .submit-button")).to_be_visible(timeout=30_000)
     expect(page.locator("#status")).to_contain_text(words)
 
@@ -43,7 +59,7 @@ def wait_for(condition, seconds):
 
 def test_a_reply_streams_and_stop_frees_the_slot(noise, open_page):
     page = open_page(noise)
-    set_knob(page, "Max tokens", 2000)
+    make_endless(page)
     send(page, "Tell me a long story")
     expect(reply(page)).not_to_be_empty(timeout=10_000)
     lengths = []
@@ -104,6 +120,7 @@ def test_retry_edit_undo_and_clear(noise, open_page):
 def test_two_people_chat_at_once(noise, open_page):
     pages = [open_page(noise), open_page(noise)]
     for page, count in zip(pages, (900, 901), strict=True):
+        make_endless(page)
         set_knob(page, "Max tokens", count)
     for page in pages:
         send(page, "Hello")
@@ -114,7 +131,7 @@ def test_two_people_chat_at_once(noise, open_page):
 
 def test_a_closed_tab_frees_its_slot(noise, open_page):
     page = open_page(noise)
-    set_knob(page, "Max tokens", 2000)
+    make_endless(page)
     send(page, "Hello")
     wait_for(lambda: noise.health()["busy"] == 1, 5)
     page.close()
@@ -137,10 +154,10 @@ def test_a_problem_is_a_message_and_the_conversation_stays(noise, open_page):
 
 def test_enter_during_a_reply_loses_nothing(noise, open_page):
     page = open_page(noise)
-    set_knob(page, "Max tokens", 1500)
+    make_endless(page)
     send(page, "Hello")
     expect(reply(page)).not_to_be_empty(timeout=10_000)
-    send(page, "my next question")
+    type_and_enter(page, "my next question")
     time.sleep(0.5)
     expect(page.locator("#message textarea")).to_have_value("my next question")
     page.get_by_role("button", name="Stop").click()
@@ -165,7 +182,7 @@ def test_the_model_and_its_device_are_named_and_noise_is_called_noise(noise, ope
 
 def test_keyboard_alone_and_names_for_screen_readers(noise, open_page):
     page = open_page(noise)
-    set_knob(page, "Max tokens", 1500)
+    make_endless(page)
     page.locator("#message textarea").focus()
     page.keyboard.type("Hello")
     expect(page.get_by_role("button", name="Send")).to_be_visible()
@@ -209,5 +226,5 @@ def test_a_real_llama_tells_its_published_story(start_app, open_page):
     set_knob(page, "Max tokens", len(case["greedy_ids"]))
     send(page, case["prompt"])
     wait_until_ready(page)
-    shown = " ".join(reply(page).inner_text().split())
-    assert shown and " ".join((case["prompt"] + " " + shown).split()).replace(" ", "") == "".join(case["text"].split())
+    # Markdown shows line breaks in its own way: compare the words without the spaces.
+    assert "".join((case["prompt"] + reply(page).inner_text()).split()) == "".join(case["text"].split())
