@@ -41,7 +41,7 @@ class App:
         self.process.stdout.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def start_app():
     """Apps by their arguments, closed at the end."""
     apps = []
@@ -55,13 +55,13 @@ def start_app():
         app.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def noise(start_app):
     """The app as the README starts it: a small random model."""
     return start_app("--slots", "2")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # Playwright keeps an event loop running, under which no test may start its own
 def browser():
     path = next((found for name in ("chromium", "google-chrome", "chrome") if (found := shutil.which(name))), None)
     if path is None:
