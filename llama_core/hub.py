@@ -3,12 +3,14 @@
 Only the files that are needed are fetched, with a progress bar; a download that was cut off goes on where it ended.
 """
 
+import contextlib
 import errno
 import re
-from collections.abc import Iterable
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import huggingface_hub
 from huggingface_hub import errors
@@ -32,25 +34,56 @@ class Located:
     name: str
 
 
-def resolve(name: str) -> Located:
-    """The folder of `name`. Raises `HubError`."""
+Progress = Callable[[int, int], None]
+
+
+class Cancelled(Exception):
+    """Raised by a `progress` function to end a download; what was fetched is kept."""
+
+
+def resolve(name: str, progress: Progress | None = None) -> Located:
+    """The folder of `name`. `progress(done, total)` counts bytes of a download, in place of the library's own bars.
+
+    Raises `HubError`, and `Cancelled` if `progress` does.
+    """
     folder = Path(name).expanduser()
     if folder.is_dir():
         return Located(folder, folder.resolve().name)
     if folder.exists():
         raise HubError(f"{name} is a file; give the folder that it lies in, with its config.json")
+    repo_id, revision = _split(name)
+    with explained(repo_id, revision):
+        return _fetch(repo_id, revision or None, progress)
+
+
+def sizes(name: str) -> dict[str, int]:
+    """The files of a Hub id that `resolve` fetches, with their sizes in bytes. Raises `HubError`."""
+    repo_id, revision = _split(name)
+    with explained(repo_id, revision):
+        info = huggingface_hub.HfApi().model_info(repo_id, revision=revision or None, files_metadata=True)
+        found = {entry.rfilename: entry.size or 0 for entry in info.siblings or ()}
+        return {file: found[file] for file in _choose(repo_id, found)}
+
+
+def _split(name: str) -> tuple[str, str]:
     repo_id, _, revision = name.partition("@")
     if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", repo_id):
         raise HubError(f"there is no folder {name}; give a folder, a Hub id such as name/repo, or random:tiny")
+    return repo_id, revision
+
+
+@contextlib.contextmanager
+def explained(repo_id: str, revision: str) -> Iterator[None]:
+    """What goes wrong inside becomes a `HubError` that says what to do."""
     try:
-        return _fetch(repo_id, revision or None)
-    except HubError:
+        yield
+    except (HubError, Cancelled):
         raise
     except Exception as problem:  # which network errors there are depends on the version of huggingface-hub
         _explain(problem, repo_id, revision)
 
 
-def _fetch(repo_id: str, revision: str | None) -> Located:
+def _fetch(repo_id: str, revision: str | None, progress: Progress | None) -> Located:
     try:
         info = huggingface_hub.HfApi().model_info(repo_id, revision=revision)
     except (errors.HfHubHTTPError, errors.HFValidationError):
@@ -59,7 +92,53 @@ def _fetch(repo_id: str, revision: str | None) -> Located:
         return _from_cache(repo_id, revision, problem)
     wanted = _choose(repo_id, [entry.rfilename for entry in info.siblings or ()])
     # By the revision's name, not its hash: a later start without a network finds it in the cache by that name.
-    return _located(repo_id, huggingface_hub.snapshot_download(repo_id, revision=revision, allow_patterns=wanted))
+    bars = {} if progress is None else {"tqdm_class": _bar_class(progress)}
+    return _located(repo_id, huggingface_hub.snapshot_download(
+        repo_id, revision=revision, allow_patterns=wanted, **bars
+    ))
+
+
+def _bar_class(progress: Progress) -> type:
+    """A stand-in for tqdm's bars, of which the library makes some that count bytes and one that counts files. One bar
+    tells `progress` its bytes: the first, which counts what comes over the network."""
+    lock, first = threading.RLock(), []
+
+    class Bar:
+        def __init__(self, iterable: Any = None, *_: Any, total: float | None = None, initial: int = 0, unit: str = "it",
+                     **__: Any):
+            self.iterable, self.total, self.n, self.unit, self.disable = iterable, total or 0, initial, unit, False
+            if unit == "B" and not first:
+                first.append(self)
+
+        def update(self, count: float | None = 1) -> None:
+            with lock:
+                self.n += count or 0
+                if first and first[0] is self:
+                    progress(int(self.n), max(int(self.total), int(self.n)))
+
+        def __iter__(self) -> Iterator:
+            for entry in self.iterable:
+                yield entry
+                self.update()
+
+        def __enter__(self) -> "Bar":
+            return self
+
+        def __exit__(self, *_: Any) -> None:
+            pass
+
+        def __getattr__(self, name: str) -> Callable:  # set_description, refresh, close, …: nothing to draw
+            return lambda *_, **__: None
+
+        @classmethod
+        def get_lock(cls) -> Any:
+            return lock
+
+        @classmethod
+        def set_lock(cls, _: Any) -> None:
+            pass
+
+    return Bar
 
 
 def _from_cache(repo_id: str, revision: str | None, problem: Exception) -> Located:

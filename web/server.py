@@ -1,13 +1,18 @@
 """The HTTP side: the page mounted on our own FastAPI app, with `/health` and the headers that keep it to itself."""
 
+import json
 import socket
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import uvicorn
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import HTMLResponse
+
+from web.source import source_page
+from web.strings import SCRIPT
 
 ASSETS = Path(__file__).parent / "assets"
 
@@ -28,8 +33,12 @@ CONTENT_SECURITY_POLICY = "; ".join((
 ))
 
 
+SCRIPTS = ("glass", "markdown", "tokens", "conversation", "chats", "help")
+
+
 def build_app(page: gr.Blocks, engine: Any) -> FastAPI:
-    """The page at `/` and the engine's state at `/health`."""
+    """The page at `/`, the engine's state at `/health` and our own code at `/source`. `engine` has `healthy` and
+    `stats()`."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     # No other origin may read answers; without this Gradio would allow every one, with cookies (gradio#13741).
     app.add_middleware(CORSMiddleware, allow_origins=[])
@@ -49,14 +58,29 @@ def build_app(page: gr.Blocks, engine: Any) -> FastAPI:
         stats = engine.stats()
         return {"ok": engine.healthy, "slots": stats.slots, "busy": stats.busy, "queued": stats.queued}
 
+    @app.get("/source/{name:path}", response_class=HTMLResponse)
+    def source(name: str) -> str:
+        found = source_page(name)
+        if found is None:
+            raise HTTPException(404)
+        return found
+
     return gr.mount_gradio_app(
         app, page, "/", ssr_mode=False, run_history=False, show_error=False, max_file_size="1mb",
-        footer_links=[], css_paths=[ASSETS / "page.css"], head_paths=[ASSETS / "head.html"],
+        footer_links=[], css_paths=sorted(ASSETS.glob("*.css")), head=head(),
         theme=gr.themes.Base(
             primary_hue="teal", neutral_hue="slate", font=["system-ui", "sans-serif"],
             font_mono=["ui-monospace", "monospace"],
         ),
     )
+
+
+def head() -> str:
+    """What stands in the page's head: how wide it is, and our scripts with their sentences."""
+    text = json.dumps(SCRIPT).replace("<", "\\u003c")
+    code = "\n".join((ASSETS / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS)
+    viewport = "width=device-width, initial-scale=1, interactive-widget=resizes-content"
+    return f'<meta name="viewport" content="{viewport}">\n<script>window.GLASS_TEXT = {text};\n{code}</script>'
 
 
 def serve(app: FastAPI, door: socket.socket) -> None:

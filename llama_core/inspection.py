@@ -1,0 +1,90 @@
+"""What happens inside for one token: each layer's guess (the logit lens, nostalgebraist 2020) and where each head looks.
+
+Beside the serving path: the whole sequence is read again without a cache, in a few fixed lengths, so that a model has at
+most one program for each of them.
+"""
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import no_type_check
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from llama_core.config import LlamaConfig
+from llama_core.model import (
+    Where,
+    apply_rotary_emb,
+    linear,
+    locate,
+    logits,
+    precompute_freqs_cis,
+    rms_norm,
+    transformer_block,
+)
+from llama_core.params import Block, Params
+
+LENGTHS = (64, 256, 1024, 4096, 16384)
+GUESSES = 5
+
+
+@dataclass(frozen=True)
+class Inside:
+    """What each of L layers would have said after the last of T tokens (`ids` and `shares`, the likeliest first; the
+    last row is the model's answer), and how each of H heads shares its attention among the T tokens."""
+
+    ids: Int[np.ndarray, "L N"]
+    shares: Float[np.ndarray, "L N"]
+    attention: Float[np.ndarray, "L H T"]
+
+
+class InspectionError(ValueError):
+    """A sequence that cannot be inspected; one line that says why."""
+
+
+def inspect(params: Params, config: LlamaConfig, ids: Sequence[int]) -> Inside:
+    """Look at the step that follows `ids`. Raises `InspectionError` for a sequence that is empty or too long."""
+    length = next((size for size in LENGTHS if size >= len(ids)), None)
+    if not ids or length is None:
+        raise InspectionError(f"{len(ids)} tokens cannot be inspected; expected 1 to {LENGTHS[-1]}")
+    tokens = np.zeros((1, length), np.int32)
+    tokens[0, : len(ids)] = ids
+    found = _look(params, tokens, np.int32(len(ids) - 1), config=config)
+    top, shares, attention = (np.asarray(part) for part in found)
+    return Inside(top, shares, attention[:, :, : len(ids)])
+
+
+@functools.partial(jax.jit, static_argnames="config")
+@no_type_check  # JAX puts stand-ins into pytrees
+def _look(params: Params, tokens: Int[Array, "1 T"], last: Int[Array, ""], *, config: LlamaConfig):
+    T = tokens.shape[1]
+    where = locate(jnp.zeros(1, jnp.int32), T, jnp.asarray(precompute_freqs_cis(config, T)), T)
+    x = params.token_embedding[tokens]
+    outputs, attention = [], []
+    for block in params.blocks:
+        attention.append(attention_of(block, x, last, config, where))
+        x, _ = transformer_block(block, x, config, where)
+        outputs.append(x[0, last])
+    hidden = rms_norm(jnp.stack(outputs), params.norm, config.rms_norm_eps)
+    shares, top = jax.lax.top_k(jax.nn.softmax(logits(params, hidden), axis=-1), GUESSES)
+    return top, shares, jnp.stack(attention)
+
+
+def attention_of(
+    block: Block, x: Float[Array, "1 T D"], last: Int[Array, ""], config: LlamaConfig, where: Where
+) -> Float[Array, "H T"]:
+    """How the token at `last` shares its attention among all, head by head: the weights inside `model.attention`."""
+    T = x.shape[1]
+    normed = rms_norm(x, block.attention_norm, config.rms_norm_eps)
+    q = linear(normed, block.wq).reshape(1, T, config.num_attention_heads, config.head_dim)
+    k = linear(normed, block.wk).reshape(1, T, config.num_key_value_heads, config.head_dim)
+    q, k = apply_rotary_emb(q, where.freqs_cis)[0, last], apply_rotary_emb(k, where.freqs_cis)[0]
+    k = jnp.repeat(k, config.queries_per_kv_head, axis=1)
+    precision = jax.lax.Precision.HIGHEST if x.dtype == jnp.float32 else None
+    scores = jnp.einsum("he,the->ht", q, k, precision=precision, preferred_element_type=jnp.float32)
+    visible = jnp.arange(T) <= last
+    return jax.nn.softmax(jnp.where(visible, scores / math.sqrt(config.head_dim), -jnp.inf), axis=-1)

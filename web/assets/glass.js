@@ -1,0 +1,106 @@
+// What the scripts of the page share: the table of sentences, making elements, saying things to screen readers, and the
+// conversations in this browser. Text enters the page as text alone: nothing here sets innerHTML.
+window.Glass = (() => {
+  const T = window.GLASS_TEXT;
+  const PREFIX = "glass-llama/chat/";
+
+  // make("button", {class: "x", onclick: f}, "words", child)
+  function make(tag, attributes = {}, ...children) {
+    const element = document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes)) {
+      if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+      else if (value !== false && value !== null && value !== undefined) element.setAttribute(name, value === true ? "" : value);
+    }
+    element.append(...children.filter((child) => child !== null && child !== undefined));
+    return element;
+  }
+
+  const button = (name, icon, onclick, attributes = {}) =>
+    make("button", { type: "button", "aria-label": icon ? name : null, title: icon ? name : null, onclick, ...attributes },
+      icon || name);
+
+  const fill = (sentence, values) => sentence.replace(/\{(\w+)\}/g, (_, name) => values[name]);
+  const percent = (share) => (share === null || share === undefined ? "" :
+    share > 0 && share < 0.01 ? "<1 %" : `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`);
+
+  let region;
+  function say(words) {
+    if (!region) document.body.append(region = make("div", { id: "announcer", "aria-live": "polite", role: "status", class: "unseen" }));
+    region.textContent = "";
+    setTimeout(() => { region.textContent = words; }, 60);
+  }
+
+  // One entry a conversation, so that two tabs never overwrite each other's.
+  const store = {
+    ids() {
+      return Object.keys(localStorage).filter((key) => key.startsWith(PREFIX)).map((key) => key.slice(PREFIX.length));
+    },
+    read(id) {
+      try { return JSON.parse(localStorage.getItem(PREFIX + id)); } catch { return null; }
+    },
+    all() {
+      const chats = store.ids().map(store.read).filter((chat) => chat && Array.isArray(chat.nodes));
+      return chats.sort((a, b) => (b.updated || 0) - (a.updated || 0));
+    },
+    // False when the browser's storage is full even without the token records of older replies.
+    write(chat) {
+      chat.updated = Date.now();
+      const others = () => store.all().reverse().filter((other) => other.id !== chat.id && other.nodes.some((node) => node.tokens));
+      for (let waiting = null; ;) {
+        try {
+          localStorage.setItem(PREFIX + chat.id, JSON.stringify(chat));
+          return true;
+        } catch {
+          waiting = waiting || others();
+          const oldest = waiting.shift();
+          if (oldest) localStorage.setItem(PREFIX + oldest.id, JSON.stringify({ ...oldest, nodes: oldest.nodes.map(lighten) }));
+          else break;
+        }
+      }
+      try {
+        localStorage.setItem(PREFIX + chat.id, JSON.stringify({ ...chat, nodes: chat.nodes.map(lighten) }));
+        return true;
+      } catch { return false; }
+    },
+    remove(id) { localStorage.removeItem(PREFIX + id); },
+    get current() { return sessionStorage.getItem("glass-llama/current") ?? localStorage.getItem("glass-llama/current"); },
+    set current(id) {
+      for (const kept of [sessionStorage, localStorage]) kept.setItem("glass-llama/current", id || "");
+    },
+    setting(name, value) {
+      if (value !== undefined) localStorage.setItem(`glass-llama/${name}`, value);
+      return localStorage.getItem(`glass-llama/${name}`);
+    },
+  };
+
+  const textOf = (node) => (node.tokens && node.tokens.length ? node.tokens.map((token) => token[1]).join("") : node.words || "");
+
+  // A reply without its token records: the words stay.
+  function lighten(node) {
+    const { tokens, marks, ...rest } = node;
+    return tokens ? { ...rest, words: textOf(node) } : node;
+  }
+
+  function download(name, text) {
+    const link = make("a", { href: URL.createObjectURL(new Blob([text])), download: name });
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  }
+
+  async function copy(text) {
+    try {
+      await navigator.clipboard.writeText(text);
+      say(T.copied);
+    } catch {
+      const box = make("textarea", { class: "unseen" });
+      box.value = text;
+      document.body.append(box);
+      box.select();
+      document.execCommand("copy");
+      box.remove();
+      say(T.copied);
+    }
+  }
+
+  return { T, make, button, fill, percent, say, store, textOf, download, copy };
+})();
