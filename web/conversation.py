@@ -6,7 +6,7 @@ browser or an imported file is never trusted; it is read into the types below or
 
 import json
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -112,15 +112,6 @@ class Conversation:
         shown = {key: value for key, value in self.selected.items() if key != parent}
         return replace(self, selected=shown, revision=self.revision + 1)
 
-    def without_last(self) -> "Conversation":
-        """Without the newest message, which has no children; the version before it is shown again."""
-        last = self.nodes[-1]
-        shown = {key: value for key, value in self.selected.items() if key not in (last.parent, len(self.nodes) - 1)}
-        others = [number for number in self.versions(len(self.nodes) - 1) if number != len(self.nodes) - 1]
-        if others:
-            shown[last.parent] = others[-1]
-        return replace(self, nodes=self.nodes[:-1], selected=shown, revision=self.revision + 1)
-
 
 def told_to_model(conversation: Conversation, path: Sequence[int]) -> list[tuple[int, dict[str, str]]]:
     """The messages of a path with strictly alternating roles, which many chat templates demand; each with the number
@@ -174,15 +165,10 @@ def record_to_json(record: Record) -> list:
     return [*row, 1] if record.forced else row
 
 
-def read_conversation(text: Any, stream: Any = "") -> Conversation:
-    """The conversation in `text` (empty: a new one) with the reply that `stream` holds, if it is one of its replies.
-
-    Raises `HistoryError` for anything that this program would not have written, and for sizes over the limits.
-    """
-    if not text:
-        return Conversation()
-    conversation = _read(_parse(text))
-    return _with_stream(conversation, stream) if stream else conversation
+def read_conversation(text: Any) -> Conversation:
+    """The conversation in `text` (empty: a new one). Raises `HistoryError` for anything that this program would not have
+    written, and for sizes over the limits."""
+    return _read(_parse(text)) if text else Conversation()
 
 
 def _parse(text: Any) -> Any:
@@ -279,39 +265,3 @@ def check_size(conversation: Conversation) -> None:
     found = sum(len(node.text) for node in conversation.nodes)
     if found > MAX_CHARACTERS or sum(len(node.records) for node in conversation.nodes) > MAX_TOKENS:
         raise HistoryError(TEXT["history_size"].format(found=found, limit=MAX_CHARACTERS))
-
-
-def _with_stream(conversation: Conversation, stream: Any) -> Conversation:
-    """With what the stream of a reply (stream.py) has brought since its conversation was written."""
-    _require(isinstance(stream, str))
-    rows = _lines(stream)
-    head = next(rows, None)
-    _require(isinstance(head, dict))
-    number = head.get("node")
-    if head.get("chat") != conversation.id or not _is_whole(number) or not 0 <= number < len(conversation.nodes):
-        return conversation
-    if head.get("revision") != conversation.revision:  # the page has put it into the tree already
-        return conversation
-    node, end = conversation.nodes[number], {"finish": "broken"}
-    records, marks = list(node.records), list(node.marks)
-    for row in rows:
-        if isinstance(row, list):
-            records.append(read_record(row))
-        elif isinstance(row, dict) and "mark" in row:
-            marks.append(_read_mark([len(records), row["mark"]]))
-        else:
-            _require(isinstance(row, dict) and isinstance(row.get("end"), dict))
-            end = row["end"]
-    if end.get("drop") and not node.records:
-        return conversation.without_last()
-    ending = {name: _read_text(end, name) for name in ("finish", "problem", "facts")}
-    _require(ending["finish"] in FINISHES)
-    merged = conversation.put(number, replace(node, records=tuple(records), marks=tuple(marks), **ending))
-    check_size(merged)
-    return merged
-
-
-def _lines(stream: str) -> Iterator[Any]:
-    for line in stream.split("\n"):
-        if line:
-            yield _parse(line)

@@ -26,6 +26,9 @@ from web.strings import TEXT
 # No spinner over the conversation, no endpoint for other programs, and no waiting for other people's events.
 QUIET = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
 
+# The conversation as the browser holds it stands in for what the server has sent last.
+SEND = "(typed, chat, ...controls) => [typed, Glass.chat.sent, ...controls]"
+
 
 def build_page(host: Host, settings: Settings) -> gr.Blocks:
     """The page of the model that `host` serves."""
@@ -43,7 +46,7 @@ class Page:
     def __init__(self, host: Host, settings: Settings):
         self.host, self.settings = host, settings
         self.desk, self.choices = Desk(host), Choices(host)
-        with gr.Sidebar(label=TEXT["chats"], position="left", width=260, elem_id="library"):
+        with gr.Sidebar(label=TEXT["chats"], position="left", width=240, elem_id="library"):
             self.library = gr.HTML(
                 html_template="", elem_id="chats", apply_default_css=False,
                 js_on_load="Glass.chats.mount(element, trigger); // sends 'act'")
@@ -55,7 +58,7 @@ class Page:
                 self.model = ModelPanel(host, settings)
             with gr.Tab(TEXT["hood"], id="hood") as self.hood_tab:
                 self.hood = HoodPanel(host, self.choices)
-        with gr.Sidebar(label=TEXT["settings"], position="right", width=340, elem_id="settings"):
+        with gr.Sidebar(label=TEXT["settings"], position="right", width=320, elem_id="settings"):
             self.panel = ControlPanel(host, settings)
 
     def _chat(self) -> None:
@@ -87,13 +90,13 @@ class Page:
 
     def connect(self, page: gr.Blocks) -> None:
         """Which handler each event calls."""
-        state = [self.conversation, self.stream, *self.panel.inputs]
+        state = [self.box, self.conversation, *self.panel.inputs]
         self.outputs = [self.conversation, self.stream, self.line, self.box, self.courier, self.panel.plot,
                         self.hood.lens, self.hood.attention, self.tabs]
-        self.box.submit(self._submit, [self.box, *state], self.outputs, **QUIET)
+        self.box.submit(self._submit, state, self.outputs, js=SEND, **QUIET)
         self.box.stop(self._stop, None, self.outputs, **QUIET)
         for source in (self.conversation, self.library):
-            source.act(self._act, [self.box, *state], self.outputs, trigger_mode="multiple", **QUIET)
+            source.act(self._act, state, self.outputs, js=SEND, trigger_mode="multiple", **QUIET)
         gr.on([slider.change for slider in self.panel.sliders], self._tune, self.panel.inputs, self.panel.plot,
               trigger_mode="always_last", **QUIET)
         self.panel.connect(page, QUIET)
@@ -118,30 +121,30 @@ class Page:
         plot = self.choices.redraw(request.session_hash, controls)
         return gr.skip() if plot is None else plot
 
-    async def _submit(self, request: gr.Request, text: str, chat: Any, stream: Any, *values: Any) -> AsyncIterator[list]:
+    async def _submit(self, request: gr.Request, text: str, chat: Any, *values: Any) -> AsyncIterator[list]:
         if request.session_hash in self.desk.running:  # Enter while a reply is written: the words stay in the box
             yield self._updates(View())
             return
         controls = self.panel.read(values)
-        start = lambda: handlers.ask(text, read_conversation(chat, stream), self.host.model, controls)  # noqa: E731
+        start = lambda: handlers.ask(text, read_conversation(chat), self.host.model, controls)  # noqa: E731
         async for update in self._run(request.session_hash, start, controls):
             yield update
 
     async def _act(
-        self, request: gr.Request, event: gr.EventData, typed: str, chat: Any, stream: Any, *values: Any
+        self, request: gr.Request, event: gr.EventData, typed: str, chat: Any, *values: Any
     ) -> AsyncIterator[list]:
         wish, session, controls = event._data, request.session_hash, self.panel.read(values)
-        start = self._start_of(wish, chat, stream, controls)
+        start = self._start_of(wish, chat, controls)
         if start is not None:
             async for update in self._run(session, start, controls):
                 yield update
             return
         try:
-            yield await self._answer(wish, session, read_conversation(chat, stream), typed, controls)
+            yield await self._answer(wish, session, read_conversation(chat), typed, controls)
         except (HistoryError, ChatError, EngineError, ValueError) as problem:
             yield self._updates(View(status=status.problem(str(problem))))
 
-    def _start_of(self, wish: dict, chat: Any, stream: Any, controls: Controls) -> Callable[[], Start] | None:
+    def _start_of(self, wish: dict, chat: Any, controls: Controls) -> Callable[[], Start] | None:
         """The function that begins a reply, if that is what the person wants."""
         model, node = self.host.model, wish.get("node")
         kinds: dict[str, Callable[[Conversation], Start]] = {
@@ -152,7 +155,7 @@ class Page:
             "resume": lambda held: handlers.resume(node, held, model),
         }
         begin = kinds.get(wish.get("do", ""))
-        return None if begin is None else lambda: begin(read_conversation(chat, stream))
+        return None if begin is None else lambda: begin(read_conversation(chat))
 
     async def _run(self, session: str, start: Callable[[], Start], controls: Controls) -> AsyncIterator[list]:
         self.desk.abandon(session)

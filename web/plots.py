@@ -7,7 +7,7 @@ import numpy as np
 
 from web.strings import TEXT
 
-ROWS = 12
+ROWS = 10
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -39,7 +39,9 @@ def distribution_table(own: np.ndarray, after: np.ndarray, label: Callable[[int]
 
 
 def _cut_line(kept: int, all_tokens: int, share: float) -> str:
-    words = TEXT["plot_cut"].format(kept=kept, all=all_tokens, share=percent(share))
+    if kept == all_tokens:
+        return f'<tr class="whole"><td colspan="3">{escape(TEXT["plot_whole"].format(all=f"{all_tokens:,}"))}</td></tr>'
+    words = TEXT["plot_cut"].format(kept=f"{kept:,}", all=f"{all_tokens:,}", share=percent(share))
     return f'<tr class="cut-line"><td colspan="3">{escape(words)}</td></tr>'
 
 

@@ -30,7 +30,7 @@ class Stream:
         self.text += dump({"mark": words}) + "\n"
 
     def end(self, **facts: Any) -> None:
-        """The last line: `finish`, and if there are any `problem`, `facts` and `drop` (forget a reply without words)."""
+        """The last line: `finish`, and if there are any `problem`, `facts` and `drop` (forget the reply, not a word has come)."""
         self.text += dump({"end": {name: value for name, value in facts.items() if value}}) + "\n"
 
 

@@ -8,37 +8,31 @@ Glass.conversation = (() => {
 
   class Conversation {
     constructor(element, props, trigger) {
-      Object.assign(this, { element, props, trigger, chat: empty(), raw: "", live: null, closed: 0, rows: new Map() });
+      Object.assign(this, { element, props, trigger, chat: empty(), live: null, closed: 0, rows: new Map() });
       this.list = make("div", { class: "messages" });
       this.popover = new Glass.tokens.Popover(element, (event) => this.act(event));
-      element.prepend(this.list);
+      element.prepend(toolbar(), this.list);
       addEventListener("pagehide", () => this.save());
       this.open(store.read(store.current || ""));
     }
 
     // What the server says: the conversation with the new reply in it.
     receive() {
-      const raw = this.props.value || "";
-      if (!raw || raw === this.raw) return;
-      const chat = JSON.parse(raw), same = chat.id === this.chat.id;
-      if ((this.chat.id && !same) || (same && chat.revision <= this.chat.revision)) {
-        this.props.value = this.raw; // from a reply that was left
-        return;
-      }
-      this.take(chat, raw);
+      if (!this.props.value) return;
+      const chat = JSON.parse(this.props.value), same = chat.id === this.chat.id;
+      if (same ? chat.revision <= this.chat.revision : this.chat.id) return; // from a reply that was left
+      Object.assign(this, { chat, live: null });
+      this.draw();
+      this.end();
+      if (this.streamProps) this.stream();
       store.current = chat.id;
       this.save();
     }
-    take(chat, raw) {
-      Object.assign(this, { chat, raw, live: null });
-      this.draw();
-      if (this.streamProps) this.stream();
-    }
+    // What goes to the server with each event: it remembers nothing.
+    get sent() { return this.chat.id ? JSON.stringify(this.chat) : ""; }
     // What this page itself makes of the conversation.
     put() {
       this.chat.revision += 1;
-      this.raw = JSON.stringify(this.chat);
-      this.props.value = this.raw;
       this.save();
     }
     save() {
@@ -48,9 +42,7 @@ Glass.conversation = (() => {
     open(chat) {
       this.interrupt();
       this.chat = chat || empty();
-      this.raw = chat ? JSON.stringify(chat) : "";
       this.live = null;
-      this.props.value = this.raw;
       store.current = this.chat.id || "";
       this.draw();
       this.end();
@@ -254,6 +246,15 @@ Glass.conversation = (() => {
       const home = document.scrollingElement;
       home.scrollTop = home.scrollHeight;
     }
+  }
+
+  // What the tints mean, tokens or plain text, and the help.
+  function toolbar() {
+    const key = make("span", { class: "key", "aria-hidden": "true" }, T.likely,
+      ...[0, 1, 2, 3, 4, 5].map((step) => make("i", { class: `t${step}` })), T.unlikely);
+    return make("div", { class: "toolbar" }, key,
+      button(T.as_tokens, "", toggleTokens, { id: "tokens-toggle", "aria-pressed": String(showsTokens()) }),
+      button(T.help, "?", () => Glass.help()));
   }
 
   const showsTokens = () => store.setting("tokens") !== "off";

@@ -54,13 +54,16 @@
   };
   new MutationObserver(repair).observe(document, { childList: true, subtree: true, attributeFilter: ["class"] });
 
-  // It opens both sidebars over the whole of a phone.
-  const opened = new Set();
-  const close = setInterval(() => {
-    const toggles = [...document.querySelectorAll(".sidebar .toggle-button")];
-    if (innerWidth >= 1024 || (toggles.length && toggles.every((toggle) => opened.has(toggle) && toggle.ariaExpanded === "false"))) clearInterval(close);
-    for (const toggle of toggles) if (toggle.ariaExpanded === "true") { opened.add(toggle); toggle.click(); } // has no effect until Gradio is ready
-  }, 250);
+  // It opens both sidebars, over the whole of a phone, and over the conversation where there is no room beside it.
+  if (innerWidth < 1200) {
+    const opened = new Set();
+    const close = setInterval(() => {
+      const toggles = [...document.querySelectorAll(".sidebar .toggle-button")];
+      if (toggles.length && toggles.every((toggle) => opened.has(toggle) && toggle.ariaExpanded === "false")) clearInterval(close);
+      for (const toggle of toggles)
+        if (toggle.ariaExpanded === "true") { opened.add(toggle); toggle.click(); } // has no effect until Gradio is ready
+    }, 250);
+  }
 
   Glass.help = () => card().showModal();
 })();

@@ -27,7 +27,7 @@ Glass.tokens = (() => {
       element.setAttribute("aria-label", T.tokens_label);
       element.addEventListener("keydown", (event) => this.key(event));
       element.addEventListener("click", (event) => this.on(event, (target) => { popover.show(this, target, true); popover.choose(); }));
-      element.addEventListener("mouseover", (event) => this.on(event, (target) => popover.show(this, target)));
+      element.addEventListener("mousemove", (event) => this.on(event, (target) => popover.hover(this, target)));
       element.addEventListener("focusin", (event) => this.on(event, (target) => {
         element.querySelector('.tok[tabindex="0"]')?.setAttribute("tabindex", -1);
         target.setAttribute("tabindex", 0);
@@ -87,6 +87,13 @@ Glass.tokens = (() => {
       this.fill(view.node.tokens[Number(target.dataset.i)]);
       this.place(target);
     }
+    // Only where the pointer rests: text that moves under it opens nothing.
+    hover(view, target) {
+      if (this.resting === target) return;
+      this.resting = target;
+      clearTimeout(this.timer);
+      this.timer = setTimeout(() => { if (this.resting === target && target.matches(":hover")) this.show(view, target); }, 120);
+    }
     fill(token) {
       const [id, text, share, after, others] = token;
       const title = make("p", { class: "title" }, make("b", {}, quoted(text)),
@@ -126,6 +133,7 @@ Glass.tokens = (() => {
     hide() {
       this.box.hidden = true;
       this.pinned = false;
+      this.resting = null;
       this.target?.classList.remove("chosen");
     }
     key(event) {
