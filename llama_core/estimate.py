@@ -58,7 +58,8 @@ def _read(name: str) -> tuple[LlamaConfig, int]:
     if name.startswith(RANDOM):
         config = NAMED_CONFIGS.get(name.removeprefix(RANDOM))
         if config is None:
-            raise CheckpointError(f"there is no model {name}; there are {', '.join(RANDOM + key for key in NAMED_CONFIGS)}")
+            known = ", ".join(RANDOM + shape for shape in NAMED_CONFIGS)
+            raise CheckpointError(f"there is no model {name}; the random ones are {known}")
         return config, 0
     folder = Path(name).expanduser()
     if not folder.is_dir():

@@ -104,8 +104,8 @@ def _bar_class(progress: Progress) -> type:
     lock, first = threading.RLock(), []
 
     class Bar:
-        def __init__(self, iterable: Any = None, *_: Any, total: float | None = None, initial: int = 0, unit: str = "it",
-                     **__: Any):
+        def __init__(self, iterable: Any = None, *_: Any, total: float | None = None, initial: int = 0,
+                     unit: str = "it", **__: Any):
             self.iterable, self.total, self.n, self.unit, self.disable = iterable, total or 0, initial, unit, False
             if unit == "B" and not first:
                 first.append(self)

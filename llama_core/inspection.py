@@ -1,7 +1,7 @@
-"""What happens inside for one token: each layer's guess (the logit lens, nostalgebraist 2020) and where each head looks.
+"""What happens inside for one token: each layer's guess (the logit lens, nostalgebraist 2020) and where heads look.
 
-Beside the serving path: the whole sequence is read again without a cache, in a few fixed lengths, so that a model has at
-most one program for each of them.
+Beside the serving path: the whole sequence is read again without a cache, in a few fixed lengths, so that a model has
+at most one program for each of them.
 """
 
 import functools

@@ -16,7 +16,7 @@ from llama_core.engine import EngineError
 from llama_core.sampling import SamplingParams
 from llama_core.tokenizer import Tokenizer
 
-WORDS = ["", " the", " cat", " sat", " on", " a", " mat", ".", "\n", " and", " then", " it", " saw", " dog", " ran", " ¶"]
+WORDS = ["", " the", " cat", " sat", " on", " a", " mat", ".", "\n", " and", " then", " it", " saw", " dog", " ran", "é"]
 EOS = 0
 CONFIG = LlamaConfig(
     vocab_size=len(WORDS) + 256, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=4,

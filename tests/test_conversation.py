@@ -77,7 +77,8 @@ def damaged(change):
     lambda v: v["nodes"][1].update(parent=5), lambda v: v["nodes"][0].update(words=3),
     lambda v: v["nodes"][0].update(words="x" * (MAX_CHARACTERS + 1)), lambda v: v.update(selected={"-1": 9}),
     lambda v: v.update(selected={"0": 0}), lambda v: v["nodes"][2]["tokens"][0].__setitem__(0, -1),
-    lambda v: v["nodes"][2]["tokens"][0].__setitem__(2, 1.5), lambda v: v["nodes"][2]["tokens"][0].__setitem__(4, [[1]]),
+    lambda v: v["nodes"][2]["tokens"][0].__setitem__(2, 1.5),
+    lambda v: v["nodes"][2]["tokens"][0].__setitem__(4, [[1]]),
     lambda v: v["nodes"][2].update(finish="<b>"), lambda v: v["nodes"][2].update(marks=[["a", "b"]]),
     lambda v: v.update(nodes=[{"role": "user", "parent": -1}] * (MAX_NODES + 1)), lambda v: v.update(told_from=77),
 ])

@@ -69,8 +69,8 @@ class Choices:
             params = sampling_params(controls)
         except ValueError:
             return None
-        after = np.asarray(next_token_distribution(chosen.logits, params, chosen.prompt.ids, chosen.prompt.prompt_tokens))
-        return plots.distribution_table(chosen.own, after, chosen.labels.of, chosen.token_id)
+        after = next_token_distribution(chosen.logits, params, chosen.prompt.ids, chosen.prompt.prompt_tokens)
+        return plots.distribution_table(chosen.own, np.asarray(after), chosen.labels.of, chosen.token_id)
 
     def look_inside(
         self, session: str, number: Any, index: Any, conversation: Conversation, controls: Controls

@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable
 
-
 STEPS = {"download": "Downloading        ", "weights": "Loading weights    ", "compile": "Compiling programs "}
 
 

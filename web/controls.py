@@ -8,6 +8,7 @@ from llama_core.sampling import SamplingParams
 from web import presets, status
 from web.handlers import Controls
 from web.host import Host
+from web.html import html
 from web.settings import Settings
 from web.strings import TEXT
 
@@ -20,9 +21,9 @@ class ControlPanel:
     """Built inside the sidebar."""
 
     def __init__(self, host: Host, settings: Settings):
-        gr.HTML(f"<h2>{TEXT['plot']}</h2>", padding=False)
-        self.plot = gr.HTML(_empty(), elem_id="plot", padding=False)
-        gr.HTML(f"<h2>{TEXT['sampling']}</h2>", padding=False)
+        html(f"<h2>{TEXT['plot']}</h2>")
+        self.plot = html(_empty(), elem_id="plot")
+        html(f"<h2>{TEXT['sampling']}</h2>")
         self._presets()
         self.knobs = tuple(SamplingParams.knobs())
         by_name = {}
@@ -48,7 +49,7 @@ class ControlPanel:
             with gr.Row():
                 self.save = gr.Button(TEXT["preset_save"], size="sm")
                 self.delete = gr.Button(TEXT["preset_delete"], size="sm")
-            self.said = gr.HTML("", elem_id="preset-said", padding=False)
+            self.said = html("", elem_id="preset-said")
 
     def read(self, values: Any) -> Controls:
         """The values of `inputs`, in that order."""

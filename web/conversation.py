@@ -166,8 +166,8 @@ def record_to_json(record: Record) -> list:
 
 
 def read_conversation(text: Any) -> Conversation:
-    """The conversation in `text` (empty: a new one). Raises `HistoryError` for anything that this program would not have
-    written, and for sizes over the limits."""
+    """The conversation in `text` (empty: a new one). Raises `HistoryError` for anything that this program would not
+    have written, and for sizes over the limits."""
     return _read(_parse(text)) if text else Conversation()
 
 

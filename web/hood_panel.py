@@ -10,6 +10,7 @@ from web.chosen import Choices
 from web.conversation import Conversation
 from web.handlers import Controls
 from web.host import Host
+from web.html import html
 from web.strings import TEXT
 
 
@@ -18,19 +19,17 @@ class HoodPanel:
 
     def __init__(self, host: Host, choices: Choices):
         self.host, self.choices = host, choices
-        gr.HTML(f"<h2>{TEXT['hood_token']}</h2>", padding=False)
-        self.lens = gr.HTML(f'<p class="hint">{TEXT["hood_none"]}</p>', elem_id="lens", padding=False)
+        html(f"<h2>{TEXT['hood_token']}</h2>")
+        self.lens = html(f'<p class="hint">{TEXT["hood_none"]}</p>', elem_id="lens")
         with gr.Row(elem_id="head-choice"):
             self.layer = gr.Slider(1, 2, 1, step=1, label=TEXT["hood_layer"])
             self.head = gr.Slider(1, 2, 1, step=1, label=TEXT["hood_head"])
-        self.attention = gr.HTML("", elem_id="attention", padding=False)
-        gr.HTML(f"<h2>{TEXT['hood_shape']}</h2>", padding=False)
-        with gr.Row(equal_height=False):
-            self.picture = gr.HTML("", elem_id="picture", padding=False)
-            with gr.Column():
-                self.numbers = gr.HTML("", elem_id="numbers", padding=False)
-                self.refresh = gr.Button(TEXT["hood_refresh"], size="sm")
-        gr.HTML(under_the_hood.code_links(), elem_id="code-links", padding=False)
+        self.attention = html("", elem_id="attention")
+        html(f"<h2>{TEXT['hood_shape']}</h2>")
+        self.picture = html("", elem_id="picture")
+        self.numbers = html("", elem_id="numbers")
+        self.refresh = gr.Button(TEXT["hood_refresh"], size="sm")
+        html(under_the_hood.code_links(), elem_id="code-links")
 
     @property
     def shown(self) -> list[gr.components.Component]:

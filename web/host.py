@@ -79,7 +79,8 @@ class Host:
 
     def sizes(self) -> Estimate:
         """What the served model takes."""
-        return sizes_of(self.model.name, self.model.config, self.model.dtype, self.engine.slots, self.engine.max_seq_len)
+        model, engine = self.model, self.engine
+        return sizes_of(model.name, model.config, model.dtype, engine.slots, engine.max_seq_len)
 
     def begin(self, name: str) -> Loading | None:
         """Load a model beside the one that is served, and then serve it. None if another one is on its way."""

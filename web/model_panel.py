@@ -10,6 +10,7 @@ import gradio as gr
 from llama_core.estimate import free_bytes
 from web import models, status
 from web.host import Host, Loading
+from web.html import html
 from web.settings import Settings
 from web.status import bytes_in_words, count_in_words
 from web.strings import TEXT
@@ -22,9 +23,9 @@ class ModelPanel:
 
     def __init__(self, host: Host, settings: Settings):
         self.host, self.allowed = host, settings.switching == "on"
-        self.now = gr.HTML(self._now(), elem_id="model-now", padding=False)
+        self.now = html(self._now(), elem_id="model-now")
         if not self.allowed:
-            gr.HTML(f'<p class="hint">{TEXT["model_off"]}</p>', padding=False)
+            html(f'<p class="hint">{TEXT["model_off"]}</p>')
             return
         self.picked = gr.Radio(models.choices(), label=TEXT["model_choice"], elem_id="model-choice")
         self.typed = gr.Textbox(label=TEXT["model_typed"], info=TEXT["model_typed_hint"], max_lines=1)
@@ -32,7 +33,7 @@ class ModelPanel:
             self.check = gr.Button(TEXT["model_check"])
             self.load = gr.Button(TEXT["model_load"], variant="primary")
             self.cancel = gr.Button(TEXT["model_cancel"])
-        self.said = gr.HTML("", elem_id="model-said", padding=False)
+        self.said = html("", elem_id="model-said")
 
     def connect(self, shown: list, swapped: Callable[[], list], quiet: dict) -> None:
         """`shown` are the components that name the model, `swapped` their new values."""

@@ -10,14 +10,14 @@ import gradio as gr
 
 from llama_core.chat import ChatError
 from llama_core.engine import EngineError
-from llama_core.sampling import SamplingParams
 from web import export, handlers, status, welcome
 from web.chosen import Choices
 from web.controls import ControlPanel
 from web.conversation import Conversation, HistoryError, read_conversation, write_conversation
 from web.handlers import Controls, Start
-from web.host import Host
 from web.hood_panel import HoodPanel
+from web.host import Host
+from web.html import html
 from web.model_panel import ModelPanel
 from web.replies import Desk, View
 from web.settings import Settings
@@ -47,10 +47,10 @@ class Page:
         self.host, self.settings = host, settings
         self.desk, self.choices = Desk(host), Choices(host)
         with gr.Sidebar(label=TEXT["chats"], position="left", width=240, elem_id="library"):
-            self.library = gr.HTML(
-                html_template="", elem_id="chats", apply_default_css=False,
+            self.library = html(
+                html_template="", elem_id="chats",
                 js_on_load="Glass.chats.mount(element, trigger); // sends 'act'")
-        self.header = gr.HTML(self._header(), elem_id="header", padding=False)
+        self.header = html(self._header(), elem_id="header")
         with gr.Tabs(elem_id="tabs") as self.tabs:
             with gr.Tab(TEXT["chat"], id="chat"):
                 self._chat()
@@ -62,17 +62,16 @@ class Page:
             self.panel = ControlPanel(host, settings)
 
     def _chat(self) -> None:
-        self.conversation = gr.HTML(
-            "", html_template='<div class="unseen"></div>', elem_id="conversation", apply_default_css=False,
-            welcome=welcome.of(self.host.model),
+        self.conversation = html(
+            "", html_template='<div class="unseen"></div>', elem_id="conversation", welcome=welcome.of(self.host.model),
             js_on_load="Glass.conversation.mount(element, props, trigger, watch); // sends 'act'")
         # Apart from the conversation, so that only what is new has to travel and to be compared.
-        self.stream = gr.HTML("", html_template="", elem_id="stream", visible="hidden",
+        self.stream = html("", html_template="", elem_id="stream", visible="hidden",
                               js_on_load="Glass.conversation.mountStream(props, watch);")
-        self.courier = gr.HTML("", html_template="", elem_id="courier", visible="hidden",
+        self.courier = html("", html_template="", elem_id="courier", visible="hidden",
                                js_on_load="watch('value', () => Glass.chats.receive(props.value));")
         with gr.Column(elem_id="composer"):
-            self.line = gr.HTML(status.line(TEXT["ready"]), elem_id="status", padding=False)
+            self.line = html(status.line(TEXT["ready"]), elem_id="status")
             self.box = gr.Textbox(
                 label=TEXT["message"], elem_id="message", show_label=False, placeholder=TEXT["message_hint"], lines=1,
                 max_lines=8, autofocus=True, submit_btn=True, stop_btn=False)

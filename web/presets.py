@@ -1,4 +1,4 @@
-"""System prompts with their sampling controls, saved by name. The browser keeps them; what it sends is never trusted."""
+"""System prompts and sampling controls, saved by name. The browser keeps them; what it sends is never trusted."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -88,7 +88,8 @@ class Desk:
             conversation, ids = self._prompt(start, params)
             stream = Stream(conversation, start.node)
             live = self.running[session] = Live(engine.submit(ids, params))
-            yield View(write_conversation(conversation), stream.text, status.waiting(live.generation), True, start.draft)
+            yield View(write_conversation(conversation), stream.text, status.waiting(live.generation), running=True,
+                       draft=start.draft)
             async for view in self._write(session, live, stream, conversation.nodes[start.node].records, model):
                 yield view
             if self.running.get(session) is live:
@@ -133,7 +134,8 @@ class Desk:
         finish, words = status.reason(generation.finish_reason or "error", generation, context)
         facts = " · ".join(part for part in (*status.facts(generation), words) if part)
         stream.end(finish=finish, facts=facts, drop=finish == "cancelled" and not generation.tokens)
-        return View(stream=stream.text, status=status.progress(generation, context) + status.line(words), running=False)
+        used = generation.prompt_tokens + len(generation.tokens)
+        return View(stream=stream.text, status=status.line(words) + status.gauge(used, context), running=False)
 
 
 def _failed(conversation: Conversation, start: Start, stream: Stream | None, problem: str) -> View:

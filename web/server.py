@@ -33,6 +33,7 @@ CONTENT_SECURITY_POLICY = "; ".join((
 ))
 
 
+LOOKS = ("page", "tokens")
 SCRIPTS = ("glass", "markdown", "tokens", "conversation", "chats", "help")
 
 
@@ -67,7 +68,7 @@ def build_app(page: gr.Blocks, engine: Any) -> FastAPI:
 
     return gr.mount_gradio_app(
         app, page, "/", ssr_mode=False, run_history=False, show_error=False, max_file_size="1mb",
-        footer_links=[], css_paths=sorted(ASSETS.glob("*.css")), head=head(),
+        footer_links=[], head=head(),
         theme=gr.themes.Base(
             primary_hue="teal", neutral_hue="slate", font=["system-ui", "sans-serif"],
             font_mono=["ui-monospace", "monospace"],
@@ -76,11 +77,14 @@ def build_app(page: gr.Blocks, engine: Any) -> FastAPI:
 
 
 def head() -> str:
-    """What stands in the page's head: how wide it is, and our scripts with their sentences."""
+    """What stands in the page's head: how wide it is, our looks (Gradio's `css` would narrow every rule to its own
+    container, and a dialog stands outside of it), and our scripts with their sentences."""
     text = json.dumps(SCRIPT).replace("<", "\\u003c")
     code = "\n".join((ASSETS / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS)
+    looks = "\n".join((ASSETS / f"{name}.css").read_text(encoding="utf-8") for name in LOOKS)
     viewport = "width=device-width, initial-scale=1, interactive-widget=resizes-content"
-    return f'<meta name="viewport" content="{viewport}">\n<script>window.GLASS_TEXT = {text};\n{code}</script>'
+    return (f'<meta name="viewport" content="{viewport}">\n<style>{looks}</style>\n'
+            f"<script>window.GLASS_TEXT = {text};\n{code}</script>")
 
 
 def serve(app: FastAPI, door: socket.socket) -> None:

@@ -30,7 +30,7 @@ class Stream:
         self.text += dump({"mark": words}) + "\n"
 
     def end(self, **facts: Any) -> None:
-        """The last line: `finish`, and if there are any `problem`, `facts` and `drop` (forget the reply, not a word has come)."""
+        """The last line: `finish`, and if there are any `problem`, `facts` and `drop` (forget it, no word has come)."""
         self.text += dump({"end": {name: value for name, value in facts.items() if value}}) + "\n"
 
 
@@ -54,9 +54,12 @@ class Labels:
             return self._special[token_id]
         raw = self._bytes[token_id] if token_id < len(self._bytes) else b""
         try:
-            return raw.decode() or f"#{token_id}"
+            text = raw.decode()
         except UnicodeDecodeError:
-            return "".join(f"\\x{byte:02x}" for byte in raw)
+            text = ""
+        if text and (text.isprintable() or text.strip() == ""):
+            return text
+        return "".join(f"\\x{byte:02x}" for byte in raw) or f"#{token_id}"
 
 
 def record_of(token: Any, text: str, labels: Labels) -> Record:

@@ -96,8 +96,8 @@ TEXT = {
     "model_cancel": "Cancel",
     "model_off": "The model of this page is set by whoever runs it.",
     "model_looking": "Looking up {name}…",
-    "model_estimate": "{name}: {count} parameters. Files {files}. Memory {memory}: weights {weights}, cache for {slots} "
-                      "chats of {context} tokens {cache}.",
+    "model_estimate": "{name}: {count} parameters. Files {files}. Memory {memory}: weights {weights}, cache for "
+                      "{slots} chats of {context} tokens {cache}.",
     "model_fits": "This machine has {free} free.",
     "model_tight": "This machine has only {free} free: it will not fit. Choose a smaller model, or start the app with "
                    "fewer --slots or a shorter --max-seq-len.",
@@ -181,7 +181,7 @@ SCRIPT = {
     "broken_off": "The reply broke off:",
     "reply_said": "Reply:",
     "tokens_label": "Words of the reply. Left and right walk, Enter shows what else could have come.",
-    "as_tokens": "Show probabilities",
+    "as_tokens": "Probabilities",
     "likely": "sure",
     "unlikely": "unlikely",
     "tokens_on": "Words are shown with their probabilities",

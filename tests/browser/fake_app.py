@@ -1,4 +1,4 @@
-"""The page with an engine that needs no model, as a program of its own: `python tests/browser/fake_app.py PORT PACE`."""
+"""The page with an engine that needs no model, as a program of its own: `fake_app.py PORT PACE`."""
 
 import sys
 from pathlib import Path

@@ -15,7 +15,7 @@ Glass.chats = (() => {
     }, title(chat));
     const remove = asked === chat.id ? make("span", { class: "sure", role: "group", "aria-label": T.delete_sure }, T.delete_sure,
       button(T.delete_yes, "", () => drop(chat.id), { class: "yes" }), button(T.cancel, "", () => ask(null))) :
-      button(fill(T.delete_chat, { title: title(chat) }), "✕", () => ask(chat.id), { class: "delete" });
+      button(fill(T.delete_chat, { title: title(chat) }), "remove", () => ask(chat.id), { class: "delete" });
     return make("li", { "data-chat": chat.id }, open, remove);
   }
 

@@ -201,20 +201,20 @@ Glass.conversation = (() => {
       const versions = this.versions(number), at = versions.indexOf(number);
       if (versions.length < 2) return null;
       return make("span", { class: "versions", role: "group", "aria-label": T.versions },
-        button(T.earlier, "◀", () => this.walk(number, -1), { disabled: at === 0 }),
+        button(T.earlier, "earlier", () => this.walk(number, -1), { disabled: at === 0 }),
         make("span", {}, `${at + 1}/${versions.length}`),
-        button(T.later, "▶", () => this.walk(number, 1), { disabled: at === versions.length - 1 }));
+        button(T.later, "later", () => this.walk(number, 1), { disabled: at === versions.length - 1 }));
     }
     foot(number) {
       const node = this.chat.nodes[number], live = this.live?.number === number, foot = make("footer");
       const last = this.path().at(-1) === number, add = (name, icon, act) => foot.append(button(name, icon, act));
       if (live) return foot;
-      add(T.copy, "⧉", () => Glass.copy(textOf(node)));
+      add(T.copy, "copy", () => Glass.copy(textOf(node)));
       if (node.role === "user") {
-        add(T.edit, "✎", () => this.edit(number));
-        add(T.undo, "↶", () => this.act({ do: "undo", node: number }));
+        add(T.edit, "edit", () => this.edit(number));
+        add(T.undo, "undo", () => this.act({ do: "undo", node: number }));
       } else {
-        add(T.retry, "↻", () => this.act({ do: "retry", node: number }));
+        add(T.retry, "retry", () => this.act({ do: "retry", node: number }));
         if (last && ["length", "cancelled", "broken", "error", "context"].includes(node.finish) && textOf(node))
           foot.append(button(T.resume, "", () => this.act({ do: "resume", node: number }), { class: "resume" }));
         if (node.facts) foot.append(make("span", { class: "facts" }, node.facts));

@@ -15,9 +15,23 @@ window.Glass = (() => {
     return element;
   }
 
+  const PICTURES = {
+    copy: "M5.5 5.5V2.5h8v8h-3M2.5 5.5h8v8h-8z", edit: "M2.5 13.5l.7-3 8-8 2.3 2.3-8 8z", undo: "M6 3L3 6l3 3M3 6h6.5a3.5 3.5 0 010 7H6",
+    retry: "M13 8a5 5 0 11-1.5-3.5L13 6M13 2.5V6H9.5", earlier: "M10 3L5 8l5 5", later: "M6 3l5 5-5 5", remove: "M4 4l8 8M12 4l-8 8",
+  };
+  function picture(name) {
+    const [svg, path] = ["svg", "path"].map((tag) => document.createElementNS("http://www.w3.org/2000/svg", tag));
+    svg.setAttribute("viewBox", "0 0 16 16");
+    svg.setAttribute("aria-hidden", "true");
+    path.setAttribute("d", PICTURES[name]);
+    svg.append(path);
+    return svg;
+  }
+
+  // With a picture the name is for screen readers and the pointer.
   const button = (name, icon, onclick, attributes = {}) =>
     make("button", { type: "button", "aria-label": icon ? name : null, title: icon ? name : null, onclick, ...attributes },
-      icon || name);
+      PICTURES[icon] ? picture(icon) : icon || name);
 
   const fill = (sentence, values) => sentence.replace(/\{(\w+)\}/g, (_, name) => values[name]);
   const percent = (share) => (share === null || share === undefined ? "" :
