@@ -39,7 +39,8 @@ class FakeHub(http.server.BaseHTTPRequestHandler):
         return self.answer(200, FILES[name], {"X-Repo-Commit": SHA, "ETag": f'"{abs(hash(name)):x}"'})
 
     def info(self, files):
-        return json.dumps({"id": "us/x", "sha": SHA, "siblings": [{"rfilename": name} for name in files]}).encode()
+        return json.dumps({"id": "us/x", "sha": SHA, "siblings": [
+            {"rfilename": name, "size": len(FILES.get(name, b""))} for name in files]}).encode()
 
     def answer(self, code, body, headers=()):
         self.send_response(code)

@@ -49,6 +49,27 @@ def test_what_the_hub_refuses_is_said_in_words(fake_hub, name, words):
     assert not any("resolve" in path for _, path in FakeHub.asked)
 
 
+def test_a_download_tells_how_far_it_is_and_can_be_cancelled(fake_hub):
+    seen = []
+    resolve("us/whole", lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (11, 11) and [done for done, _ in seen] == sorted(done for done, _ in seen)
+
+
+def test_a_cancelled_download_ends(fake_hub):
+    def refuse(done, total):
+        raise hub.Cancelled
+
+    with pytest.raises(hub.Cancelled):
+        resolve("us/whole", refuse)
+    assert resolve("us/whole").name.startswith("us/whole")  # and goes on later
+
+
+def test_sizes_are_known_before_anything_is_fetched(fake_hub):
+    assert hub.sizes("us/whole") == {"config.json": 2, "model.safetensors": 7, "tokenizer.json": 2}
+    with pytest.raises(HubError, match="gated"):
+        hub.sizes("us/gated")
+
+
 def test_no_network_is_said_in_words(fake_hub):
     fake_hub.shutdown()
     fake_hub.server_close()
