@@ -59,6 +59,7 @@ class FakeGeneration:
         self.prompt_ids, self.params, self.cached_tokens, self.queue_position = prompt_ids, params, cached, place
         self.tokens, self.updates, self.finish_reason, self.error = [], [], None, None
         self.submitted, self.first, self.cancelled = time.perf_counter(), None, threading.Event()
+        self.ended = None  # wall clock, to be compared with a browser's
 
     prompt_tokens = property(lambda self: len(self.prompt_ids))
     token_ids = property(lambda self: [token.id for token in self.tokens])
@@ -114,6 +115,10 @@ class FakeEngine:
         return generation
 
     def _write(self, generation):
+        self._choose_all(generation)
+        generation.ended = time.time()
+
+    def _choose_all(self, generation):
         while self.hold and not generation.cancelled.wait(0.01):
             generation.queue_position = self.hold
         generation.queue_position = None

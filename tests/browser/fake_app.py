@@ -41,7 +41,7 @@ def main(port, pace):
     @app.get("/fake")  # what the engine was asked, for the tests
     def fake():
         return [{"prompt": g.prompt_ids, "tokens": g.token_ids, "cached": g.cached_tokens, "finish": g.finish_reason,
-                 "updates": [u.temperature for u in g.updates]} for g in host.engine.generations]
+                 "ended": g.ended, "updates": [u.temperature for u in g.updates]} for g in host.engine.generations]
 
     @app.post("/fake/hold/{place}")
     def hold(place: int):

@@ -1,21 +1,16 @@
 // The list of conversations in this browser, and what can be done with them.
 Glass.chats = (() => {
-  const { T, make, button, fill, store, textOf } = Glass;
+  const { T, make, button, fill, store } = Glass;
   let home, list, asked = null;
-
-  function title(chat) {
-    const first = chat.nodes.find((node) => node.role === "user");
-    return (first ? textOf(first) : "").trim().slice(0, 60) || T.untitled;
-  }
 
   function row(chat) {
     const current = chat.id === Glass.chat?.chat.id;
     const open = make("button", {
       type: "button", class: "open", "aria-current": current ? "page" : null, onclick: () => Glass.chat.leave(store.read(chat.id)),
-    }, title(chat));
+    }, chat.title || T.untitled);
     const remove = asked === chat.id ? make("span", { class: "sure", role: "group", "aria-label": T.delete_sure }, T.delete_sure,
       button(T.delete_yes, "", () => drop(chat.id), { class: "yes" }), button(T.cancel, "", () => ask(null))) :
-      button(fill(T.delete_chat, { title: title(chat) }), "remove", () => ask(chat.id), { class: "delete" });
+      button(fill(T.delete_chat, { title: chat.title || T.untitled }), "remove", () => ask(chat.id), { class: "delete" });
     return make("li", { "data-chat": chat.id }, open, remove);
   }
 
@@ -39,7 +34,7 @@ Glass.chats = (() => {
 
   function draw() {
     if (!list) return;
-    const chats = store.all();
+    const chats = store.list();
     list.replaceChildren(...(chats.length ? chats.map(row) : [make("li", { class: "none" }, T.no_chats)]));
   }
 
@@ -70,7 +65,7 @@ Glass.chats = (() => {
       if (!text) return;
       const { file, name, open } = JSON.parse(text);
       if (file !== undefined) Glass.download(name, file);
-      if (open) { Glass.chat.leave(open); Glass.chat.save(); }
+      if (open) { Glass.chat.leave(open); Glass.chat.save(); draw(); }
     },
   };
 })();

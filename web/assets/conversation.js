@@ -27,6 +27,7 @@ Glass.conversation = (() => {
       if (this.streamProps) this.stream();
       store.current = chat.id;
       this.save();
+      Glass.chats?.draw();
     }
     // What goes to the server with each event: it remembers nothing.
     get sent() { return this.chat.id ? JSON.stringify(this.chat) : ""; }
@@ -34,10 +35,10 @@ Glass.conversation = (() => {
     put() {
       this.chat.revision += 1;
       this.save();
+      Glass.chats?.draw();
     }
     save() {
       if (this.chat.id && !store.write(this.chat)) this.warn(T.storage_full);
-      Glass.chats?.draw();
     }
     open(chat) {
       this.interrupt();

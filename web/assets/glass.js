@@ -2,7 +2,7 @@
 // conversations in this browser. Text enters the page as text alone: nothing here sets innerHTML.
 window.Glass = (() => {
   const T = window.GLASS_TEXT;
-  const PREFIX = "glass-llama/chat/";
+  const PREFIX = "glass-llama/chat/", TITLE = "glass-llama/title/";
 
   // make("button", {class: "x", onclick: f}, "words", child)
   function make(tag, attributes = {}, ...children) {
@@ -44,31 +44,32 @@ window.Glass = (() => {
     setTimeout(() => { region.textContent = words; }, 60);
   }
 
-  // One entry a conversation, so that two tabs never overwrite each other's.
+  // One entry a conversation, so that two tabs never overwrite each other's, and a small one with its title for the list.
+  const keys = (prefix) => Object.keys(localStorage).filter((key) => key.startsWith(prefix)).map((key) => key.slice(prefix.length));
+  const parse = (key) => { try { return JSON.parse(localStorage.getItem(key)); } catch { return null; } };
   const store = {
-    ids() {
-      return Object.keys(localStorage).filter((key) => key.startsWith(PREFIX)).map((key) => key.slice(PREFIX.length));
-    },
     read(id) {
-      try { return JSON.parse(localStorage.getItem(PREFIX + id)); } catch { return null; }
+      const chat = id && parse(PREFIX + id);
+      return chat && Array.isArray(chat.nodes) ? chat : null;
     },
-    all() {
-      const chats = store.ids().map(store.read).filter((chat) => chat && Array.isArray(chat.nodes));
-      return chats.sort((a, b) => (b.updated || 0) - (a.updated || 0));
+    list() {
+      const found = keys(PREFIX).map((id) => ({ id, title: "", updated: 0, ...parse(TITLE + id) }));
+      return found.sort((a, b) => b.updated - a.updated);
     },
     // False when the browser's storage is full even without the token records of older replies.
     write(chat) {
-      chat.updated = Date.now();
-      const others = () => store.all().reverse().filter((other) => other.id !== chat.id && other.nodes.some((node) => node.tokens));
-      for (let waiting = null; ;) {
+      const first = chat.nodes.find((node) => node.role === "user");
+      const title = { title: (first ? textOf(first) : "").trim().slice(0, 60), updated: Date.now() };
+      for (let older = null; ;) {
         try {
           localStorage.setItem(PREFIX + chat.id, JSON.stringify(chat));
+          localStorage.setItem(TITLE + chat.id, JSON.stringify(title));
           return true;
         } catch {
-          waiting = waiting || others();
-          const oldest = waiting.shift();
+          older = older || store.list().reverse().map((row) => row.id).filter((id) => id !== chat.id);
+          if (!older.length) break;
+          const oldest = store.read(older.shift());
           if (oldest) localStorage.setItem(PREFIX + oldest.id, JSON.stringify({ ...oldest, nodes: oldest.nodes.map(lighten) }));
-          else break;
         }
       }
       try {
@@ -76,7 +77,7 @@ window.Glass = (() => {
         return true;
       } catch { return false; }
     },
-    remove(id) { localStorage.removeItem(PREFIX + id); },
+    remove(id) { for (const prefix of [PREFIX, TITLE]) localStorage.removeItem(prefix + id); },
     get current() { return sessionStorage.getItem("glass-llama/current") ?? localStorage.getItem("glass-llama/current"); },
     set current(id) {
       for (const kept of [sessionStorage, localStorage]) kept.setItem("glass-llama/current", id || "");
