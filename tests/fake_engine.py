@@ -137,7 +137,7 @@ class FakeEngine:
                 return
             chosen = script[index] if script else next_id([*generation.prompt_ids, *generation.token_ids])
             self._add(generation, chosen)
-            if self.pace:
+            if self.pace and not script:
                 time.sleep(max(0.0, begin + (index + 1) / self.pace - time.perf_counter()))
 
     def _add(self, generation, chosen):

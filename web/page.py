@@ -28,6 +28,8 @@ QUIET = {"api_visibility": "private", "show_progress": "hidden", "concurrency_li
 
 # The conversation as the browser holds it stands in for what the server has sent last.
 SEND = "(typed, chat, ...controls) => [typed, Glass.chat.sent, ...controls]"
+# The server went away in mid-reply: what has come stays, and Send comes back.
+LOST = "() => { Glass.chat.lost(); return { __type__: 'update', submit_btn: true, stop_btn: false }; }"
 
 
 def build_page(host: Host, settings: Settings) -> gr.Blocks:
@@ -92,10 +94,12 @@ class Page:
         state = [self.box, self.conversation, *self.panel.inputs]
         self.outputs = [self.conversation, self.stream, self.line, self.box, self.courier, self.panel.plot,
                         self.hood.lens, self.hood.attention, self.tabs]
-        self.box.submit(self._submit, state, self.outputs, js=SEND, **QUIET)
+        asked = self.box.submit(self._submit, state, self.outputs, js=SEND, **QUIET)
+        asked.failure(None, None, self.box, js=LOST, **QUIET)
         self.box.stop(self._stop, None, self.outputs, **QUIET)
         for source in (self.conversation, self.library):
-            source.act(self._act, state, self.outputs, js=SEND, trigger_mode="multiple", **QUIET)
+            asked = source.act(self._act, state, self.outputs, js=SEND, trigger_mode="multiple", **QUIET)
+            asked.failure(None, None, self.box, js=LOST, **QUIET)
         gr.on([slider.change for slider in self.panel.sliders], self._tune, self.panel.inputs, self.panel.plot,
               trigger_mode="always_last", **QUIET)
         self.panel.connect(page, QUIET)

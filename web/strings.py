@@ -166,6 +166,7 @@ SCRIPT = {
     "edit": "Edit",
     "undo": "Undo",
     "retry": "Retry",
+    "reset": "Reset",
     "resume": "Continue",
     "submit": "Submit",
     "cancel": "Cancel",

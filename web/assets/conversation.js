@@ -112,6 +112,14 @@ Glass.conversation = (() => {
       this.live = null;
       this.put();
     }
+    lost() {
+      const { number, node } = this.live || {};
+      if (!node) return;
+      this.interrupt();
+      node.finish = "broken";
+      this.save();
+      this.redraw(number);
+    }
     act(event) {
       if (event.do === "branch" || event.do === "retry" || event.do === "edit" || event.do === "resume" || event.do === "undo") this.interrupt();
       if (event.do === "branch") this.wanted = event.index;

@@ -47,6 +47,10 @@
   const repair = () => {
     for (const [selector, name] of Object.entries(NAMES))
       for (const button of document.querySelectorAll(selector)) if (button.ariaLabel !== name) button.ariaLabel = name;
+    for (const button of document.querySelectorAll(".reset-button")) {
+      const label = button.closest(".block")?.querySelector("[data-testid=block-info]")?.textContent.trim();
+      if (label && button.ariaLabel !== `${T.reset} ${label}`) button.ariaLabel = `${T.reset} ${label}`;
+    }
     for (const toggle of document.querySelectorAll(".sidebar .toggle-button")) {
       const open = String(toggle.parentElement.classList.contains("open"));
       if (toggle.ariaExpanded !== open) toggle.ariaExpanded = open;
