@@ -5,7 +5,7 @@ import pytest
 
 
 def pytest_addoption(parser):
-    parser.addoption("--screenshots", action="store_true", help="put the pictures that the browser tests take into docs/")
+    parser.addoption("--screenshots", action="store_true", help="put the browser tests' pictures into docs/")
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ import numpy as np
 from llama_core.chat import Chat
 from llama_core.config import LlamaConfig
 from llama_core.engine import EngineError
-from llama_core.sampling import SamplingParams
+from llama_core.sampling_params import SamplingParams
 from llama_core.tokenizer import Tokenizer
 
-WORDS = ["", " the", " cat", " sat", " on", " a", " mat", ".", "\n", " and", " then", " it", " saw", " dog", " ran", "é"]
+WORDS = ["", " the", " cat", " sat", " on", " a", " mat", ".", "\n", " and", " it", " saw", " dog", " ran", "é"]
 EOS = 0
 CONFIG = LlamaConfig(
     vocab_size=len(WORDS) + 256, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=4,
@@ -57,7 +57,8 @@ class FakeGeneration:
 
     def __init__(self, prompt_ids, params, cached, place):
         self.prompt_ids, self.params, self.cached_tokens, self.queue_position = prompt_ids, params, cached, place
-        self.tokens, self.updates, self.finish_reason, self.error = [], [], None, None
+        self.tokens, self.changes, self.finish_reason, self.error = [], [], None, None
+        self.pending = None
         self.submitted, self.first, self.cancelled = time.perf_counter(), None, threading.Event()
         self.ended = None  # wall clock, to be compared with a browser's
 
@@ -71,8 +72,12 @@ class FakeGeneration:
         return (len(self.tokens) - 1) / seconds if len(self.tokens) > 1 and seconds > 0 else None
 
     def update(self, params):
-        self.updates.append(params)
-        self.params = params
+        self.pending = replace(params, seed=self.params.seed, logprobs=self.params.logprobs)
+
+    def take_update(self):
+        if self.pending not in (None, self.params):
+            self.params = self.pending
+            self.changes.append((len(self.tokens), self.params))
 
     def cancel(self):
         self.cancelled.set()
@@ -126,6 +131,7 @@ class FakeEngine:
         script = [len(WORDS) + value for value in self.hostile.encode()] if self.hostile and b"script" in text else None
         begin = time.perf_counter()
         for index in itertools.count():
+            generation.take_update()
             if generation.cancelled.is_set():
                 generation.finish_reason = "cancelled"
                 return

@@ -4,7 +4,7 @@ import pytest
 from fake_engine import EOS, FakeEngine, fake_model, next_id
 
 from llama_core.chat import ChatError
-from llama_core.sampling import SamplingParams
+from llama_core.sampling_params import SamplingParams
 from web import handlers
 from web.conversation import ROOT, Alternative, Conversation, HistoryError, Node, Record
 from web.handlers import ALTERNATIVES, Controls, KnobError, moved, prompt_for, sampling_params

@@ -11,7 +11,7 @@ from llama_core.config import NAMED_CONFIGS
 from llama_core.estimate import cache_bytes, estimate, sizes_of
 from llama_core.inspection import Inside
 from llama_core.model import init_cache
-from llama_core.sampling import SamplingParams
+from llama_core.sampling_params import SamplingParams
 from web import under_the_hood
 from web.source import code_of, source_page
 

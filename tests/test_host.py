@@ -8,7 +8,7 @@ import pytest
 from fake_engine import FakeEngine, fake_model
 
 from llama_core.files import ModelFileError
-from llama_core.sampling import SamplingParams
+from llama_core.sampling_params import SamplingParams
 from web import models, welcome
 from web.host import Host
 from web.settings import Settings

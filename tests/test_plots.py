@@ -5,7 +5,8 @@ import re
 import numpy as np
 from scipy.special import softmax as reference
 
-from llama_core.sampling import SamplingParams, next_token_distribution
+from llama_core.sampling import next_token_distribution
+from llama_core.sampling_params import SamplingParams
 from web import plots
 
 LOGITS = np.array([3.0, 2.0, 1.0, 0.0, -1.0, -5.0], np.float32)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from llama_core.sampling import SamplingParams
+from llama_core.sampling_params import SamplingParams
 from web import presets
 
 KNOBS = {name: knob.default for name, knob in SamplingParams.knobs().items()}

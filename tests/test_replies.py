@@ -93,17 +93,17 @@ def test_moved_controls_reach_the_running_reply_and_are_marked(desk, engine):
 
     seen = views(desk, begin(desk), Controls({**KNOBS, "max_new_tokens": 40}), after=turn)
     generation = engine.generations[0]
-    assert [params.temperature for params in generation.updates] == [1.5]  # the same values again are no move
-    assert generation.updates[0].seed == generation.params.seed
-    marks = [(place, line["mark"]) for place, line in enumerate(lines(seen[-1])) if "mark" in line]
-    assert len(marks) == 1 and marks[0][1] == "Temperature 0.7 → 1.5" and marks[0][0] > 2
+    [(place, params)] = generation.changes  # the same values again are no move
+    assert params.temperature == 1.5 and place > 2
+    marks = [(row - 1, line["mark"]) for row, line in enumerate(lines(seen[-1])) if "mark" in line]
+    assert marks == [(place, "Temperature 0.7 → 1.5")]
     desk.update("tab", CONTROLS)  # nothing runs: nothing happens
 
 
 def test_half_typed_controls_are_not_sent(desk, engine):
     engine.pace = 200
     views(desk, begin(desk), after=lambda view: desk.update("tab", Controls({**SHORT.values, "temperature": None})))
-    assert engine.generations[0].updates == []
+    assert engine.generations[0].changes == []
 
 
 def test_the_place_in_line_is_shown_while_waiting(desk, engine):

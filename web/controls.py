@@ -4,7 +4,7 @@ from typing import Any
 
 import gradio as gr
 
-from llama_core.sampling import SamplingParams
+from llama_core.sampling_params import SamplingParams
 from web import presets, status
 from web.handlers import Controls
 from web.host import Host

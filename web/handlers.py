@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from llama_core.chat import ChatError
-from llama_core.sampling import SamplingParams
+from llama_core.sampling_params import SamplingParams
 from web.conversation import ROOT, Conversation, HistoryError, Node, Record, check_size, told_to_model
 from web.stream import force, with_texts
 from web.strings import TEXT

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from llama_core.sampling import SamplingParams
+from llama_core.sampling_params import SamplingParams
 from web.strings import TEXT
 
 MAX_PRESETS = 50

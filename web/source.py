@@ -15,18 +15,18 @@ ol { padding-left: 4rem; } li { white-space: pre-wrap; padding-left: .5rem; } li
 
 
 def code_of(knob: str) -> tuple[str, int]:
-    """File and line where a sampling control does its work."""
+    """File and line where a sampling control does its work: in the distribution, else where the turns are taken, else
+    where it is declared."""
     sampling = _lines("llama_core/sampling.py")
     begin = next((i for i, line in enumerate(sampling) if line.startswith("def distribution(")), 0)
     order = [*range(begin, len(sampling)), *range(begin)]
-    for i in order:
-        if re.search(rf"\bknobs\.{knob}\b", sampling[i]):
-            return "llama_core/sampling.py", i + 1
-    engine = _lines("llama_core/engine.py")
-    for i, line in enumerate(engine):
-        if re.search(rf"\.{knob}\b", line):
-            return "llama_core/engine.py", i + 1
-    return "llama_core/sampling.py", next(i + 1 for i, line in enumerate(sampling) if re.match(rf"\s+{knob}:", line))
+    places = [("llama_core/sampling.py", i, sampling[i]) for i in order]
+    places += [("llama_core/scheduler.py", i, line) for i, line in enumerate(_lines("llama_core/scheduler.py"))]
+    for path, i, line in places:
+        if re.search(rf"\b(knobs|params)\.{knob}\b", line):
+            return path, i + 1
+    declared = _lines("llama_core/sampling_params.py")
+    return "llama_core/sampling_params.py", 1 + next(i for i, line in enumerate(declared) if f" {knob}: " in line)
 
 
 def _lines(name: str) -> list[str]:

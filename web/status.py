@@ -24,7 +24,7 @@ def waiting(generation: Any) -> str:
 
 def facts(generation: Any) -> list[str]:
     """Speed, time to first token and sizes of a `Generation`, as far as they are known."""
-    speed, first, count = generation.tokens_per_second, generation.time_to_first_token, len(generation.tokens)
+    speed, first, count = generation.tokens_per_second, generation.time_to_first_token, len(generation.token_ids)
     prompt = TEXT["prompt"].format(count=generation.prompt_tokens)
     if generation.cached_tokens:
         prompt += TEXT["cached"].format(count=generation.cached_tokens)
@@ -38,7 +38,7 @@ def facts(generation: Any) -> list[str]:
 
 def progress(generation: Any, context: int) -> str:
     """`facts` and how full the context of `context` tokens is."""
-    return line(*facts(generation)) + " " + gauge(generation.prompt_tokens + len(generation.tokens), context)
+    return line(*facts(generation)) + " " + gauge(generation.prompt_tokens + len(generation.token_ids), context)
 
 
 def gauge(used: int, context: int) -> str:
@@ -52,7 +52,7 @@ def gauge(used: int, context: int) -> str:
 def reason(finish: str, generation: Any, context: int) -> tuple[str, str]:
     """Why a reply ended: one of `FINISHES`, and in words."""
     limit = generation.params.max_new_tokens
-    if finish == "length" and len(generation.tokens) < limit:
+    if finish == "length" and len(generation.token_ids) < limit:
         finish = "context"
     return finish, TEXT[f"{finish}_reason"].format(limit=limit, context=context)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from llama_core.sampling import SamplingParams
+from llama_core.sampling_params import SamplingParams
 from web.plots import percent, shown
 from web.source import code_of
 from web.status import bytes_in_words, count_in_words

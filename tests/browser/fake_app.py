@@ -40,8 +40,9 @@ def main(port, pace):
 
     @app.get("/fake")  # what the engine was asked, for the tests
     def fake():
-        return [{"prompt": g.prompt_ids, "tokens": g.token_ids, "cached": g.cached_tokens, "finish": g.finish_reason,
-                 "ended": g.ended, "updates": [u.temperature for u in g.updates]} for g in host.engine.generations]
+        return [{"prompt": reply.prompt_ids, "tokens": reply.token_ids, "cached": reply.cached_tokens,
+                 "ended": reply.ended, "updates": [params.temperature for _, params in reply.changes]}
+                for reply in host.engine.generations]
 
     @app.post("/fake/hold/{place}")
     def hold(place: int):

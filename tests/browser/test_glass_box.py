@@ -279,8 +279,8 @@ def test_the_keyboard_alone_talks_stops_and_branches(wide, fake):
 
 def test_controls_have_names_and_the_end_of_a_reply_is_said_once(wide):
     nameless = wide.evaluate("""() => [...document.querySelectorAll('button, input, textarea, [role=button]')]
-        .filter((e) => e.checkVisibility() && !e.ariaHidden && !(e.ariaLabel || e.innerText || e.title || e.labels?.[0]?.innerText ||
-                e.getAttribute('aria-labelledby'))).map((e) => e.outerHTML.slice(0, 200))""")
+        .filter((e) => e.checkVisibility() && !e.ariaHidden && !(e.ariaLabel || e.innerText || e.title ||
+            e.labels?.[0]?.innerText || e.getAttribute('aria-labelledby'))).map((e) => e.outerHTML.slice(0, 200))""")
     assert nameless == []
     wide.evaluate("""() => { window.said = []; new MutationObserver(() => {
         const words = document.querySelector('#announcer')?.textContent; if (words) window.said.push(words);
@@ -301,8 +301,9 @@ def test_axe_finds_nothing_on_any_tab(fake, open_page, theme):
         if tab != "Chat":
             page.get_by_role("tab", name=tab).click()
         page.wait_for_timeout(400)
-        found = Axe().run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa"]}).response["violations"]
-        assert [(rule["id"], [node["html"][:200] for node in rule["nodes"]]) for rule in found] == []
+        found = Axe().run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa", "best-practice"]})
+        broken = found.response["violations"]
+        assert [(rule["id"], [node["html"][:200] for node in rule["nodes"]]) for rule in broken] == []
 
 
 def test_a_phone_scrolls_one_way_and_covers_nothing(fake, open_page, shoot):
@@ -321,7 +322,8 @@ def test_a_phone_scrolls_one_way_and_covers_nothing(fake, open_page, shoot):
         const over = [...document.querySelectorAll('.sidebar .toggle-button')].map((e) => e.getBoundingClientRect());
         return text.some((a) => over.some((b) => a.left < b.right && b.left < a.right)); }""")
     assert not covered
-    small = page.evaluate("""() => [...document.querySelectorAll('button')].filter((e) => e.checkVisibility() && e.tabIndex >= 0)
+    small = page.evaluate("""() => [...document.querySelectorAll('button')]
+        .filter((e) => e.checkVisibility() && e.tabIndex >= 0)
         .map((e) => [e.getBoundingClientRect(), e.outerHTML.slice(0, 150)])
         .filter(([r]) => r.width > 2 && (r.width < 24 || r.height < 24)).map(([, html]) => html)""")
     assert small == []
@@ -332,7 +334,7 @@ def test_hostile_words_stay_words(page):
     converse(page, "script", "the model finished")
     for _ in range(2):
         assert page.title() == "Glass Llama"
-        assert page.locator("#conversation").locator("script, iframe, form, img, a, input:not([type=file])").count() == 0
+        assert page.locator("#conversation").locator("script, iframe, form, img, a, input").count() == 0
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         expect(words(page)).to_contain_text("<script>document.title='owned'</script>")
         expect(words(page)).to_contain_text("https://evil.example/steal.png")
@@ -342,8 +344,8 @@ def test_hostile_words_stay_words(page):
 
 def test_markdown_becomes_elements(wide):
     made = wide.evaluate("""() => { const home = document.createElement('div');
-        home.append(...Glass.markdown('# Head\\n\\nOne **two** `three`\\n\\n- a\\n- b\\n\\n| x | y |\\n|--|--|\\n| 1 | 2 |\\n' +
-            '\\n```js\\n<b>**raw**</b>\\n```\\n> quoted'));
+        home.append(...Glass.markdown('# Head\\n\\nOne **two** `three`\\n\\n- a\\n- b\\n\\n| x | y |\\n' +
+            '|--|--|\\n| 1 | 2 |\\n\\n```js\\n<b>**raw**</b>\\n```\\n> quoted'));
         return [home.querySelector('.heading').textContent, home.querySelector('strong').textContent,
             home.querySelector('code').textContent, home.querySelectorAll('li').length,
             home.querySelectorAll('td').length, home.querySelector('pre').textContent,
@@ -367,13 +369,15 @@ def test_a_problem_stands_below_what_was_written(wide):
     expect(tokens(wide)).to_have_count(3)
 
 
-OLD_TALK = """() => { const others = [[1, ' the', .5, .5], [2, ' cat', .2, .2], [3, ' sat', .1, .1], [4, ' on', .1, .1]];
+OLD_TALK = """() => {
+    const others = [[1, ' the', .5, .5], [2, ' cat', .2, .2], [3, ' sat', .1, .1], [4, ' on', .1, .1]];
     const tokens = Array.from({length: 100}, (_, i) => [i % 14 + 1, ' word', .5, .5, others]);
     const nodes = [], selected = {};
     for (let i = 0; i < 60; i++) { selected[i - 1] = i;
         nodes.push(i % 2 ? {role: 'assistant', parent: i - 1, tokens, model: 'fake', finish: 'length'} :
             {role: 'user', parent: i - 1, words: 'question ' + i}); }
-    Glass.chat.leave({format: 'glass-llama/1', id: 'old', revision: 1, system: '', told_from: null, selected, nodes}); }"""
+    const chat = {format: 'glass-llama/1', id: 'old', revision: 1, system: '', told_from: null, selected, nodes};
+    Glass.chat.leave(chat); }"""
 
 
 def test_two_thousand_tokens_arrive_as_they_are_written(fake, open_page, record_property):
@@ -384,7 +388,8 @@ def test_two_thousand_tokens_arrive_as_they_are_written(fake, open_page, record_
         if talk != "empty":
             page.evaluate(OLD_TALK)
         page.evaluate("""() => { window.arrived = null; new MutationObserver(() => {
-            if (!window.arrived && [...document.querySelectorAll('.message')].at(-1)?.querySelectorAll('.tok').length >= 2000)
+            const last = [...document.querySelectorAll('.message')].at(-1);
+            if (!window.arrived && last?.querySelectorAll('.tok').length >= 2000)
                 window.arrived = Date.now() / 1000; }).observe(document.querySelector('#conversation'),
             {childList: true, subtree: true}) }""")
         send(page, "Hello")
