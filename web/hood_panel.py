@@ -40,8 +40,8 @@ class HoodPanel:
         """Facts when the tab is opened, and attention when a slider moves."""
         tab.select(self.facts, None, self.shown, **quiet)
         self.refresh.click(self.facts, None, self.shown, **quiet)
-        gr.on([self.layer.change, self.head.change], self._attention, [self.layer, self.head], self.attention,
-              trigger_mode="always_last", **quiet)
+        moved = [self.lens.change, self.layer.change, self.head.change]
+        gr.on(moved, self._attention, [self.layer, self.head], self.attention, trigger_mode="always_last", **quiet)
 
     def facts(self) -> list[Any]:
         """The picture, the numbers, and how far the sliders go."""
@@ -52,11 +52,11 @@ class HoodPanel:
             gr.Slider(maximum=config.num_hidden_layers), gr.Slider(maximum=config.num_attention_heads),
         ]
 
-    async def look(self, session: str, number: Any, index: Any, conversation: Conversation, controls: Controls
-                   ) -> tuple[str, str]:
-        """The lens and the attention of a token."""
-        lens = await asyncio.to_thread(self.choices.look_inside, session, number, index, conversation, controls)
-        return lens, self.choices.attention(session, self.host.model.config.num_hidden_layers, 1)
+    async def look(
+        self, session: str, number: Any, index: Any, conversation: Conversation, controls: Controls
+    ) -> str:
+        """The lens of a token; the attention follows it."""
+        return await asyncio.to_thread(self.choices.look_inside, session, number, index, conversation, controls)
 
     def _attention(self, request: gr.Request, layer: Any, head: Any) -> Any:
         return self.choices.attention(request.session_hash, layer, head) or gr.skip()

@@ -93,7 +93,7 @@ class Page:
         """Which handler each event calls."""
         state = [self.box, self.conversation, *self.panel.inputs]
         self.outputs = [self.conversation, self.stream, self.line, self.box, self.courier, self.panel.plot,
-                        self.hood.lens, self.hood.attention, self.tabs]
+                        self.hood.lens, self.tabs]
         asked = self.box.submit(self._submit, state, self.outputs, js=SEND, **QUIET)
         asked.failure(None, None, self.box, js=LOST, **QUIET)
         self.box.stop(self._stop, None, self.outputs, **QUIET)
@@ -136,7 +136,8 @@ class Page:
     async def _act(
         self, request: gr.Request, event: gr.EventData, typed: str, chat: Any, *values: Any
     ) -> AsyncIterator[list]:
-        wish, session, controls = event._data, request.session_hash, self.panel.read(values)
+        wish = event._data if isinstance(event._data, dict) else {}
+        session, controls = request.session_hash, self.panel.read(values)
         start = self._start_of(wish, chat, controls)
         if start is not None:
             async for update in self._run(session, start, controls):
@@ -180,8 +181,8 @@ class Page:
                 plot = await self.choices.plot(session, node, index, conversation, controls)
                 return self._updates(View(), plot=plot)
             case "inspect":
-                lens, attention = await self.hood.look(session, node, index, conversation, controls)
-                return self._updates(View(), lens=lens, attention=attention, tab="hood")
+                lens = await self.hood.look(session, node, index, conversation, controls)
+                return self._updates(View(), lens=lens, tab="hood")
             case "undo":
                 self.desk.abandon(session)
                 before, draft = handlers.undo(node, conversation, typed)
@@ -199,14 +200,14 @@ class Page:
         raise HistoryError(TEXT["history_form"])
 
     def _updates(self, view: View, courier: str | None = None, plot: str | None = None, lens: str | None = None,
-                 attention: str | None = None, tab: str | None = None) -> list[Any]:
+                 tab: str | None = None) -> list[Any]:
         """A view as updates of `outputs`; what is None stays as it is."""
         box: dict[str, Any] = {}
         if view.draft is not None:
             box["value"] = view.draft
         if view.running is not None:
             box.update(submit_btn=not view.running, stop_btn=view.running)
-        parts = [view.chat, view.stream, view.status, gr.update(**box) if box else None, courier, plot, lens, attention,
+        parts = [view.chat, view.stream, view.status, gr.update(**box) if box else None, courier, plot, lens,
                  gr.Tabs(selected=tab) if tab else None]
         return [gr.skip() if part is None else part for part in parts]
 

@@ -26,6 +26,7 @@ CONTENT_SECURITY_POLICY = "; ".join((
     "font-src 'self' data:",
     "connect-src 'self'",
     "worker-src 'self' blob:",
+    "frame-src 'none'",
     "form-action 'none'",
     "object-src 'none'",
     "base-uri 'self'",
@@ -50,6 +51,7 @@ def build_app(page: gr.Blocks, engine: Any) -> FastAPI:
         response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers["Referrer-Policy"] = "no-referrer"
+        response.headers["Permissions-Policy"] = "camera=(), microphone=(), geolocation=()"
         return response
 
     @app.get("/health")

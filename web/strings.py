@@ -136,7 +136,7 @@ TEXT = {
     "hood_ffn_fact": "{D} → {F} → {D}",
     "hood_norm": "Norm",
     "hood_head_box": "Output",
-    "hood_head_tied": "{D} → {V} words (the embedding again)",
+    "hood_head_tied": "{D} → {V} words, tied",
     "hood_head_fact": "{D} → {V} words",
     "hood_picture": "Tokens enter below, pass {L} blocks of attention and feed-forward, and leave above as a share for "
                     "each of {V} words.",

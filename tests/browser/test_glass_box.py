@@ -8,7 +8,7 @@ import re
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from fake_engine import next_id
+from fake_engine import WORDS, next_id
 from playwright.sync_api import expect
 from steps import (
     close_settings,
@@ -87,12 +87,12 @@ def test_the_plot_follows_the_sliders_without_the_engine(page, fake, shoot):
     expect(plot).to_contain_text("What could have come instead of")
     expect(plot).to_contain_text("No cut")
     set_knob(page, "Top-k", 3)
-    expect(plot).to_contain_text("Cut here: 3 of 272 tokens are left")
+    expect(plot).to_contain_text(f"Cut here: 3 of {len(WORDS) + 256} tokens are left")
     expect(plot.locator("tr.gone")).to_have_count(7)
     shoot(page, f"plot-{page.viewport_size['width']}")
     set_knob(page, "Top-k", 0)
     set_knob(page, "Temperature", 0)
-    expect(plot).to_contain_text("Cut here: 1 of 272 tokens are left")
+    expect(plot).to_contain_text(f"Cut here: 1 of {len(WORDS) + 256} tokens are left")
     set_knob(page, "Temperature", 0.7)
     assert len(fake.ask("fake")) == asked
 

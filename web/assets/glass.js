@@ -35,7 +35,7 @@ window.Glass = (() => {
 
   const fill = (sentence, values) => sentence.replace(/\{(\w+)\}/g, (_, name) => values[name]);
   const percent = (share) => (share === null || share === undefined ? "" :
-    share > 0 && share < 0.01 ? "<1 %" : `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`);
+    share < 0.001 ? "<0.1 %" : `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`);
 
   let region;
   function say(words) {
