@@ -65,10 +65,10 @@ def test_ffn_width_is_the_configs_not_four_times_the_model():
     ("rms_norm_eps", 0, "rms_norm_eps is 0"),
     ("eos_token_id", 128256, "128256"),
     ("rope_scaling", {"rope_type": "dream"}, "'dream' is not supported"),
-    ("rope_scaling", {"rope_type": "linear"}, "factor = None"),
-    ("architectures", ["GPT2LMHeadModel"], "GPT2LMHeadModel is not supported"),
+    ("rope_scaling", {"rope_type": "linear"}, "factor is None"),
+    ("architectures", ["GPT2LMHeadModel"], "'GPT2LMHeadModel' is not supported"),
     ("hidden_act", "gelu", "'gelu' is not supported"),
-    ("attention_bias", True, "attention_bias"),
+    ("attention_bias", "yes", "attention_bias is 'yes'; expected true or false"),
     ("quantization_config", {"quant_method": "gptq"}, "quantised"),
 ])
 def test_what_model_py_cannot_compute_is_refused_by_name(key, value, words, unchecked_types):
