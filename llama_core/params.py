@@ -201,9 +201,9 @@ def abstract_params(config: LlamaConfig, dtype: Any = jnp.float32) -> Params:
 
 def count_params(config: LlamaConfig) -> int:
     """How many numbers the model has."""
-    return sum(leaf.size for leaf in jax.tree.leaves(abstract_params(config)))
+    return sum(math.prod(shape) for _, shape in hub_tensors(config))
 
 
 def params_bytes(config: LlamaConfig, dtype: Any = jnp.float32) -> int:
     """How many bytes the weights take in `dtype`."""
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(abstract_params(config, dtype)))
+    return count_params(config) * jnp.dtype(dtype).itemsize

@@ -114,7 +114,7 @@ NORM = "model.norm.weight"
     (lambda f: edit_tensors(f, lambda t: t.update({NORM: np.ones(64, np.int8)})), "stored as I8"),
     (lambda f: edit_tensors(f, lambda t: t.update({"model.layers.9.x": np.ones(2, np.float32)})), "not part of the 3"),
     (lambda f: edit_json(f / "config.json", vocab_size=200, eos_token_id=1), r"is \[320, 64\], config.json says \[200"),
-    (lambda f: edit_json(f / "config.json", architectures=["BertModel"]), "BertModel is not supported"),
+    (lambda f: edit_json(f / "config.json", architectures=["BertModel"]), "'BertModel' is not supported"),
     (lambda f: edit_json(f / "generation_config.json", temperature=-1), "generation_config.json: temperature is -1"),
     (lambda f: (f / "config.json").write_text("version https://git-lfs.github.com/spec/v1\noid x"), "git lfs pull"),
     (lambda f: (f / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid x"), "git lfs p"),
