@@ -67,8 +67,17 @@ def read_tensor(stored: Stored, dtype: str) -> np.ndarray:
                     "another model"
                 )
             if piece is not place:
-                place[:] = piece
+                _convert(piece, place, stored)
     return out.reshape(stored.shape)
+
+
+def _convert(piece: np.ndarray, place: np.ndarray, stored: Stored) -> None:
+    with np.errstate(over="ignore"):
+        place[:] = piece
+    if not _is_finite(place):
+        raise ModelFileError(
+            f"{stored.path.name}: tensor {stored.name} holds numbers too large for {place.dtype}; load it in another dtype"
+        )
 
 
 def _aligned(size: int, dtype: np.dtype) -> np.ndarray:
