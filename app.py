@@ -27,6 +27,7 @@ def _start(settings: Settings, door) -> int:
     from llama_core.engine import EngineError
     from llama_core.files import ModelFileError
     from llama_core.hub import HubError
+    from llama_core.memory import MemoryShortage
     from web.host import Host
     from web.page import build_page
     from web.server import build_app, serve
@@ -36,7 +37,7 @@ def _start(settings: Settings, door) -> int:
             host.put(settings.model, show_progress())
             app = build_app(build_page(host, settings), host)
             open_port(door)
-        except (HubError, ConfigError, ModelFileError, ChatError, EngineError, PortError) as problem:
+        except (HubError, ConfigError, ModelFileError, ChatError, EngineError, MemoryShortage, PortError) as problem:
             return _refuse(problem)
         print(f"{settings.title}: {host.model.name} on {host.engine.device}, open {url_of(door)}", flush=True)
         serve(app, door)

@@ -7,7 +7,7 @@ G query heads per KV head, E head dim, R = E/2 rotary pairs, F feed-forward widt
 
 import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, no_type_check
 
 import jax
@@ -15,8 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Float, Int, PRNGKeyArray
 
-from llama_core.config import LlamaConfig, RopeScaling
+from llama_core.config import LlamaConfig
 from llama_core.params import Block, Params
+from llama_core.rope import precompute_freqs_cis
 
 AnyArray = Array | np.ndarray  # on the device or on the host
 
@@ -69,44 +70,16 @@ def linear(x: Float[Array, "*B I"], weight: Float[Array, "O I"], dtype: Any = No
     return product.reshape(*x.shape[:-1], -1)
 
 
+def biased(x: Float[Array, "*B O"], bias: Float[Array, "O"] | None) -> Float[Array, "*B O"]:
+    """x + bias where the model has one."""
+    return x if bias is None else x + bias
+
+
 def rms_norm(x: Float[Array, "*B D"], weight: Float[Array, "D"], eps: float) -> Float[Array, "*B D"]:
     """x / √(mean(x²) + eps) · weight, in float32 up to the weight. Zhang & Sennrich 2019, arXiv:1910.07467."""
     wide = x.astype(jnp.float32)
     normed = wide * jax.lax.rsqrt(jnp.mean(jnp.square(wide), axis=-1, keepdims=True) + eps)
     return normed.astype(x.dtype) * weight
-
-
-def _default_frequencies(frequencies: np.ndarray, scaling: RopeScaling) -> np.ndarray:
-    return frequencies
-
-
-def _linear_frequencies(frequencies: np.ndarray, scaling: RopeScaling) -> np.ndarray:
-    """Chen et al. 2023, arXiv:2306.15595: positions are squeezed by `factor`."""
-    return frequencies / scaling.factor
-
-
-def _llama3_frequencies(frequencies: np.ndarray, scaling: RopeScaling) -> np.ndarray:
-    """Llama 3.1: slow rotations are squeezed by `factor`, fast ones kept, those between blended
-    (meta-llama/llama-models, models/llama3/model.py; the factor is 8 in 3.1 and 32 in 3.2)."""
-    turns = scaling.original_max_position_embeddings * frequencies / (2 * math.pi)
-    blend = (turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)
-    blend = np.clip(blend, 0.0, 1.0)
-    return frequencies * (blend + (1 - blend) / scaling.factor)
-
-
-ROPE_FREQUENCIES = {"default": _default_frequencies, "linear": _linear_frequencies, "llama3": _llama3_frequencies}
-
-
-@functools.lru_cache(maxsize=8)
-def precompute_freqs_cis(config: LlamaConfig, length: int) -> Complex[np.ndarray, "C R"]:
-    """cos + i·sin of every rotary angle, position × frequency; computed once in float64 for a model and a length.
-
-    Frequency i is theta^(−2i/E). Su et al. 2021, arXiv:2104.09864.
-    """
-    pairs = np.arange(0, config.head_dim, 2, dtype=np.float64)
-    frequencies = config.rope_theta ** (-pairs / config.head_dim)
-    frequencies = ROPE_FREQUENCIES[config.rope_scaling.rope_type](frequencies, config.rope_scaling)
-    return np.exp(1j * np.outer(np.arange(length), frequencies)).astype(np.complex64)
 
 
 def apply_rotary_emb(x: Float[Array, "B T N E"], freqs_cis: Complex[Array, "B T R"]) -> Float[Array, "B T N E"]:
@@ -118,9 +91,10 @@ def apply_rotary_emb(x: Float[Array, "B T N E"], freqs_cis: Complex[Array, "B T 
 
 def scaled_dot_product_attention(
     q: Float[Array, "B T H E"], keys: Float[Array, "B K W E"], values: Float[Array, "B K W E"],
-    positions: Int[Array, "B T"],
+    positions: Int[Array, "B T"], sliding_window: int | None = None,
 ) -> Float[Array, "B T HE"]:
-    """Causal grouped-query attention over W cached positions: the token at position p sees 0…p. Softmax in float32.
+    """Causal grouped-query attention over W cached positions: the token at position p sees 0…p, or the last
+    `sliding_window` of these. Softmax in float32.
 
     The G query heads of a group read their key/value head where it lies; nothing is repeated.
     """
@@ -130,7 +104,8 @@ def scaled_dot_product_attention(
     grouped = q.reshape(B, T, K, H // K, E).transpose(0, 2, 3, 1, 4).reshape(B, K, -1, E)
     scores = jnp.einsum("bkqe,bkwe->bkqw", grouped, keys, precision=precision, preferred_element_type=jnp.float32)
     scores = scores.reshape(B, K, H // K, T, W) / math.sqrt(E)
-    visible = jnp.arange(W) <= positions[:, None, None, :, None]
+    distance = positions[:, None, None, :, None] - jnp.arange(W)
+    visible = distance >= 0 if sliding_window is None else (distance >= 0) & (distance < sliding_window)
     weights = jax.nn.softmax(jnp.where(visible, scores, -jnp.inf), axis=-1).astype(values.dtype)
     mixed = jnp.einsum("bkqw,bkwe->bkqe", weights.reshape(B, K, -1, W), values, precision=precision)
     return mixed.reshape(B, K, H // K, T, E).transpose(0, 3, 1, 2, 4).reshape(B, T, H * E)
@@ -139,12 +114,13 @@ def scaled_dot_product_attention(
 @dataclass(frozen=True)
 class Where:
     """Where the tokens of one call stand: their positions and rotary angles, the cache rows that they belong to
-    (None: row b is row b) and W, how much of the cache they may need to look at."""
+    (None: row b is row b), W, how much of the cache they may need to look at, and how far back this layer looks."""
 
     positions: Int[Array, "B T"]
     freqs_cis: Complex[Array, "B T R"]
     rows: Int[Array, "B"] | None
     window: int
+    sliding_window: int | None = None
 
 
 def write_cache(cache: Float[Array, "S K C E"], new: Float[Array, "B T K E"], where: Where) -> Float[Array, "S K C E"]:
@@ -173,22 +149,25 @@ def attention(
 ) -> tuple[Float[Array, "B T D"], LayerCache | None]:
     """Project, turn, remember, attend, project back. Without a cache the tokens of this call see one another only."""
     B, T, _ = x.shape
-    q = linear(x, block.wq).reshape(B, T, config.num_attention_heads, config.head_dim)
-    k = linear(x, block.wk).reshape(B, T, config.num_key_value_heads, config.head_dim)
-    v = linear(x, block.wv).reshape(B, T, config.num_key_value_heads, config.head_dim)
+    q = biased(linear(x, block.wq), block.q_bias).reshape(B, T, config.num_attention_heads, config.head_dim)
+    k = biased(linear(x, block.wk), block.k_bias).reshape(B, T, config.num_key_value_heads, config.head_dim)
+    v = biased(linear(x, block.wv), block.v_bias).reshape(B, T, config.num_key_value_heads, config.head_dim)
+    if block.q_norm is not None:
+        q, k = rms_norm(q, block.q_norm, config.rms_norm_eps), rms_norm(k, block.k_norm, config.rms_norm_eps)
     q, k = apply_rotary_emb(q, where.freqs_cis), apply_rotary_emb(k, where.freqs_cis)
     if cache is None:
         keys, values = k.transpose(0, 2, 1, 3), v.transpose(0, 2, 1, 3)
     else:
         cache = write_cache(cache[0], k, where), write_cache(cache[1], v, where)
         keys, values = read_cache(cache[0], where), read_cache(cache[1], where)
-    mixed = scaled_dot_product_attention(q, keys, values, where.positions)
-    return linear(mixed, block.wo), cache
+    mixed = scaled_dot_product_attention(q, keys, values, where.positions, where.sliding_window)
+    return biased(linear(mixed, block.wo), block.o_bias), cache
 
 
 def feed_forward(block: Block, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
     """SwiGLU: silu(x W_gate) · (x W_up), back through W_down. Shazeer 2020, arXiv:2002.05202."""
-    return linear(jax.nn.silu(linear(x, block.w_gate)) * linear(x, block.w_up), block.w_down)
+    gate, up = biased(linear(x, block.w_gate), block.gate_bias), biased(linear(x, block.w_up), block.up_bias)
+    return biased(linear(jax.nn.silu(gate) * up, block.w_down), block.down_bias)
 
 
 def dropout(x: Float[Array, "B T D"], rate: float, key: PRNGKeyArray | None) -> Float[Array, "B T D"]:
@@ -220,8 +199,9 @@ def hidden_states(
     block_keys = (None,) * len(params.blocks) if key is None else jax.random.split(key, len(params.blocks))
     layers = (None,) * len(params.blocks) if cache is None else zip(cache.keys, cache.values, strict=True)
     written = []
-    for block, layer, block_key in zip(params.blocks, layers, block_keys, strict=True):
-        x, layer = transformer_block(block, x, config, where, layer, dropout_rate, block_key)
+    for i, (block, layer, block_key) in enumerate(zip(params.blocks, layers, block_keys, strict=True)):
+        here = replace(where, sliding_window=config.window_of(i))
+        x, layer = transformer_block(block, x, config, here, layer, dropout_rate, block_key)
         written.append(layer)
     cache = None if cache is None else KVCache(*(tuple(half) for half in zip(*written, strict=True)))
     return rms_norm(x, params.norm, config.rms_norm_eps), cache

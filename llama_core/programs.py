@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Complex, Float, Int, Int32
 
 from llama_core.config import LlamaConfig
+from llama_core.host_memory import keep_freed_memory
 from llama_core.model import KVCache, hidden_states, init_cache, locate, logits, precompute_freqs_cis
 from llama_core.params import Params
 from llama_core.records import WIDTH, Status, pack
@@ -273,6 +274,7 @@ def compile_programs(
     progress: Callable[[int, int], None] | None = None,
 ) -> Programs:
     """Allocate the cache and compile every program, several at a time; `progress(done, total)` after each one."""
+    keep_freed_memory()
     dtype = params.token_embedding.dtype
     freqs_cis = jnp.asarray(precompute_freqs_cis(config, max_seq_len))
     empty = slot_row([], 0, 0, [], SamplingParams(), config.vocab_size)

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from llama_core.config import NAMED_CONFIGS
-from llama_core.estimate import cache_bytes, estimate, sizes_of
+from llama_core.estimate import estimate
 from llama_core.inspection import Inside
+from llama_core.memory import Plan
 from llama_core.model import init_cache
+from llama_core.params import count_params
 from llama_core.sampling_params import SamplingParams
 from web import under_the_hood
 from web.source import code_of, source_page
@@ -30,16 +32,17 @@ def test_the_picture_shows_every_layer_and_head(name):
 
 def test_the_cache_is_as_large_as_the_engine_makes_it():
     cache = init_cache(TINY, batch=3, length=50)
-    assert cache_bytes(TINY, 150, "float32") == sum(array.nbytes for array in (*cache.keys, *cache.values))
+    plan = Plan(TINY, "float32", 3, 50)
+    assert plan.cache == sum(array.nbytes for array in (*cache.keys, *cache.values))
 
 
 def test_the_numbers_are_those_of_the_model():
-    model = SimpleNamespace(config=TINY, dtype="float32")
+    model = SimpleNamespace(config=TINY, dtype="float32", parameter_count=count_params(TINY))
     stats = SimpleNamespace(slots=2, context_used=64, context_size=512)
-    text = under_the_hood.numbers(model, sizes_of("tiny", TINY, "float32", 2, 256), stats)
-    found = estimate("random:tiny", "float32", 2, 256)
-    assert f"{found.parameters:,}" in text and "64 of 512 tokens" in text
-    assert f"{cache_bytes(TINY, 64, 'float32') / 1e3:.1f} KB" in text
+    plan = estimate("random:tiny", "float32", 2, 256).plan
+    text = under_the_hood.numbers(model, plan, stats)
+    assert f"{count_params(TINY):,}" in text and "64 of 512 tokens" in text
+    assert f"{plan.cache / 8 / 1e3:.1f} KB" in text
 
 
 @pytest.mark.parametrize("knob", list(SamplingParams.knobs()))

@@ -21,7 +21,7 @@ def wait(condition):
         time.sleep(0.01)
 
 
-def load(name, dtype, progress):
+def load(name, dtype, progress, **_):
     if name == "random:broken":
         raise ModelFileError("broken.safetensors is damaged; download it again")
     progress(1, 2)
@@ -53,7 +53,7 @@ def test_what_cannot_be_loaded_leaves_the_old_one_in_place(host):
 def test_one_at_a_time_and_cancelled_at_will():
     gate = threading.Event()
 
-    def slow(name, dtype, progress):
+    def slow(name, dtype, progress, **_):
         gate.wait(5)
         progress(1, 2)
         return fake_model(name)

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 
-STEPS = {"download": "Downloading        ", "weights": "Loading weights    ", "compile": "Compiling programs "}
+STEPS = {"download": "Downloading (MB)   ", "weights": "Loading weights    ", "compile": "Compiling programs "}
 
 
 def show_progress() -> Callable[[str, int, int], None]:

@@ -46,9 +46,8 @@ class HoodPanel:
     def facts(self) -> list[Any]:
         """The picture, the numbers, and how far the sliders go."""
         model, config = self.host.model, self.host.model.config
-        sizes = self.host.sizes()
         return [
-            under_the_hood.picture(config), under_the_hood.numbers(model, sizes, self.host.stats()),
+            under_the_hood.picture(config), under_the_hood.numbers(model, self.host.plan(), self.host.stats()),
             gr.Slider(maximum=config.num_hidden_layers), gr.Slider(maximum=config.num_attention_heads),
         ]
 

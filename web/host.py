@@ -1,14 +1,14 @@
 """The model that is served and the engine that serves it. Another pair takes their place while the page is open."""
 
-import dataclasses
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 from llama_core import Engine, load_checkpoint
-from llama_core.estimate import Estimate, estimate, sizes_of
-from llama_core.hub import Cancelled, resolve
+from llama_core.estimate import Estimate, estimate
+from llama_core.hub import Cancelled
+from llama_core.memory import Plan, require_memory
 from web.settings import Settings
 
 FAREWELL_SECONDS = 120  # how long replies of the model before may go on
@@ -77,10 +77,10 @@ class Host:
         """What a model would take here. Raises what `llama_core.estimate` does."""
         return estimate(name, self.settings.dtype, self.settings.slots, self.settings.max_seq_len)
 
-    def sizes(self) -> Estimate:
+    def plan(self) -> Plan:
         """What the served model takes."""
-        model, engine = self.model, self.engine
-        return sizes_of(model.name, model.config, model.dtype, engine.slots, engine.max_seq_len)
+        stats = self.engine.stats()
+        return Plan(self.model.config, self.model.dtype, stats.slots, stats.context_size // stats.slots)
 
     def begin(self, name: str) -> Loading | None:
         """Load a model beside the one that is served, and then serve it. None if another one is on its way."""
@@ -92,17 +92,18 @@ class Host:
 
     def put(self, name: str, progress: Progress) -> None:
         """Load `name` and serve it from now on; the engine before it ends when its replies have. Raises `HubError`,
-        `ConfigError`, `ModelFileError`, `ChatError`, `EngineError`, and `Cancelled` if `progress` does."""
+        `ConfigError`, `ModelFileError`, `ChatError`, `EngineError`, `MemoryShortage`, and `Cancelled` if `progress`
+        does."""
         settings = self.settings
-        located = None if name.startswith("random:") else resolve(
-            name, lambda done, total: progress("download", done, total))
-        model = self._load(
-            str(located.folder) if located else name, settings.dtype,
-            lambda done, total: progress("weights", done, total))
-        if located:
-            model = dataclasses.replace(model, name=located.name)
-        engine = self._serve(
-            model, settings.slots, settings.max_seq_len, lambda done, total: progress("compile", done, total))
+
+        def step(name: str) -> Callable[[int, int], None]:
+            return lambda done, total: progress(name, done, total)
+
+        def check(config: Any, dtype: str) -> None:
+            require_memory(config, dtype, settings.slots, settings.max_seq_len)
+
+        model = self._load(name, settings.dtype, step("weights"), check=check, download=step("download"))
+        engine = self._serve(model, settings.slots, settings.max_seq_len, step("compile"))
         before, self.engine, self.model = self.engine, engine, model
         if before is not None:
             threading.Thread(target=_farewell, args=(before,), name="farewell", daemon=True).start()

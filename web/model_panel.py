@@ -7,7 +7,6 @@ from typing import Any
 
 import gradio as gr
 
-from llama_core.estimate import free_bytes
 from web import models, status
 from web.host import Host, Loading
 from web.html import html
@@ -62,17 +61,17 @@ class ModelPanel:
             yield status.problem(str(problem))
 
     def _estimate(self, name: str) -> str:
-        found, free = self.host.estimate(name), free_bytes()
+        found = self.host.estimate(name)
+        plan = found.plan
         words = TEXT["model_estimate"].format(
             name=name, count=count_in_words(found.parameters), files=bytes_in_words(found.file_bytes),
-            memory=bytes_in_words(found.memory_bytes), weights=bytes_in_words(found.weight_bytes),
-            cache=bytes_in_words(found.cache_bytes), slots=self.host.settings.slots,
-            context=min(self.host.settings.max_seq_len, found.config.max_position_embeddings))
-        if free is None:
+            memory=bytes_in_words(plan.total), weights=bytes_in_words(plan.params), dtype=plan.dtype,
+            cache=bytes_in_words(plan.cache), slots=plan.slots,
+            context=min(plan.max_seq_len, plan.config.max_position_embeddings))
+        if found.free is None:
             return status.line(words)
-        fits = found.memory_bytes < free
-        room = TEXT["model_fits" if fits else "model_tight"].format(free=bytes_in_words(free))
-        return status.line(words) + (status.line(room) if fits else status.problem(room))
+        room = TEXT["model_fits" if found.fits else "model_tight"].format(free=bytes_in_words(found.free))
+        return status.line(words) + (status.line(room) if found.fits else status.problem(room))
 
     async def _load(self, picked: Any, typed: Any) -> AsyncIterator[list]:
         name, before = _name(picked, typed), self.host.model.name
@@ -107,8 +106,7 @@ def _progress(loading: Loading) -> str:
     step, done, total = loading.step
     if not step:
         return status.line(TEXT["model_looking"].format(name=loading.name))
-    spell = bytes_in_words if step == "download" else str
-    words = TEXT[f"step_{step}"].format(name=loading.name, done=spell(done), total=spell(total))
+    words = TEXT[f"step_{step}"].format(name=loading.name, done=done, total=total)
     percent = round(100 * done / max(1, total))
     return (f'<div class="progress" role="progressbar" aria-label="{escape(words)}" aria-valuenow="{percent}" '
             f'aria-valuemin="0" aria-valuemax="100"><b style="width:{percent}%"></b></div>{status.line(words)}')

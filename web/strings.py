@@ -96,14 +96,14 @@ TEXT = {
     "model_cancel": "Cancel",
     "model_off": "The model of this page is set by whoever runs it.",
     "model_looking": "Looking up {name}…",
-    "model_estimate": "{name}: {count} parameters. Files {files}. Memory {memory}: weights {weights}, cache for "
-                      "{slots} chats of {context} tokens {cache}.",
+    "model_estimate": "{name}: {count} parameters. Files {files}. Memory {memory}: weights {weights} in {dtype}, "
+                      "cache for {slots} chats of {context} tokens {cache}.",
     "model_fits": "This machine has {free} free.",
     "model_tight": "This machine has only {free} free: it will not fit. Choose a smaller model, or start the app with "
                    "fewer --slots or a shorter --max-seq-len.",
     "model_busy": "{name} is being loaded; wait or cancel it.",
     "model_choose": "Choose a model, or write a Hub id.",
-    "step_download": "Downloading {name}: {done} of {total}",
+    "step_download": "Downloading {name}: {done} of {total} MB",
     "step_weights": "Loading weights: {done} of {total} tensors",
     "step_compile": "Compiling: {done} of {total} programs",
     "model_loaded": "{name} is loaded. Your conversation goes on with it.",

@@ -81,20 +81,20 @@ def _wide(config: Any) -> str:
                    for width, y in bars)
 
 
-def numbers(model: Any, sizes: Any, stats: Any) -> str:
-    """The facts as a table. `sizes` is an `Estimate` of this model, `stats` what the engine is doing."""
+def numbers(model: Any, plan: Any, stats: Any) -> str:
+    """The facts as a table. `plan` is the memory `Plan` of this model, `stats` what the engine is doing."""
     config = model.config
-    per_token = sizes.cache_bytes / max(1, stats.context_size)
+    per_token = plan.cache / max(1, stats.context_size)
     used = TEXT["fact_use_value"].format(
         used=stats.context_used, size=stats.context_size, bytes=bytes_in_words(stats.context_used * per_token))
     rows = {
-        "fact_parameters": f"{sizes.parameters:,} ({count_in_words(sizes.parameters)})",
-        "fact_weights": bytes_in_words(sizes.weight_bytes), "fact_dtype": model.dtype,
+        "fact_parameters": f"{model.parameter_count:,} ({count_in_words(model.parameter_count)})",
+        "fact_weights": bytes_in_words(plan.params), "fact_dtype": model.dtype,
         "fact_layers": config.num_hidden_layers, "fact_width": config.hidden_size,
         "fact_heads": f"{config.num_attention_heads} ({config.num_key_value_heads})",
         "fact_vocabulary": f"{config.vocab_size:,}", "fact_context": f"{config.max_position_embeddings:,}",
         "fact_cache": TEXT["fact_cache_value"].format(
-            size=bytes_in_words(sizes.cache_bytes), slots=stats.slots, context=stats.context_size // stats.slots),
+            size=bytes_in_words(plan.cache), slots=stats.slots, context=stats.context_size // stats.slots),
         "fact_cache_use": used,
     }
     return _table(TEXT["hood_facts"], {TEXT[name]: escape(str(value)) for name, value in rows.items()})

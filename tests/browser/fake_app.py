@@ -28,7 +28,7 @@ def main(port, pace):
 
     settings = Settings(max_seq_len=4096, slots=2)
 
-    def load(name, *_):
+    def load(name, *_, **__):
         if name == "random:135M":
             raise ValueError("this one cannot be loaded; choose another")
         return fake_model(name.removeprefix("random:"))
