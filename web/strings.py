@@ -4,12 +4,9 @@ TEXT = {
     # the page
     "chat": "Chat",
     "chats": "Chats",
-    "conversation": "Conversation",
     "message": "Message",
     "message_hint": "Write a message",
     "settings": "Settings",
-    "tokens": "Tokens",
-    "help": "Keyboard shortcuts",
     "system": "System prompt",
     "system_hint": "How the model should behave, said once for the whole conversation",
     "prefill": "Start the reply with",
@@ -30,7 +27,6 @@ TEXT = {
              "language models work, and little else. For more choose another one under “Model”.",
     # presets
     "presets": "Preset",
-    "preset_none": "Choose…",
     "preset_keep": "Save or delete presets",
     "preset_name": "Name of a new preset",
     "preset_save": "Save",
@@ -49,7 +45,6 @@ TEXT = {
     "plot_after": "after the sliders",
     "plot_cut": "Cut here: {kept} of {all} tokens are left, {share} of the model's own probability",
     "plot_whole": "No cut: all {all} tokens can come",
-    "plot_gone": "Too many words have been chosen since; click the word again.",
     # the status line
     "ready": "Ready",
     "waiting": "Reading the prompt…",
@@ -109,14 +104,11 @@ TEXT = {
     "model_loaded": "{name} is loaded. Your conversation goes on with it.",
     "model_cancelled": "Cancelled. {name} stays.",
     "model_failed": "Not loaded: {problem}",
-    "model_same": "{name} is loaded already.",
     # under the hood
     "hood": "Under the hood",
     "hood_shape": "The model, layer by layer",
     "hood_facts": "Its numbers",
     "hood_knobs": "Where each control is computed",
-    "hood_knob": "Control",
-    "hood_code": "Our code",
     "hood_refresh": "Refresh",
     "hood_token": "Inside one word",
     "hood_none": "Choose a word in a reply, then “Look inside”, to see what each layer would have said and where the "
@@ -126,7 +118,6 @@ TEXT = {
     "hood_layer": "Layer",
     "hood_head": "Head",
     "hood_attention": "Where head {head} of layer {layer} looked to choose “{token}”",
-    "hood_source": "Source of {name}",
     "hood_embedding": "Embedding",
     "hood_embedding_fact": "{V} words, {D} numbers each",
     "hood_block": "Block × {L}",

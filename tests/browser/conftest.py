@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import sync_playwright
+from steps import close_settings, open_settings, set_knob
 
 ROOT = Path(__file__).parents[2]
+FAKE_APP = ("tests/browser/fake_app.py", "0", "300")
+SCREENS = {"desktop light": (1280, 800, "light"), "phone dark": (390, 844, "dark")}
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
     "--disable-sync", "--no-first-run",
@@ -66,10 +69,12 @@ def noise(start_app):
     return start_app("--slots", "2")
 
 
-@pytest.fixture(scope="module")
-def fake(start_app):
+@pytest.fixture(scope="session")
+def fake():
     """The page with an engine that writes 300 tokens a second and needs no model."""
-    return start_app(program=("tests/browser/fake_app.py", "0", "300"))
+    app = App(program=FAKE_APP)
+    yield app
+    app.close()
 
 
 @pytest.fixture(scope="module")  # Playwright keeps an event loop running, under which no test may start its own
@@ -118,3 +123,23 @@ def open_page(browser):
     for page in pages:
         page.context.close()
     assert foreign == [] and errors == []
+
+
+@pytest.fixture(params=list(SCREENS))
+def page(request, fake, open_page):
+    """The fake app's page at desktop and phone widths, with replies of 40 tokens."""
+    width, height, theme = SCREENS[request.param]
+    page = open_page(fake, width, height, theme)
+    page.wait_for_timeout(600 if width < 1200 else 0)  # Gradio opens the sidebars, the page closes them
+    open_settings(page)
+    set_knob(page, "Max tokens", 40)
+    close_settings(page)
+    return page
+
+
+@pytest.fixture
+def wide(fake, open_page):
+    """The fake app's page on a desktop, with replies of 40 tokens."""
+    page = open_page(fake)
+    set_knob(page, "Max tokens", 40)
+    return page

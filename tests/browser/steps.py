@@ -83,3 +83,8 @@ def wait_for(condition, seconds):
     while not condition():
         assert time.monotonic() < end, f"not within {seconds} s"
         time.sleep(0.01)
+
+
+def version(page):
+    """Which version of the last reply is shown: "2/3"."""
+    return reply(page).locator(".versions span")
