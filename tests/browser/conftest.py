@@ -93,7 +93,12 @@ def browser():
 def shoot(request, tmp_path_factory):
     """Takes a picture of a page; with `pytest --screenshots` into docs/, for the README."""
     folder = ROOT / "docs" if request.config.getoption("--screenshots") else tmp_path_factory.mktemp("screenshots")
-    return lambda page, name: page.screenshot(path=folder / f"{name}.png")
+
+    def take(page, name):
+        page.wait_for_timeout(400)  # what slides in has arrived
+        page.screenshot(path=folder / f"{name}.png")
+
+    return take
 
 
 @pytest.fixture
