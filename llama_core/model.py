@@ -6,7 +6,6 @@ G query heads per KV head, E head dim, R = E/2 rotary pairs, F feed-forward widt
 """
 
 import functools
-import math
 from dataclasses import dataclass, replace
 from typing import Any, no_type_check
 
@@ -15,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Float, Int, PRNGKeyArray
 
+from llama_core.attention import Where, cached_attention, scaled_dot_product_attention, write_cache
 from llama_core.config import LlamaConfig
 from llama_core.params import Block, Params
 from llama_core.rope import precompute_freqs_cis
@@ -89,58 +89,6 @@ def apply_rotary_emb(x: Float[Array, "B T N E"], freqs_cis: Complex[Array, "B T 
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
 
 
-def scaled_dot_product_attention(
-    q: Float[Array, "B T H E"], keys: Float[Array, "B K W E"], values: Float[Array, "B K W E"],
-    positions: Int[Array, "B T"], sliding_window: int | None = None,
-) -> Float[Array, "B T HE"]:
-    """Causal grouped-query attention over W cached positions: the token at position p sees 0…p, or the last
-    `sliding_window` of these. Softmax in float32.
-
-    The G query heads of a group read their key/value head where it lies; nothing is repeated.
-    """
-    B, T, H, E = q.shape
-    K, W = keys.shape[1], keys.shape[2]
-    precision = jax.lax.Precision.HIGHEST if q.dtype == jnp.float32 else None
-    grouped = q.reshape(B, T, K, H // K, E).transpose(0, 2, 3, 1, 4).reshape(B, K, -1, E)
-    scores = jnp.einsum("bkqe,bkwe->bkqw", grouped, keys, precision=precision, preferred_element_type=jnp.float32)
-    scores = scores.reshape(B, K, H // K, T, W) / math.sqrt(E)
-    distance = positions[:, None, None, :, None] - jnp.arange(W)
-    visible = distance >= 0 if sliding_window is None else (distance >= 0) & (distance < sliding_window)
-    weights = jax.nn.softmax(jnp.where(visible, scores, -jnp.inf), axis=-1).astype(values.dtype)
-    mixed = jnp.einsum("bkqw,bkwe->bkqe", weights.reshape(B, K, -1, W), values, precision=precision)
-    return mixed.reshape(B, K, H // K, T, E).transpose(0, 3, 1, 2, 4).reshape(B, T, H * E)
-
-
-@dataclass(frozen=True)
-class Where:
-    """Where the tokens of one call stand: their positions and rotary angles, the cache rows that they belong to
-    (None: row b is row b), W, how much of the cache they may need to look at, and how far back this layer looks."""
-
-    positions: Int[Array, "B T"]
-    freqs_cis: Complex[Array, "B T R"]
-    rows: Int[Array, "B"] | None
-    window: int
-    sliding_window: int | None = None
-
-
-def write_cache(cache: Float[Array, "S K C E"], new: Float[Array, "B T K E"], where: Where) -> Float[Array, "S K C E"]:
-    """Put the new keys or values at their rows and positions, in place when the cache is donated.
-
-    What lies past the end of the cache is dropped. A scatter: a slice update a row copies the whole cache on a CPU
-    (benchmarks/NOTES.md).
-    """
-    rows = jnp.arange(new.shape[0]) if where.rows is None else where.rows
-    return cache.at[rows[:, None], :, where.positions].set(new.astype(cache.dtype), mode="drop")
-
-
-def read_cache(cache: Float[Array, "S K C E"], where: Where) -> Float[Array, "B K W E"]:
-    """The first W positions of the rows of this call."""
-    if where.rows is None:
-        return cache[:, :, : where.window]
-    size = (1, cache.shape[1], where.window, cache.shape[3])
-    return jnp.concatenate([jax.lax.dynamic_slice(cache, (row, 0, 0, 0), size) for row in where.rows])
-
-
 LayerCache = tuple[Float[Array, "S K C E"], Float[Array, "S K C E"]]
 
 
@@ -157,10 +105,10 @@ def attention(
     q, k = apply_rotary_emb(q, where.freqs_cis), apply_rotary_emb(k, where.freqs_cis)
     if cache is None:
         keys, values = k.transpose(0, 2, 1, 3), v.transpose(0, 2, 1, 3)
+        mixed = scaled_dot_product_attention(q, keys, values, where.positions, where.sliding_window)
     else:
         cache = write_cache(cache[0], k, where), write_cache(cache[1], v, where)
-        keys, values = read_cache(cache[0], where), read_cache(cache[1], where)
-    mixed = scaled_dot_product_attention(q, keys, values, where.positions, where.sliding_window)
+        mixed = cached_attention(q, *cache, where)
     return biased(linear(mixed, block.wo), block.o_bias), cache
 
 
@@ -236,17 +184,21 @@ def model_forward(
             f"model_forward: positions {position} to {position + T - 1} do not fit a cache of {length}; use init_cache"
         )
     freqs_cis = jnp.asarray(precompute_freqs_cis(config, length))
-    where = locate(jnp.broadcast_to(jnp.asarray(position), (B,)), T, freqs_cis, length)
+    start = jnp.broadcast_to(jnp.asarray(position), (B,))
+    # A plain number where it is known: only loops of known length can be differentiated.
+    filled = position + T if isinstance(position, int) else jnp.max(start) + T
+    where = locate(start, T, freqs_cis, filled)
     hidden, cache = hidden_states(params, tokens, config, where, cache, dropout_rate, key if training else None)
     return logits(params, hidden), cache
 
 
 def locate(
-    start: Int[Array, "B"], T: int, freqs_cis: Complex[Array, "C R"], window: int, rows: Int[Array, "B"] | None = None
+    start: Int[Array, "B"], T: int, freqs_cis: Complex[Array, "C R"], filled: int | Int[Array, ""],
+    rows: Int[Array, "B"] | None = None,
 ) -> Where:
     """The place of T tokens that begin at `start` in each row, from the table of `precompute_freqs_cis`."""
     positions = start[:, None] + jnp.arange(T)
-    return Where(positions, freqs_cis[positions], rows, window)
+    return Where(positions, freqs_cis[positions], rows, filled)
 
 
 def _roomy_length(T: int, config: LlamaConfig) -> int:
