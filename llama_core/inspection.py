@@ -5,9 +5,8 @@ at most one program for each of them.
 """
 
 import functools
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import no_type_check
 
 import jax
@@ -15,18 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from llama_core.attention import Where, group_queries, is_visible, visible_scores
 from llama_core.config import LlamaConfig
-from llama_core.model import (
-    Where,
-    apply_rotary_emb,
-    linear,
-    locate,
-    logits,
-    precompute_freqs_cis,
-    rms_norm,
-    transformer_block,
-)
+from llama_core.model import locate, logits, queries_keys_values, rms_norm, transformer_block
 from llama_core.params import Block, Params
+from llama_core.rope import precompute_freqs_cis
 
 LENGTHS = (64, 256, 1024, 4096, 16384)
 GUESSES = 5
@@ -65,9 +57,10 @@ def _look(params: Params, tokens: Int[Array, "1 T"], last: Int[Array, ""], *, co
     where = locate(jnp.zeros(1, jnp.int32), T, jnp.asarray(precompute_freqs_cis(config, T)), T)
     x = params.token_embedding[tokens]
     outputs, attention = [], []
-    for block in params.blocks:
-        attention.append(attention_of(block, x, last, config, where))
-        x, _ = transformer_block(block, x, config, where)
+    for i, block in enumerate(params.blocks):
+        here = replace(where, sliding_window=config.window_of(i))
+        attention.append(attention_of(block, x, last, config, here))
+        x, _ = transformer_block(block, x, config, here)
         outputs.append(x[0, last])
     hidden = rms_norm(jnp.stack(outputs), params.norm, config.rms_norm_eps)
     shares, top = jax.lax.top_k(jax.nn.softmax(logits(params, hidden), axis=-1), GUESSES)
@@ -78,13 +71,8 @@ def attention_of(
     block: Block, x: Float[Array, "1 T D"], last: Int[Array, ""], config: LlamaConfig, where: Where
 ) -> Float[Array, "H T"]:
     """How the token at `last` shares its attention among all, head by head: the weights inside `model.attention`."""
-    T = x.shape[1]
-    normed = rms_norm(x, block.attention_norm, config.rms_norm_eps)
-    q = linear(normed, block.wq).reshape(1, T, config.num_attention_heads, config.head_dim)
-    k = linear(normed, block.wk).reshape(1, T, config.num_key_value_heads, config.head_dim)
-    q, k = apply_rotary_emb(q, where.freqs_cis)[0, last], apply_rotary_emb(k, where.freqs_cis)[0]
-    k = jnp.repeat(k, config.queries_per_kv_head, axis=1)
-    precision = jax.lax.Precision.HIGHEST if x.dtype == jnp.float32 else None
-    scores = jnp.einsum("he,the->ht", q, k, precision=precision, preferred_element_type=jnp.float32)
-    visible = jnp.arange(T) <= last
-    return jax.nn.softmax(jnp.where(visible, scores / math.sqrt(config.head_dim), -jnp.inf), axis=-1)
+    q, k, _ = queries_keys_values(block, rms_norm(x, block.attention_norm, config.rms_norm_eps), config, where)
+    asked = group_queries(jax.lax.dynamic_slice_in_dim(q, last, 1, axis=1), config.num_key_value_heads)
+    visible = is_visible(last[None, None], jnp.arange(x.shape[1]), where.sliding_window)
+    scores = visible_scores(asked, k.transpose(0, 2, 1, 3), visible)
+    return jax.nn.softmax(scores, axis=-1).reshape(config.num_attention_heads, -1)

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from checkpoints import write_checkpoint
 
+from llama_core import load_checkpoint
 from llama_core.inspection import GUESSES, InspectionError, inspect
 
 IDS = [0, 7, 42, 5, 300, 8, 19, 3, 77, 12]
@@ -48,3 +50,17 @@ def test_attention_is_that_of_transformers(inside, reference):
 def test_a_sequence_must_be_there_and_fit(model):
     with pytest.raises(InspectionError, match="0 tokens"):
         inspect(model.params, model.config, [])
+
+
+@pytest.mark.parametrize("changes", [
+    {"attention_bias": True}, {"head_dim": 16},
+], ids=["biases", "wide heads"])
+def test_attention_of_other_kinds(changes, tmp_path):
+    network = write_checkpoint(tmp_path, **changes)
+    network.set_attn_implementation("eager")
+    ours = load_checkpoint(tmp_path)
+    with torch.no_grad():
+        found = network(torch.tensor([IDS]), output_attentions=True).attentions
+    inside = inspect(ours.params, ours.config, IDS)
+    for layer, weights in enumerate(found):
+        np.testing.assert_allclose(inside.attention[layer], weights[0, :, -1], atol=1e-5)

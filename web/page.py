@@ -2,6 +2,7 @@
 replies.py and chosen.py."""
 
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 from html import escape
 from typing import Any
@@ -13,7 +14,7 @@ from llama_core.engine import EngineError
 from web import export, handlers, status, welcome
 from web.chosen import Choices
 from web.controls import ControlPanel
-from web.conversation import Conversation, HistoryError, read_conversation, write_conversation
+from web.conversation import Conversation, HistoryError, dump, read_conversation, write_conversation
 from web.handlers import Controls, Start
 from web.hood_panel import HoodPanel
 from web.host import Host
@@ -196,7 +197,7 @@ class Page:
                 return self._updates(View(), courier=_file(conversation, "md", export.to_markdown(conversation)))
             case "import":
                 found = export.from_json(wish.get("text"))
-                return self._updates(View(), courier=json.dumps({"open": json.loads(write_conversation(found))}))
+                return self._updates(View(), courier=dump({"open": json.loads(write_conversation(found))}))
         raise HistoryError(TEXT["history_form"])
 
     def _updates(self, view: View, courier: str | None = None, plot: str | None = None, lens: str | None = None,
@@ -213,4 +214,5 @@ class Page:
 
 
 def _file(conversation: Conversation, ending: str, text: str) -> str:
-    return json.dumps({"name": export.file_name(conversation, ending), "file": text}).replace("<", "\\u003c")
+    """What the page's scripts save as a file. `time` makes each one a new value, else the second would not arrive."""
+    return dump({"name": export.file_name(conversation, ending), "file": text, "time": time.time_ns()})
