@@ -146,6 +146,7 @@ TEXT = {
 }
 
 SCRIPT = {
+    "conversation": "Conversation",
     "you": "You",
     "reply": "Reply",
     "send": "Send",

@@ -1,6 +1,7 @@
 """The page with an engine that needs no model, as a program of its own: `fake_app.py PORT PACE`."""
 
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -28,7 +29,11 @@ def main(port, pace):
 
     settings = Settings(max_seq_len=4096, slots=2)
 
-    def load(name, *_, **__):
+    def load(name, dtype, progress, check, download):
+        if name == "us/slow":
+            for megabyte in range(1000):
+                time.sleep(0.05)
+                download(megabyte, 1000)
         if name == "random:135M":
             raise ValueError("this one cannot be loaded; choose another")
         return fake_model(name.removeprefix("random:"))

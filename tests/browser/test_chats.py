@@ -1,7 +1,19 @@
 """Conversations that nothing loses: versions, files, presets, several tabs, a server that is killed."""
 
 from playwright.sync_api import expect
-from steps import converse, questions, replies, reply, send, set_knob, tokens, version, wait_until_ready, words
+from steps import (
+    OLD_TALK,
+    converse,
+    questions,
+    replies,
+    reply,
+    send,
+    set_knob,
+    tokens,
+    version,
+    wait_until_ready,
+    words,
+)
 
 
 def test_retry_edit_walk_and_undo_lose_nothing(wide):
@@ -100,6 +112,16 @@ def test_presets_are_saved_by_name(wide):
     wide.get_by_role("option", name="Mine").click()
     expect(wide.get_by_label("number input for Temperature")).to_have_value("1.55")
     expect(wide.get_by_label("System prompt")).to_have_value("Be brief")
+
+
+def test_a_full_browser_drops_the_probabilities_of_older_chats_and_no_words(wide):
+    wide.evaluate(f"Glass.store.write(({OLD_TALK})())")
+    wide.evaluate("""() => { let i = 0; for (const size of [50000, 500])
+        try { for (;;) localStorage.setItem('junk' + i++, 'x'.repeat(size)); } catch {} }""")
+    converse(wide, "one more")
+    older, newer = wide.evaluate("[Glass.store.read('old'), Glass.store.read(Glass.chat.chat.id)]")
+    assert older["nodes"][1]["words"] == " word" * 100 and "tokens" not in older["nodes"][1]
+    assert len(newer["nodes"][1]["tokens"]) == 40
 
 
 def test_a_killed_server_takes_nothing_with_it(start_app, open_page):

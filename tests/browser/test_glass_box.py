@@ -9,6 +9,7 @@ import re
 from fake_engine import WORDS, next_id
 from playwright.sync_api import expect
 from steps import (
+    OLD_TALK,
     converse,
     open_settings,
     questions,
@@ -124,22 +125,20 @@ def test_another_model_takes_over_and_the_chat_goes_on(page, shoot):
     expect(page.locator("#model-said")).to_contain_text("fake is loaded")
 
 
+def test_a_download_shows_how_far_it_is_and_is_cancelled(wide):
+    wide.get_by_role("tab", name="Model").click()
+    wide.get_by_label("Or a Hub id or folder").fill("us/slow")
+    wide.get_by_role("button", name="Load", exact=True).click()
+    expect(wide.get_by_role("progressbar", name=re.compile(r"Downloading us/slow: \d+ of 1000 MB"))).to_be_visible()
+    wide.get_by_role("button", name="Cancel").click()
+    expect(wide.locator("#model-said")).to_contain_text("Cancelled. fake stays.")
+
+
 def test_a_problem_stands_below_what_was_written(wide):
     send(wide, "boom")
     expect(reply(wide)).to_contain_text("The reply broke off: out of words")
     wait_until_ready(wide, "ended by an error")
     expect(tokens(wide)).to_have_count(3)
-
-
-OLD_TALK = """() => {
-    const others = [[1, ' the', .5, .5], [2, ' cat', .2, .2], [3, ' sat', .1, .1], [4, ' on', .1, .1]];
-    const tokens = Array.from({length: 100}, (_, i) => [i % 14 + 1, ' word', .5, .5, others]);
-    const nodes = [], selected = {};
-    for (let i = 0; i < 60; i++) { selected[i - 1] = i;
-        nodes.push(i % 2 ? {role: 'assistant', parent: i - 1, tokens, model: 'fake', finish: 'length'} :
-            {role: 'user', parent: i - 1, words: 'question ' + i}); }
-    const chat = {format: 'glass-llama/1', id: 'old', revision: 1, system: '', told_from: null, selected, nodes};
-    Glass.chat.leave(chat); }"""
 
 
 def test_two_thousand_tokens_arrive_as_they_are_written(fake, open_page, record_property):
@@ -148,7 +147,7 @@ def test_two_thousand_tokens_arrive_as_they_are_written(fake, open_page, record_
     lags = {}
     for talk in ("empty", "60 earlier messages"):
         if talk != "empty":
-            page.evaluate(OLD_TALK)
+            page.evaluate(f"Glass.chat.leave(({OLD_TALK})())")
         page.evaluate("""() => { window.arrived = null; new MutationObserver(() => {
             const last = [...document.querySelectorAll('.message')].at(-1);
             if (!window.arrived && last?.querySelectorAll('.tok').length >= 2000)

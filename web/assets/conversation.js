@@ -12,6 +12,8 @@ Glass.conversation = (() => {
       this.list = make("div", { class: "messages" });
       this.popover = new Glass.tokens.Popover(element, (event) => this.act(event));
       element.prepend(toolbar(), this.list);
+      element.setAttribute("role", "region");
+      element.setAttribute("aria-label", T.conversation);
       addEventListener("pagehide", () => this.save());
       this.open(store.read(store.current || ""));
     }

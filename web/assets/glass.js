@@ -44,9 +44,24 @@ window.Glass = (() => {
     setTimeout(() => { region.textContent = words; }, 60);
   }
 
+  // A browser may refuse its storage to a page in a frame: then things are kept as long as the page is open.
+  function storage(name) {
+    try {
+      void window[name].length;
+      return window[name];
+    } catch {
+      const map = new Map();
+      return {
+        getItem: (key) => map.get(key) ?? null, setItem: (key, value) => { map.set(key, String(value)); },
+        removeItem: (key) => { map.delete(key); }, get names() { return [...map.keys()]; },
+      };
+    }
+  }
+
   // One entry a conversation, so that two tabs never overwrite each other's, and a small one with its title for the list.
-  const keys = (prefix) => Object.keys(localStorage).filter((key) => key.startsWith(prefix)).map((key) => key.slice(prefix.length));
-  const parse = (key) => { try { return JSON.parse(localStorage.getItem(key)); } catch { return null; } };
+  const [kept, here] = ["localStorage", "sessionStorage"].map(storage);
+  const keys = (prefix) => (kept.names || Object.keys(kept)).filter((key) => key.startsWith(prefix)).map((key) => key.slice(prefix.length));
+  const parse = (key) => { try { return JSON.parse(kept.getItem(key)); } catch { return null; } };
   const store = {
     read(id) {
       const chat = id && parse(PREFIX + id);
@@ -62,29 +77,30 @@ window.Glass = (() => {
       const title = { title: (first ? textOf(first) : "").trim().slice(0, 60), updated: Date.now() };
       for (let older = null; ;) {
         try {
-          localStorage.setItem(PREFIX + chat.id, JSON.stringify(chat));
-          localStorage.setItem(TITLE + chat.id, JSON.stringify(title));
+          kept.setItem(PREFIX + chat.id, JSON.stringify(chat));
+          kept.setItem(TITLE + chat.id, JSON.stringify(title));
           return true;
         } catch {
           older = older || store.list().reverse().map((row) => row.id).filter((id) => id !== chat.id);
           if (!older.length) break;
           const oldest = store.read(older.shift());
-          if (oldest) localStorage.setItem(PREFIX + oldest.id, JSON.stringify({ ...oldest, nodes: oldest.nodes.map(lighten) }));
+          if (oldest) kept.setItem(PREFIX + oldest.id, JSON.stringify({ ...oldest, nodes: oldest.nodes.map(lighten) }));
         }
       }
       try {
-        localStorage.setItem(PREFIX + chat.id, JSON.stringify({ ...chat, nodes: chat.nodes.map(lighten) }));
+        kept.setItem(PREFIX + chat.id, JSON.stringify({ ...chat, nodes: chat.nodes.map(lighten) }));
         return true;
       } catch { return false; }
     },
-    remove(id) { for (const prefix of [PREFIX, TITLE]) localStorage.removeItem(prefix + id); },
-    get current() { return sessionStorage.getItem("glass-llama/current") ?? localStorage.getItem("glass-llama/current"); },
+    remove(id) { for (const prefix of [PREFIX, TITLE]) kept.removeItem(prefix + id); },
+    get current() { return here.getItem("glass-llama/current") ?? kept.getItem("glass-llama/current"); },
     set current(id) {
-      for (const kept of [sessionStorage, localStorage]) kept.setItem("glass-llama/current", id || "");
+      for (const storage of [here, kept])
+        try { storage.setItem("glass-llama/current", id || ""); } catch { /* full: the first chat of the list is opened next time */ }
     },
     setting(name, value) {
-      if (value !== undefined) localStorage.setItem(`glass-llama/${name}`, value);
-      return localStorage.getItem(`glass-llama/${name}`);
+      if (value !== undefined) try { kept.setItem(`glass-llama/${name}`, value); } catch { /* full */ }
+      return kept.getItem(`glass-llama/${name}`);
     },
   };
 
