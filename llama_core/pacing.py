@@ -1,6 +1,8 @@
 """How much to ask of the device at once: long enough to keep it busy, short enough that nobody waits for the next word.
 All of it follows what turns were measured to take, so it is the same on a laptop and on a large GPU."""
 
+from collections import deque
+
 from llama_core.programs import CHUNK_SIZES, MAX_STEPS
 
 # Words that arrive this often read as a stream, and a Stop is felt at once.
@@ -15,11 +17,15 @@ class Pace:
 
     def __init__(self):
         self._step_seconds: dict[bool, float] = {}  # for one reply alone, and for several
-        self._company_size = 1  # index in CHUNK_SIZES
+        self.begin_prompt()
 
     def begin_prompt(self) -> None:
         """Another prompt is read from now on; the chunks that the last one came down to were for its depth."""
-        self._company_size = 1
+        self._use(1)
+
+    def _use(self, company_size: int) -> None:
+        """An index in CHUNK_SIZES; how long turns with such chunks take is not known yet."""
+        self._company_size, self._recent = company_size, deque(maxlen=3)
 
     def steps(self, alone: bool, hurried: bool) -> int:
         """How many tokens a block has, of one reply `alone` or of several; one if `hurried`."""
@@ -41,7 +47,10 @@ class Pace:
             self._step_seconds[alone] = seconds / steps
         if steps and chunk and alone in self._step_seconds:
             longest = LONGEST_GAP * max(self._step_seconds[alone], BLOCK_SECONDS)
-            if seconds > longest:
-                self._company_size = max(0, self._company_size - 1)
-            elif seconds < longest / 3 and chunk == CHUNK_SIZES[self._company_size]:
-                self._company_size = min(len(CHUNK_SIZES) - 1, self._company_size + 1)
+            self._recent.append(seconds)
+            average = sum(self._recent) / len(self._recent)  # one slow turn is the machine's
+            is_sure = len(self._recent) == self._recent.maxlen
+            if is_sure and average > longest and self._company_size > 0:
+                self._use(self._company_size - 1)
+            elif is_sure and average < longest / 3 and self._company_size < len(CHUNK_SIZES) - 1:
+                self._use(self._company_size + 1)

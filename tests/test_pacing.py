@@ -34,10 +34,10 @@ def test_a_long_prompt_does_not_hold_up_words(step_seconds, token_seconds):
     and no smaller chunk is used than that asks for."""
     pace, gaps = Pace(), []
     pace.observe(step_seconds, chunk=0, steps=1, alone=False)
-    for _ in range(20):
+    for _ in range(30):
         chunk = pace.chunk(4000, in_company=True)
         gaps.append(step_seconds + chunk * token_seconds)
         pace.observe(gaps[-1], chunk, steps=1, alone=False)
     longest = LONGEST_GAP * max(step_seconds, BLOCK_SECONDS)
-    assert max(gaps[10:]) <= longest or chunk == CHUNK_SIZES[0]
-    assert max(gaps[10:]) >= longest / 4 / 3 or chunk == CHUNK_SIZES[-1]
+    assert max(gaps[20:]) <= longest or chunk == CHUNK_SIZES[0]
+    assert max(gaps[20:]) >= longest / 12 or chunk == CHUNK_SIZES[-1]
