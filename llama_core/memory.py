@@ -12,7 +12,7 @@ from llama_core.params import params_bytes
 
 CGROUP_FILES = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
 SHORTEST_CONTEXT = 256
-CHUNK = 512  # no program reads more tokens of a prompt at once
+CHUNK = 128  # no program reads more tokens of a prompt at once
 
 
 class MemoryShortage(ValueError):

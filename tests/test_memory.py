@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from llama_core import load_checkpoint, memory
+from llama_core import load_checkpoint, memory, programs
 from llama_core.config import NAMED_CONFIGS
 from llama_core.memory import MemoryShortage, Plan, best_dtype, free_bytes, require_memory
 from llama_core.model import init_cache, model_forward
@@ -37,6 +37,10 @@ def test_the_workspace_holds_what_xla_asks_for(config):
 
     asked = jax.jit(chunk, donate_argnums=1).lower(params, cache, tokens).compile().memory_analysis().temp_size_in_bytes
     assert asked <= Plan(config, "float32", 4, 1024).workspace * 1.5
+
+
+def test_no_program_reads_more_tokens_at_once_than_the_estimate_says():
+    assert max(programs.CHUNK_SIZES) <= memory.CHUNK
 
 
 def test_what_fits_passes():
