@@ -13,7 +13,7 @@ from typing import Any
 
 from llama_core.engine import Engine
 from llama_core.generation import Generation
-from llama_core.sampling import SamplingParams
+from llama_core.sampling_params import SamplingParams
 from llama_core.templates import ChatError, Template, find_template
 from llama_core.tokenizer import Tokenizer, without_surrogates
 

@@ -17,7 +17,7 @@ from llama_core.checks import shown
 from llama_core.config import NAMED_CONFIGS, ConfigError, LlamaConfig
 from llama_core.files import ModelFileError, read_json, read_text
 from llama_core.params import Params, build_params, count_params, hub_tensors, init_model_params
-from llama_core.sampling import SamplingParams
+from llama_core.sampling_params import SamplingParams
 from llama_core.tokenizer import Tokenizer, load_tokenizer
 from llama_core.tokenizer_files import random_tokenizer
 from llama_core.weights import FORMATS, Stored, read_tensor, stored_tensors
@@ -117,7 +117,7 @@ def _read_configs(folder: Path) -> tuple[LlamaConfig, SamplingParams]:
 def _sampling_defaults(values: dict) -> SamplingParams:
     if values.get("do_sample") is False:
         return SamplingParams(temperature=0.0)
-    names = ("temperature", "top_k", "top_p", "min_p")
+    names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
     return SamplingParams(**{name: values[name] for name in names if values.get(name) is not None})
 
 

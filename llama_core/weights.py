@@ -76,8 +76,7 @@ def _convert(piece: np.ndarray, place: np.ndarray, stored: Stored) -> None:
         place[:] = piece
     if not _is_finite(place):
         raise ModelFileError(
-            f"{stored.path.name}: tensor {stored.name} holds numbers too large for {place.dtype}; load it in another "
-            "dtype"
+            f"{stored.path.name}: tensor {stored.name} holds numbers too large for {place.dtype}; choose another dtype"
         )
 
 
