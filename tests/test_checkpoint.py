@@ -79,8 +79,9 @@ def test_generation_config_wins_over_config(damaged):
     model = load_checkpoint(damaged)
     assert model.config.eos_token_id == (1, 2)
     assert model.defaults == SamplingParams(temperature=0.6, top_p=0.9)
-    edit_json(damaged / "generation_config.json", do_sample=False)
-    assert load_checkpoint(damaged).defaults.temperature == 0
+    edit_json(damaged / "generation_config.json", do_sample=False, repetition_penalty=1.1)
+    defaults = load_checkpoint(damaged).defaults
+    assert (defaults.temperature, defaults.repetition_penalty) == (0, 1.1)
 
 
 def test_harmless_extra_tensors_are_ignored(tmp_path):
