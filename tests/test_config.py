@@ -102,7 +102,7 @@ def test_relatives_have_their_own_defaults():
 
 
 def test_heads_of_qwen3_are_not_a_share_of_the_width():
-    sizes = {"model_type": "qwen3", "hidden_size": 1024, "num_attention_heads": 16}
+    sizes = {"model_type": "qwen3", "hidden_size": 1024, "num_attention_heads": 16, "num_key_value_heads": 8}
     assert LlamaConfig.from_dict(sizes).head_dim == transformers.Qwen3Config(**sizes).head_dim == 128
 
 
