@@ -51,13 +51,13 @@ def test_sliders_take_effect_within_the_reply(noise, open_page):
 
 def test_two_people_chat_at_once(noise, open_page):
     pages = [open_page(noise), open_page(noise)]
-    for page, count in zip(pages, (300, 301), strict=True):
+    for page, count in zip(pages, (1500, 1501), strict=True):
         make_endless(page)
         set_knob(page, "Max tokens", count)
     for page in pages:
         send(page, "Hello")
     wait_for(lambda: noise.health()["busy"] == 2, 5)
-    for page, count in zip(pages, (300, 301), strict=True):
+    for page, count in zip(pages, (1500, 1501), strict=True):
         wait_until_ready(page, f"{count} tokens")
 
 
