@@ -1,17 +1,20 @@
 """Replies while they are written: views that only grow, moved controls, and whatever may go wrong."""
 
 import asyncio
+import dataclasses
 import json
 from types import SimpleNamespace
 
 import pytest
-from fake_engine import FakeEngine, fake_model, next_id
+from fake_engine import Choice, FakeEngine, fake_model, next_id
 from test_handlers import CONTROLS, KNOBS, talk
 
+from llama_core.sampling_params import SamplingParams
 from web import handlers
 from web.conversation import Conversation, read_record
 from web.handlers import Controls
-from web.replies import Desk
+from web.replies import Desk, Writer
+from web.stream import Stream
 
 SHORT = Controls({**KNOBS, "max_new_tokens": 5})
 
@@ -98,6 +101,15 @@ def test_moved_controls_reach_the_running_reply_and_are_marked(desk, engine):
     marks = [(row - 1, line["mark"]) for row, line in enumerate(lines(seen[-1])) if "mark" in line]
     assert marks == [(place, "Temperature 0.7 → 1.5")]
     desk.update("tab", CONTROLS)  # nothing runs: nothing happens
+
+
+def test_a_mark_stands_where_the_engine_took_the_new_controls(desk):
+    old = SamplingParams(max_new_tokens=4)
+    generation = SimpleNamespace(params=old, changes=[(2, dataclasses.replace(old, top_k=5))])
+    stream = Stream(Conversation("abc"), 0)
+    Writer(generation, stream, desk.host.model, ()).write([Choice(number, -1.0, -1.0) for number in (1, 2, 3, 4)])
+    rows = [json.loads(line) for line in stream.text.splitlines()[1:]]
+    assert [row.get("mark", "") if isinstance(row, dict) else row[0] for row in rows] == [1, 2, "Top-k 0 → 5", 3, 4]
 
 
 def test_half_typed_controls_are_not_sent(desk, engine):
