@@ -64,13 +64,39 @@ class Chat:
             return self.tokenizer.encode(text, bos=self.tokenizer.bos_id is not None)
         return self.tokenizer.encode_template(self._render(messages))
 
-    def _render(self, messages: Sequence[Mapping[str, str]]) -> str:
+    def training_ids(self, messages: Sequence[Mapping[str, str]]) -> tuple[list[int], list[bool]]:
+        """The ids of a whole conversation, and which of them are the assistant's: what it has to learn to write.
+
+        Raises `ChatError` for messages that cannot be rendered, and for a template by which a conversation does not
+        begin with the prompt of each of its replies.
+        """
+        for message in messages:
+            _check_message(message)
+        ids = self.tokenizer.encode_template(self._render(messages, prompt=False))
+        learnt = [False] * len(ids)
+        for i, message in enumerate(messages):
+            if message["role"] == "assistant":
+                start = len(self._beginning(ids, messages[:i], prompt=True))
+                end = len(self._beginning(ids, messages[: i + 1], prompt=False))
+                learnt[start:end] = [True] * (end - start)
+        return ids, learnt
+
+    def _beginning(self, ids: list[int], messages: Sequence[Mapping[str, str]], prompt: bool) -> list[int]:
+        rendered = self.tokenizer.encode_template(self._render(messages, prompt))
+        if ids[: len(rendered)] != rendered:
+            raise ChatError(
+                f"the chat template renders message {len(messages)} otherwise once others follow; "
+                "give shorter conversations"
+            )
+        return rendered
+
+    def _render(self, messages: Sequence[Mapping[str, str]], prompt: bool = True) -> str:
         shielded = [{"role": row["role"], "content": self.tokenizer.shield(row["content"])} for row in messages]
         spellings = {token_id: marker for marker, token_id in self.tokenizer.special_tokens.items()}
         eos_id = next(iter(self.tokenizer.eos_ids), None)
         try:
             return self._compiled.render(
-                messages=shielded, add_generation_prompt=True,
+                messages=shielded, add_generation_prompt=prompt,
                 bos_token=spellings.get(self.tokenizer.bos_id, ""), eos_token=spellings.get(eos_id, ""),
             )
         except jinja2.TemplateError as problem:
