@@ -22,5 +22,9 @@ from llama_core.engine import Engine  # noqa: E402
 from llama_core.model import model_forward  # noqa: E402
 from llama_core.params import init_model_params  # noqa: E402
 from llama_core.sampling import SamplingParams  # noqa: E402
+from llama_core.saving import save_checkpoint  # noqa: E402
 
-__all__ = ["Engine", "LlamaConfig", "SamplingParams", "init_model_params", "load_checkpoint", "model_forward"]
+__all__ = [
+    "Engine", "LlamaConfig", "SamplingParams", "init_model_params", "load_checkpoint", "model_forward",
+    "save_checkpoint",
+]

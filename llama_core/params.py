@@ -101,6 +101,15 @@ def hub_tensors(config: LlamaConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
             yield row.hub_name.format(layer=layer), row.shape(config)
 
 
+def named_tensors(config: LlamaConfig, params: Params) -> Iterator[tuple[str, Array]]:
+    """Every tensor of the model with its name in a Hub checkpoint, in the order of `hub_tensors`."""
+    for row in model_parameters(config):
+        yield row.hub_name, getattr(params, row.field)
+    for layer, block in enumerate(params.blocks):
+        for row in BLOCK_PARAMETERS:
+            yield row.hub_name.format(layer=layer), getattr(block, row.field)
+
+
 def build_params(config: LlamaConfig, make: Callable[[str, tuple[int, ...]], Array]) -> Params:
     """A whole model from `make(hub_name, shape)`, called once a tensor."""
     outside = {row.field: make(row.hub_name, row.shape(config)) for row in model_parameters(config)}
