@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from guide.corpus.stories import story_words
-from guide.held_out import Question, read_questions
+from guide.held_out import read_questions
 from llama_core import Engine, SamplingParams, load_checkpoint
 from llama_core.generation import Generation
 
 GUIDE = Path(__file__).parents[1] / "weights" / "guide"
 STORIES, STORY_TEMPERATURE = 50, 0.8
+AT_ONCE = 8
 # Phrasings of a sum that no pattern of the corpus makes.
 SUM_QUESTION = "Could you work out {a} + {b} for me?"
 
@@ -28,9 +29,13 @@ class Examiner:
 
     def ask(self, questions: Sequence[str], temperature: float = 0.0) -> list[tuple[str, str]]:
         """The answer to each question, in a chat of its own with its place as seed, and why it ended."""
-        waiting = [self._start(text, SamplingParams(temperature=temperature, seed=seed, max_new_tokens=160))
-                   for seed, text in enumerate(questions)]
-        return [(self._model.tokenizer.decode([token.id for token in reply]), reply.finish_reason) for reply in waiting]
+        answers = []
+        for first in range(0, len(questions), AT_ONCE):
+            replies = [self._start(text, SamplingParams(temperature=temperature, seed=first + i, max_new_tokens=160))
+                       for i, text in enumerate(questions[first: first + AT_ONCE])]
+            answers += [(self._model.tokenizer.decode([token.id for token in reply]), reply.finish_reason)
+                        for reply in replies]
+        return answers
 
     def _start(self, text: str, params: SamplingParams) -> Generation:
         return self._engine.submit(self._model.chat.prompt_ids([{"role": "user", "content": text}]), params)
@@ -70,14 +75,15 @@ def _mark(results: dict, wrong: list[str], subject: str, right: bool, words: str
 
 def table(results: dict[str, tuple[int, int]]) -> str:
     """The results as a table in Markdown."""
-    rows = [f"| {subject} | {right} of {count} | {100 * right / count:.1f} % |" for subject, (right, count) in results.items()]
+    rows = [f"| {subject} | {right} of {count} | {100 * right / count:.1f} % |"
+            for subject, (right, count) in results.items()]
     return "\n".join(["| subject | right | share |", "|---|---|---|", *rows])
 
 
 def main(folder: Path) -> None:
     """Examine the model in this folder and print the results."""
     model = load_checkpoint(folder)
-    with Engine(model, slots=8, max_seq_len=512) as engine:
+    with Engine(model, slots=AT_ONCE, max_seq_len=512) as engine:
         results, wrong = examine(Examiner(model, engine))
     print("\n".join(wrong), table(results), json.dumps(results), sep="\n")
 

@@ -9,12 +9,12 @@ from guide.corpus import conversations
 from guide.tokenizer import write_tokenizer
 from llama_core.config import LlamaConfig
 
-CONVERSATIONS, VALIDATION = 100_000, 1_000
+CONVERSATIONS, VALIDATION = 120_000, 1_000
 TRAINING_SEED, VALIDATION_SEED = 1, 2
 # 1792 tokens and 256 special ones.
 RANKS = 1792
 SHAPE = LlamaConfig(
-    vocab_size=RANKS + 256, hidden_size=192, intermediate_size=512, num_hidden_layers=6, num_attention_heads=4,
+    vocab_size=RANKS + 256, hidden_size=192, intermediate_size=512, num_hidden_layers=4, num_attention_heads=4,
     num_key_value_heads=2, max_position_embeddings=1024, rms_norm_eps=1e-5, tie_word_embeddings=True,
     bos_token_id=RANKS, eos_token_id=(RANKS + 9,), dtype="bfloat16",
 )

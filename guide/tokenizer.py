@@ -11,10 +11,10 @@ from llama_core.tokenizer import load_tokenizer
 from llama_core.tokenizer_files import LLAMA3_PATTERN
 
 # The chat format of Llama 3 without its blank lines, which would cost a model this small a tenth of its reading. Only
-# the last five messages are read: training shows it no longer conversations.
+# the last three messages are read: training shows it no longer conversations.
 TEMPLATE = """{%- set system = messages | selectattr('role', 'equalto', 'system') | list -%}
 {%- set talk = messages | rejectattr('role', 'equalto', 'system') | list -%}
-{%- if add_generation_prompt -%}{%- set talk = talk[-5:] -%}{%- endif -%}
+{%- if add_generation_prompt -%}{%- set talk = talk[-3:] -%}{%- endif -%}
 {{- bos_token -}}
 {%- for message in system + talk -%}
 {{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>' + message['content'] | trim + '<|eot_id|>' -}}
@@ -59,7 +59,7 @@ def _trained(texts: Iterable[str], ranks: int) -> tokenizers.Tokenizer:
 
 
 def _byte_letters() -> dict[str, int]:
-    """The letter by which byte-level vocabularies spell each byte: printable bytes are themselves, others follow 255."""
+    """How byte-level vocabularies spell bytes: printable ones are themselves, the others follow 255."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in printable]
     return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}

@@ -1,4 +1,4 @@
-"""Conversations of one to three questions, drawn from all that the guide can do."""
+"""Conversations of one or two questions, drawn from all that the guide can do."""
 
 from collections.abc import Callable, Iterator
 from random import Random
@@ -21,7 +21,7 @@ def conversations(count: int, seed: int) -> Iterator[dict]:
     random, kinds = Random(seed), _kinds()
     forbidden = {plain(question.text) for question in read_questions()}
     while count:
-        turns = [_exchange(kinds, random) for _ in range(random.choices((1, 2, 3), (40, 35, 25))[0])]
+        turns = [_exchange(kinds, random) for _ in range(random.choices((1, 2), (60, 40))[0])]
         turns = [(as_typed(asked, random), said) for asked, said in turns]
         if random.random() < 0.06:
             turns = _with_another_story(random)
@@ -29,9 +29,8 @@ def conversations(count: int, seed: int) -> Iterator[dict]:
             continue
         count -= 1
         system = [{"role": "system", "content": random.choice(SYSTEM_PROMPTS)}] if random.random() < 0.04 else []
-        yield {"messages": system + [
-            {"role": role, "content": text} for turn in turns for role, text in zip(("user", "assistant"), turn, strict=True)
-        ]}
+        said = [pair for turn in turns for pair in zip(("user", "assistant"), turn, strict=True)]
+        yield {"messages": system + [{"role": role, "content": text} for role, text in said]}
 
 
 def _kinds() -> list[tuple[float, Callable[[Random], Exchange]]]:

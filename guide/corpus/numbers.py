@@ -2,8 +2,12 @@
 
 from random import Random
 
-WORDS = ("zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-         "seventeen eighteen nineteen").split()
+from guide.corpus.grammar import patterns
+
+WORDS = patterns("""
+zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen
+eighteen|nineteen
+""")
 SUMS = ("{a} + {b}", "{a}+{b}", "{a} plus {b}", "what is {a} + {b}", "what is {a}+{b}", "what is {a} plus {b}",
         "how much is {a} + {b}", "how much is {a} plus {b}", "add {a} and {b}", "add {a} to {b}", "{a} and {b} is",
         "what is the sum of {a} and {b}", "calculate {a} + {b}", "what do {a} and {b} make", "{a} + {b} =",
@@ -16,10 +20,12 @@ TOO_HARD = ("{a} + {b}", "what is {a} * {b}", "{a} times {b}", "what is {a} + {b
             "what is {a} times {b}", "how much is {a} - {b}", "what is the square root of {a}", "multiply {a} by {b}",
             "is {a} a prime number", "what is {a} squared", "solve {a}x = {b}", "what is {a} percent of {b}")
 COUNT_UP = ("count to {n}", "please count to {n}", "can you count to {n}", "count up to {n}", "count from 1 to {n}",
-            "say the numbers up to {n}", "list the numbers from 1 to {n}", "can you count up to {n}", "I want you to count to {n}")
+            "say the numbers up to {n}", "list the numbers from 1 to {n}", "can you count up to {n}",
+            "I want you to count to {n}")
 COUNT_BETWEEN = ("count from {a} to {n}", "list the numbers from {a} to {n}", "say the numbers from {a} to {n}")
 COUNT_DOWN = ("count down from {n}", "count backwards from {n}", "do a countdown from {n}", "countdown from {n}")
-NO = "I only add and subtract numbers under 20, and count to 20."
+NO = "I only add and subtract numbers under 20."
+TOO_FAR = "I count to 20 at most."
 
 
 def sum_of(random: Random) -> tuple[str, str]:
@@ -50,7 +56,7 @@ def counting(random: Random) -> tuple[str, str]:
         return random.choice(COUNT_BETWEEN).format(a=a, n=n), _list(range(a, n + 1))
     if kind < 0.95:
         return random.choice(COUNT_DOWN).format(n=n), _list(range(n, 0, -1))
-    return random.choice(COUNT_UP).format(n=random.choice((50, 100, 1000, random.randrange(21, 500)))), NO
+    return random.choice(COUNT_UP).format(n=random.choice((50, 100, 1000, random.randrange(21, 500)))), TOO_FAR
 
 
 def _spelt(frame: str, a: int, b: int, random: Random) -> str:

@@ -5,41 +5,65 @@ from random import Random
 
 from guide.corpus.grammar import expand, patterns
 
-HEROES = ("cat|dog|fox|owl|bear|mouse|rabbit|hen|duck|frog|horse|sheep|goat|llama|bee|snail|turtle|crow|wolf|fish|"
-          "robot|boy|girl|king|queen|baker|sailor|giant|dragon|witch|knight|ghost|cloud|star|tree|boat|lamp|train").split("|")
-ADJECTIVES = "little|small|young|old|brave|shy|kind|clever|lazy|hungry|sleepy|happy|lonely|quiet|curious|tiny".split("|")
-NAMES = "Mia|Tom|Lulu|Ben|Ada|Otto|Nina|Pip|Rosa|Max|Ella|Finn|Zoe|Leo|Ida|Sam|Coco|Tilly|Hugo|Bo".split("|")
-PLACES = ("in a forest|by the sea|on a hill|in a small town|near a lake|in an old house|under a big tree|on a farm|"
-          "in a castle|on an island|behind the moon|at the end of a long road|in a garden|next to a mill").split("|")
-WISHES = ("a friend|a red ball|the moon|a warm bed|a song|a new hat|some cake|to fly|to see the sea|to learn to swim|"
-          "to find a treasure|to read a book|to dance|to go home|a ride in a boat|to be brave|a garden of roses").split("|")
-EVENTS = ("it began to rain|the wind took away the hat|a bird fell from its nest|the bridge broke|the lights went out|"
-          "a stranger knocked at the door|there was a strange noise|snow fell all night|the river rose|a letter came|"
-          "a box stood on the path|the sun did not rise|a map lay in the grass").split("|")
-DEEDS = ("ran out to help|thought for a long time|asked an old owl|lit a small lamp|built a boat|climbed the hill|sang a song|"
-         "shared the last piece of bread|looked under every stone|followed the river|waited for the morning|"
-         "told everybody about it|took a deep breath and went on|made a soup for all").split("|")
-TURNS = ("soon everything was well again|a new friend came along|the way was clear|everyone laughed|it worked at once|"
-         "the moon came out and showed the way|nobody was afraid any more|there was enough for all|"
-         "the trouble was over|something wonderful happened").split("|")
-ENDS = ("From that day on {name} was never lonely.|That night {name} slept very well.|And {name} smiled all the way home.|"
-        "Now {name} tells this story to everyone.|They are friends to this day.|And that was the best day of all.|"
-        "{name} never forgot it.|So {name} learned that small steps go far.|The end.").split("|")
-OPENINGS = ("Once there was {a} {hero} named {name} who lived {place}.", "{name} was {a} {hero} {place}.",
-            "Long ago, {place}, lived {a} {hero} called {name}.", "There was once {a} {hero} {place}. Its name was {name}.",
-            "In a time of wonders {name}, {a} {hero}, lived {place}.")
-MIDDLES = ("{name} wanted {wish}.", "More than anything, {name} wished for {thing}.", "Every day {name} dreamed of {thing}.")
-ASKS = patterns("""
-tell me a story|tell me a (short|little|tiny|nice|good|new|bedtime) story|a story please|write a story|make up a story
-write me a (short |little |)story|can you tell a story|I want (to hear |)a story|story|give me a story|tell a tale
-please tell me a story|do you know a story|once upon a time|read me a story|I would like a story|invent a story
-could you write a story|let me hear a story|how about a story|any stories|tell me something nice|entertain me
+HEROES = patterns("""
+cat|dog|fox|owl|bear|mouse|rabbit|hen|duck|frog|horse|sheep|goat|llama|bee|snail|turtle|crow|wolf|fish|robot|boy
+girl|king|queen|baker|sailor|giant|dragon|witch|knight|ghost|cloud|star|tree|boat|lamp|train
 """)
-ABOUT = patterns("tell me a story about {x}|a story about {x}|write a story about {x}|can you tell a story about {x}|story about {x}|"
-         "I want a story about {x}|tell me about a day of {x}|make up a story about {x}|write something about {x} for a child|"
-         "do you know a story about {x}|give me a tale of {x}|tell me a (short|little) story about {x}|story of {x} please")
-AGAIN = ("another one|another story|one more|again|tell me another|another story please|one more story|a different story|"
-         "more stories|next story|tell me another story|and another one").split("|")
+ADJECTIVES = patterns("""
+little|small|young|old|brave|shy|kind|clever|lazy|hungry|sleepy|happy|lonely|quiet|curious|tiny
+""")
+NAMES = patterns("""
+Mia|Tom|Lulu|Ben|Ada|Otto|Nina|Pip|Rosa|Max|Ella|Finn|Zoe|Leo|Ida|Sam|Coco|Tilly|Hugo|Bo
+""")
+PLACES = patterns("""
+in a forest|by the sea|on a hill|in a small town|near a lake|in an old house|under a big tree|on a farm|in a castle
+on an island|behind the moon|at the end of a long road|in a garden|next to a mill
+""")
+WISHES = patterns("""
+a friend|a red ball|the moon|a warm bed|a song|a new hat|some cake|to fly|to see the sea|to learn to swim
+to find a treasure|to read a book|to dance|to go home|a ride in a boat|to be brave|a garden of roses
+""")
+EVENTS = patterns("""
+it began to rain|the wind took away the hat|a bird fell from its nest|the bridge broke|the lights went out
+a stranger knocked at the door|there was a strange noise|snow fell all night|the river rose|a letter came
+a box stood on the path|the sun did not rise|a map lay in the grass
+""")
+DEEDS = patterns("""
+ran out to help|thought for a long time|asked an old owl|lit a small lamp|built a boat|climbed the hill|sang a song
+shared the last piece of bread|looked under every stone|followed the river|waited for the morning
+told everybody about it|took a deep breath and went on|made a soup for all
+""")
+TURNS = patterns("""
+soon everything was well again|a new friend came along|the way was clear|everyone laughed|it worked at once
+the moon came out and showed the way|nobody was afraid any more|there was enough for all|the trouble was over
+something wonderful happened
+""")
+ENDS = patterns("""
+From that day on {name} was never lonely.|That night {name} slept very well.|And {name} smiled all the way home.
+Now {name} tells this story to everyone.|They are friends to this day.|And that was the best day of all.
+{name} never forgot it.|So {name} learned that small steps go far.|The end.
+""")
+OPENINGS = ("Once there was {a} {hero} named {name} who lived {place}.", "{name} was {a} {hero} {place}.",
+            "Long ago, {place}, lived {a} {hero} called {name}.", "There was once {a} {hero} {place}, {name} by name.",
+            "In a time of wonders {name}, {a} {hero}, lived {place}.")
+MIDDLES = ("{name} wanted {wish}.", "More than anything, {name} wished for {thing}.",
+           "Every day {name} dreamed of {thing}.")
+ASKS = patterns("""
+tell me a story|tell me a (short|little|tiny|nice|good|new|bedtime) story|a story please|write a story
+make up a story|write me a (short |little |)story|can you tell a story|I want (to hear |)a story|story
+give me a story|tell a tale|please tell me a story|do you know a story|once upon a time|read me a story
+I would like a story|invent a story|could you write a story|let me hear a story|how about a story|any stories
+tell me something nice|entertain me
+""")
+ABOUT = patterns("""
+tell me a story about {x}|a story about {x}|write a story about {x}|can you tell a story about {x}|story about {x}
+I want a story about {x}|tell me about a day of {x}|make up a story about {x}|write something about {x} for a child
+do you know a story about {x}|give me a tale of {x}|tell me a (short|little) story about {x}|story of {x} please
+""")
+AGAIN = patterns("""
+another one|another story|one more|again|tell me another|another story please|one more story|a different story
+more stories|next story|tell me another story|and another one
+""")
 
 
 def story(random: Random, hero: str | None = None) -> str:

@@ -75,6 +75,15 @@ def train(options: TrainingOptions, report: Callable[[str], None] = print) -> Jo
     return journal
 
 
+def load_journal(out: Path) -> Journal | None:
+    """The journal of the run that makes the model `out`; None if there is none. Raises `TrainingError`."""
+    notes = load_notes(state_file(out))
+    if notes is None:
+        return None
+    curves = {name: [(step, loss) for step, loss in notes[name]] for name in ("training", "validation")}
+    return Journal(notes["run"], **curves)
+
+
 def find_start(options: TrainingOptions) -> Start:
     """The model or the shape that `options` names."""
     if options.config:
@@ -98,17 +107,17 @@ def _begin_or_go_on(
     run = {name: value for name, value in dataclasses.asdict(options).items() if name not in FREE}
     run["data"] = fingerprint(documents)
     saved = state_file(out)
-    notes = load_notes(saved)
-    if notes is None:
+    journal = load_journal(out)
+    if journal is None:
         return init_state(start.make_params(), options), Journal(run)
-    different = [name for name in run if notes["run"].get(name) != run[name]]
+    different = [name for name in run if journal.run.get(name) != run[name]]
     if different:
         name = different[0]
         raise TrainingError(
-            f"{saved} holds a run with {name} {notes['run'].get(name)}, not {run[name]}; use another --out"
+            f"{saved} holds a run with {name} {journal.run.get(name)}, not {run[name]}; use another --out"
         )
     like = jax.eval_shape(lambda: init_state(start.make_params(), options))
-    return load_state(saved, like), Journal(**notes)
+    return load_state(saved, like), journal
 
 
 def _until_checkpoint(
