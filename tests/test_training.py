@@ -84,7 +84,7 @@ def torch_losses(options, params, rows):
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), options.clip)
         adamw.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
     return losses
 
 
@@ -219,7 +219,7 @@ def test_only_the_assistant_is_learnt(shape, tmp_path):
     start = find_start(TrainingOptions(data="x", out="y", config=str(shape)))
     (document,) = read_documents(path, start.chat)
     tokenizer = start.chat.tokenizer
-    said = [tokenizer.decode([token]) for token in document.ids[document.learnt]]
+    said = [tokenizer.decode([token]) for token in document.ids[document.learnt].tolist()]
     assert "".join(said) == CHAT[1]["content"] * 2
     assert list(document.ids[document.learnt]).count(tokenizer.eos_ids[0]) == 2
 
