@@ -122,7 +122,6 @@ def test_one_kilobyte_is_learnt_by_heart(options):
                                      save_every=250), quiet)
     assert done.validation[-1][1] < 0.05
     model = load_checkpoint(options.out)
-    assert "safetensors" not in {path.suffix for path in Path(options.out).iterdir()} and model.parameter_count > 0
     reference = transformers.AutoModelForCausalLM.from_pretrained(options.out, dtype=torch.float32)
     ids = model.tokenizer.encode(TEXT[:100], bos=True)
     assert reference(torch.tensor([ids]), labels=torch.tensor([ids])).loss < 0.2
@@ -143,9 +142,8 @@ def test_a_toy_learns_its_conversations_and_not_the_questions(options, tmp_path)
     assert np.mean([c for c, known in zip(chances, learnt[1:], strict=True) if not known]) < -2
 
 
-@pytest.mark.parametrize("changes", [{"dropout": 0.1}, {"dtype": "bfloat16"}], ids=["dropout", "bfloat16"])
-def test_a_run_broken_off_anywhere_ends_as_an_unbroken_one(options, tmp_path, changes):
-    options = dataclasses.replace(options, **changes)
+def test_a_run_broken_off_anywhere_ends_as_an_unbroken_one(options, tmp_path):
+    options = dataclasses.replace(options, dropout=0.1, dtype="bfloat16")
     whole = train(dataclasses.replace(options, out=str(tmp_path / "whole")), quiet)
 
     def break_off(line):
@@ -174,7 +172,7 @@ def test_a_killed_process_goes_on(options, tmp_path):
     process.wait()
     load_checkpoint(options.out)
     lines = []
-    done = train(dataclasses.replace(options), lines.append)
+    done = train(options, lines.append)
     assert done.validation[-1][0] == 300 and re.match(r"step (\d+)/300", lines[1])
     assert int(re.match(r"step (\d+)/300", lines[1])[1]) > 2, "it began anew"
 

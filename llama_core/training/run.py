@@ -163,13 +163,17 @@ class Pace:
     """The line of progress: step, loss, tokens a second, time left."""
 
     def __init__(self, step: int, options: TrainingOptions, report: Callable[[str], None]):
-        self._first, self._options, self._report = step, options, report
-        self._began = time.perf_counter()
+        self._options, self._report = options, report
+        self._since, self._compiling = (step, time.perf_counter()), True
 
     def show(self, step: int, loss: float) -> None:
         """Report the state after `step` updates."""
-        seconds = time.perf_counter() - self._began
-        speed = (step - self._first) * self._options.batch_size * self._options.sequence_length / seconds
-        left = round(seconds / (step - self._first) * (self._options.steps - step))
-        self._report(f"step {step}/{self._options.steps}  loss {loss:.4f}  {speed:,.0f} tokens/s  "
+        first, began = self._since
+        now = time.perf_counter()
+        pace = (step - first) / (now - began)
+        left = round((self._options.steps - step) / pace)
+        tokens = self._options.batch_size * self._options.sequence_length
+        self._report(f"step {step}/{self._options.steps}  loss {loss:.4f}  {pace * tokens:,.0f} tokens/s  "
                      f"{left // 60} min {left % 60} s left")
+        if self._compiling:  # the first updates had to wait for the compiler
+            self._since, self._compiling = (step, now), False
