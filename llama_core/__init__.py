@@ -4,17 +4,19 @@ import importlib.metadata
 import os
 
 
-def _avoid_wrong_sums() -> None:
-    """Switch off a fusion with which jaxlib 0.10.2 computes wrong numbers on CPUs (jax-ml/jax#39103).
+def _choose_cpu_kernels() -> None:
+    """On CPUs, let YNNPACK do the matrix products, with which several rows cost little more than one
+    (benchmarks/NOTES.md), and nothing else: its sums are wrong in jaxlib 0.10.2 (jax-ml/jax#39103).
 
     Must run before jax is imported. Only in the versions known to have the flag: others abort on unknown flags.
     """
     version = tuple(int(part) for part in importlib.metadata.version("jaxlib").split(".")[:3])
     if (0, 10, 1) <= version < (0, 13):
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_experimental_ynn_fusion_type=".strip()
+        flag = "--xla_cpu_experimental_ynn_fusion_type=individual_dot"
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
 
 
-_avoid_wrong_sums()
+_choose_cpu_kernels()
 
 from llama_core.checkpoint import load_checkpoint  # noqa: E402
 from llama_core.config import LlamaConfig  # noqa: E402

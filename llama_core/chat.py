@@ -18,7 +18,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from llama_core.engine import Engine
 from llama_core.files import read_json, read_text
 from llama_core.generation import Generation
-from llama_core.sampling import SamplingParams
+from llama_core.sampling_params import SamplingParams
 from llama_core.tokenizer import Tokenizer
 
 ROLES = ("system", "user", "assistant")

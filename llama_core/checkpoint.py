@@ -19,7 +19,7 @@ from llama_core.chat import Chat
 from llama_core.config import NAMED_CONFIGS, ConfigError, LlamaConfig
 from llama_core.files import ModelFileError, check_file, read_json, read_text
 from llama_core.params import Params, build_params, count_params, hub_tensors, init_model_params
-from llama_core.sampling import SamplingParams
+from llama_core.sampling_params import SamplingParams
 from llama_core.tokenizer import Tokenizer, load_tokenizer
 from llama_core.tokenizer_files import random_tokenizer
 

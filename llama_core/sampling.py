@@ -1,93 +1,20 @@
-"""How the next token is chosen: `SamplingParams`, and logits → distribution → token on the device.
+"""How the next token is chosen: logits → distribution → token, on the device, every knob an array with an entry a row.
 
-The order of operations is that of transformers: temperature → top-k → top-p → min-p → draw. Temperature 0 is greedy.
+The one order of operations, that of transformers where it has the step: logit bias → repetition penalty → presence and
+frequency penalties → temperature → top-k → top-p → min-p → draw. Temperature 0 takes the likeliest after the penalties.
 Each cut is a threshold on the scaled logits, found without sorting; values equal to a threshold all survive.
 """
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any, no_type_check
+from dataclasses import dataclass
+from typing import NamedTuple, no_type_check
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
-
-@dataclass(frozen=True)
-class Knob:
-    """How a field of `SamplingParams` is shown and bounded. The page offers `minimum` to `maximum` in steps of `step`;
-    values up to `limit` are accepted."""
-
-    label: str
-    help: str
-    minimum: float
-    maximum: float
-    step: float
-    limit: float
-    default: float = 0
-
-
-def _knob(default: float, label: str, help: str, minimum: float, maximum: float, step: float, limit: float) -> Any:
-    return field(default=default, metadata={"knob": Knob(label, help, minimum, maximum, step, limit, default)})
-
-
-@dataclass(frozen=True)
-class SamplingParams:
-    """How one reply is sampled and when it ends. Raises `ValueError`, naming the knob, for values out of range.
-
-    `seed` None draws a new one. `stop` are strings that end the reply and are not part of it (chat.py).
-    `ignore_eos` goes on after an end-of-text token.
-    """
-
-    temperature: float = _knob(
-        0.7, "Temperature", "Flattens (high) or sharpens (low) the choice. 0 always takes the likeliest token.",
-        0.0, 2.0, 0.05, limit=100.0,
-    )
-    top_k: int = _knob(
-        0, "Top-k", "Only the k likeliest tokens may be chosen. 0 switches this off.", 0, 200, 1, limit=2**31 - 1
-    )
-    top_p: float = _knob(
-        1.0, "Top-p", "Only the likeliest tokens that together reach this share may be chosen. 1 switches this off.",
-        0.0, 1.0, 0.01, limit=1.0,
-    )
-    min_p: float = _knob(
-        0.0, "Min-p", "Only tokens at least this share as likely as the likeliest may be chosen. 0 switches this off.",
-        0.0, 1.0, 0.01, limit=1.0,
-    )
-    max_new_tokens: int = _knob(
-        256, "Max tokens", "The reply ends after this many tokens.", 1, 2048, 1, limit=2**31 - 1
-    )
-    seed: int | None = None
-    stop: tuple[str, ...] = ()
-    ignore_eos: bool = False
-
-    def __post_init__(self):
-        for name, knob in self.knobs().items():
-            _require_number(name, getattr(self, name), knob)
-        if self.seed is not None and (not _is_whole(self.seed) or not 0 <= self.seed < 2**32):
-            raise ValueError(f"seed is {self.seed!r}; expected a whole number from 0 to {2**32 - 1}, or None")
-        if not isinstance(self.stop, tuple) or not all(isinstance(text, str) and text for text in self.stop):
-            raise ValueError(f"stop is {self.stop!r}; expected a tuple of texts that are not empty")
-
-    @classmethod
-    def knobs(cls) -> dict[str, Knob]:
-        """The numeric fields by name: label, help, range and default, for the page, the API and the docs."""
-        return {row.name: row.metadata["knob"] for row in fields(cls) if row.metadata}
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _require_number(name: str, value: Any, knob: Knob) -> None:
-    whole = isinstance(knob.default, int)
-    right_kind = _is_whole(value) or (not whole and isinstance(value, float) and math.isfinite(value))
-    if not right_kind or not knob.minimum <= value <= knob.limit:
-        kind = "whole number" if whole else "number"
-        raise ValueError(f"{name} is {value!r}; expected a {kind} from {knob.minimum} to {knob.limit}")
-
+from llama_core.sampling_params import MAX_ALTERNATIVES, SamplingParams
 
 AnyArray = Array | np.ndarray  # on the device or on the host
 
@@ -102,30 +29,122 @@ class Knobs:
     top_k: Int[AnyArray, "B"]
     top_p: Float[AnyArray, "B"]
     min_p: Float[AnyArray, "B"]
+    repetition_penalty: Float[AnyArray, "B"]
+    presence_penalty: Float[AnyArray, "B"]
+    frequency_penalty: Float[AnyArray, "B"]
     seed: UInt32[AnyArray, "B"]
+    is_adjusted: Bool[AnyArray, "B"]
+    wants_alternatives: Bool[AnyArray, "B"]
+
+
+@no_type_check  # JAX puts stand-ins into pytrees
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Context:
+    """What penalties and bias look at: which tokens the prompt holds, how often the reply holds each, what is added."""
+
+    in_prompt: Bool[AnyArray, "B V"]
+    counts: Int[AnyArray, "B V"]
+    bias: Float[AnyArray, "B V"]
 
 
 def stack_knobs(replies: Sequence[SamplingParams]) -> Knobs:
     """The knobs of several replies as host arrays; a missing seed counts as 0."""
+
+    def column(name: str, dtype: type) -> np.ndarray:
+        return np.array([getattr(params, name) for params in replies], dtype)
+
     return Knobs(
-        temperature=np.array([params.temperature for params in replies], np.float32),
-        top_k=np.array([params.top_k for params in replies], np.int32),
-        top_p=np.array([params.top_p for params in replies], np.float32),
-        min_p=np.array([params.min_p for params in replies], np.float32),
+        **{name: column(name, np.float32) for name in ("temperature", "top_p", "min_p", *PENALTIES)},
+        top_k=column("top_k", np.int32),
         seed=np.array([params.seed or 0 for params in replies], np.uint32),
+        is_adjusted=np.array([
+            bool(params.logit_bias) or any(getattr(params, name) != off for name, off in PENALTIES.items())
+            for params in replies
+        ]),
+        wants_alternatives=np.array([bool(params.logprobs) for params in replies]),
     )
 
 
-def sample(logits: Float[Array, "B V"], knobs: Knobs, positions: Int[Array, "B"]) -> Int[Array, "B"]:
-    """One token a row. The draw depends on the row's own logits, knobs and position, whatever the other rows are."""
-    greedy = jnp.argmax(logits, axis=-1).astype(jnp.int32)
+# The penalties and the value at which each does nothing.
+PENALTIES = {"repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
+
+
+def make_context(
+    params: SamplingParams, vocab_size: int, prompt_ids: Sequence[int] = (), reply_ids: Sequence[int] = ()
+) -> Context:
+    """The context of one reply as host arrays, B = 1."""
+    in_prompt, bias = np.zeros((1, vocab_size), bool), np.zeros((1, vocab_size), np.float32)
+    in_prompt[0, list(prompt_ids)] = True
+    for token_id, number in params.logit_bias:
+        bias[0, token_id] = number
+    counts = np.bincount(np.array(reply_ids, np.int64), minlength=vocab_size)[None].astype(np.int32)
+    return Context(in_prompt, counts, bias)
+
+
+class Choice(NamedTuple):
+    """One token a row; its log-probability as the model gave it and as it was drawn from; the same of the likeliest
+    N = `MAX_ALTERNATIVES` tokens, which are zeros where no row wants them. Natural logarithms; -inf: cut away."""
+
+    token: Int[Array, "B"]
+    logprob: Float[Array, "B"]
+    cut_logprob: Float[Array, "B"]
+    top: Int[Array, "B N"]
+    top_logprob: Float[Array, "B N"]
+    top_cut_logprob: Float[Array, "B N"]
+
+
+def sample(logits: Float[Array, "B V"], knobs: Knobs, context: Context, positions: Int[Array, "B"]) -> Choice:
+    """One token a row. The draw depends on the row's own logits, knobs, context and position, whatever the others
+    are: its key is folded from (seed, position)."""
+    adjusted = jax.lax.cond(
+        jnp.any(knobs.is_adjusted), lambda: adjust(logits, knobs, context), lambda: logits.astype(jnp.float32)
+    )
+    greedy = jnp.argmax(adjusted, axis=-1).astype(jnp.int32)
 
     def drawn():
         keys = jax.vmap(jax.random.fold_in)(jax.vmap(jax.random.key)(knobs.seed), positions)
-        uniforms = jax.vmap(jax.random.uniform)(keys)
-        return jnp.where(knobs.temperature > 0, draw(distribution(logits, knobs), uniforms), greedy)
+        shares = distribution(adjusted, knobs)
+        token = draw(shares, jax.vmap(jax.random.uniform)(keys))
+        return jnp.where(knobs.temperature > 0, token, greedy), shares
 
-    return jax.lax.cond(jnp.any(knobs.temperature > 0), drawn, lambda: greedy)
+    def certain():
+        return greedy, jax.nn.one_hot(greedy, logits.shape[-1])
+
+    token, shares = jax.lax.cond(jnp.any(knobs.temperature > 0), drawn, certain)
+    total = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
+    top = _alternatives(logits, knobs)
+
+    def both(ids):  # [B, n]: as the model gave them, and after the cuts
+        pick = lambda values: jnp.take_along_axis(values, ids, axis=-1)  # noqa: E731
+        return pick(logits) - total, jnp.log(pick(shares))
+
+    (logprob, cut_logprob), (top_logprob, top_cut_logprob) = both(token[:, None]), both(top)
+    return Choice(token, logprob[:, 0], cut_logprob[:, 0], top, top_logprob, top_cut_logprob)
+
+
+def _alternatives(logits: Float[Array, "B V"], knobs: Knobs) -> Int[Array, "B N"]:
+    """The ids of the likeliest tokens of each row, if any row wants them. A small vocabulary is filled up with id 0."""
+    count = min(MAX_ALTERNATIVES, logits.shape[-1])
+
+    def find():
+        return jnp.pad(jax.lax.top_k(logits, count)[1], ((0, 0), (0, MAX_ALTERNATIVES - count))).astype(jnp.int32)
+
+    def skip():
+        return jnp.zeros((logits.shape[0], MAX_ALTERNATIVES), jnp.int32)
+
+    return jax.lax.cond(jnp.any(knobs.wants_alternatives), find, skip)
+
+
+def adjust(logits: Float[Array, "B V"], knobs: Knobs, context: Context) -> Float[Array, "B V"]:
+    """Logits after bias and penalties. The repetition penalty (Keskar et al. 2019, arXiv:1909.05858) looks at prompt
+    and reply; presence and frequency, as in OpenAI's API, at the reply alone."""
+    biased = logits.astype(jnp.float32) + context.bias
+    penalty = knobs.repetition_penalty[:, None]
+    repeats = context.in_prompt | (context.counts > 0)
+    scores = jnp.where(repeats, jnp.where(biased > 0, biased / penalty, biased * penalty), biased)
+    once = knobs.presence_penalty[:, None] * (context.counts > 0)
+    return scores - once - knobs.frequency_penalty[:, None] * context.counts
 
 
 def distribution(logits: Float[Array, "B V"], knobs: Knobs) -> Float[Array, "B V"]:
@@ -141,15 +160,19 @@ def distribution(logits: Float[Array, "B V"], knobs: Knobs) -> Float[Array, "B V
     return jnp.where(is_greedy, jax.nn.one_hot(jnp.argmax(logits, axis=-1), logits.shape[-1]), probabilities)
 
 
-_compiled_distribution = jax.jit(distribution)
+@jax.jit
+def _adjusted_distribution(logits: Float[Array, "B V"], knobs: Knobs, context: Context) -> Float[Array, "B V"]:
+    return distribution(adjust(logits, knobs, context), knobs)
 
 
 def next_token_distribution(
-    logits: Float[AnyArray, "V"], params: SamplingParams, context_ids: Sequence[int] = ()
+    logits: Float[AnyArray, "V"], params: SamplingParams, context_ids: Sequence[int] = (), prompt_tokens: int = 0
 ) -> Float[Array, "V"]:
-    """The probabilities from which the next token is drawn. `context_ids` are the tokens so far; no knob asks for them
-    yet."""
-    return _compiled_distribution(jnp.asarray(logits)[None], stack_knobs([params]))[0]
+    """The probabilities from which the next token is drawn. `context_ids` are the tokens so far, for the penalties; the
+    first `prompt_tokens` of them are the prompt, at which presence and frequency penalties do not look."""
+    context_ids = [int(token_id) for token_id in context_ids]
+    context = make_context(params, len(logits), context_ids[:prompt_tokens], context_ids[prompt_tokens:])
+    return _adjusted_distribution(jnp.asarray(logits)[None], stack_knobs([params]), context)[0]
 
 
 def _cut(weights: Float[Array, "B V"], wanted: Bool[Array, ""], threshold) -> Float[Array, "B V"]:

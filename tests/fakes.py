@@ -6,49 +6,83 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from llama_core.programs import Dispatched
+from llama_core.records import WIDTH, Status
+
 VOCAB = 97
 FAKE_MODEL = SimpleNamespace(
     params=None, config=SimpleNamespace(max_position_embeddings=256, vocab_size=VOCAB, eos_token_id=(VOCAB - 1,))
 )
 
 
+def next_token(row, temperature):
+    """What the fake model says after `row`: every token, its place and the temperature count."""
+    value = round(10 * temperature)
+    for token in row:
+        value = (31 * value + token + 7) % (VOCAB - 1)
+    return value
+
+
+def expected_tokens(prompt, count, temperature=0.0, changes=()):
+    """What FakePrograms generate; `changes` are (number of tokens before, SamplingParams), as a Generation has them."""
+    row = list(prompt)
+    for step in range(count):
+        for before, params in changes:
+            temperature = params.temperature if before <= step else temperature
+        row.append(next_token(row, temperature))
+    return row[len(prompt):]
+
+
 class FakePrograms:
-    """The token after a sequence is its sum modulo 96. `gate` holds everything back, `pace` is seconds a step."""
+    """Programs in NumPy on `next_token`. `rows` are what lies in each slot's cache, of which the first `ends` count,
+    `newest` the token drawn last, which is not in it yet. `gate` holds everything back, `pace` is seconds a step,
+    `fails_at` the call at which the device fails."""
 
     def __init__(self, slots, fails_at=None):
-        self.rows, self.calls, self.fails_at = [[] for _ in range(slots)], [], fails_at
-        self.gate, self.pace = threading.Event(), 0.0
+        self.rows, self.ends, self.newest = [[] for _ in range(slots)], [0] * slots, [None] * slots
+        self.table, self.running = [None] * slots, [False] * slots
+        self.calls, self.fails_at, self.pace, self.gate = [], fails_at, 0.0, threading.Event()
         self.gate.set()
 
-    def _next(self, slot):
-        token = sum(self.rows[slot]) % (VOCAB - 1)
-        self.rows[slot].append(token)
-        return token
+    def prepare(self, slot, row, is_new):
+        self.table[slot] = row
 
-    def prefill(self, slot, ids, start, params):
+    def copy_prefix(self, source, target, length):
+        self.calls.append(("copy", source, target, length))
+        self.rows[target] = self.rows[source][:length]
+
+    def prefill(self, slot, ids, start, is_last):
         self.gate.wait(10)
         self.calls.append(("prefill", slot, len(ids)))
-        self.rows[slot] = self.rows[slot][:start] + list(ids)
-        token = np.array([self._next(slot)])
-        return token
+        self._write(slot, start, ids)
+        packed = np.zeros((1, 1, WIDTH), np.int32)
+        packed[0, 0, :2] = self._draw(slot) if is_last else 0
+        return Dispatched(packed, {slot: 0}), np.arange(VOCAB, dtype=np.float32)
 
-    def decode(self, running):
+    def decode(self, positions, steps):
         self.gate.wait(10)
-        time.sleep(self.pace)
-        self.calls.append(("decode", tuple(running)))
+        self.calls.append(("decode", tuple(positions), steps))
         if self.fails_at is not None and len(self.calls) >= self.fails_at:
             raise RuntimeError("the device is gone")
-        for slot, (_, position) in running.items():
-            assert position == len(self.rows[slot]) - 1
-        return {slot: (np.array([self._next(slot)]), 0) for slot in running}
+        packed = np.zeros((steps, len(self.rows), WIDTH), np.int32)
+        for step in range(steps):
+            time.sleep(self.pace)
+            for slot in filter(self.running.__getitem__, positions):
+                self._write(slot, self.ends[slot], [self.newest[slot]])
+                packed[step, slot, :2] = self._draw(slot)
+        return Dispatched(packed, {slot: slot for slot in positions})
 
+    def _write(self, slot, start, ids):
+        assert start <= len(self.rows[slot]), "a gap in the cache"
+        self.rows[slot][start : start + len(ids)] = ids
+        self.ends[slot] = start + len(ids)
 
-def expected_tokens(prompt, count):
-    """What FakePrograms generate, by the formula."""
-    row = list(prompt)
-    for _ in range(count):
-        row.append(sum(row) % (VOCAB - 1))
-    return row[len(prompt):]
+    def _draw(self, slot):
+        row, table = self.rows[slot][: self.ends[slot]], self.table[slot]
+        token = self.newest[slot] = next_token(row, table.knobs.temperature[0])
+        is_stop, is_full = token in table.stops, len(row) + 1 >= table.limits[0]
+        self.running[slot] = not (is_stop or is_full)
+        return Status.STOP if is_stop else Status.LENGTH if is_full else Status.GOING, token
 
 
 class FakeReply:

@@ -1,17 +1,20 @@
 """Scheduling with programs in NumPy; whole replies against transformers; the real stories260K."""
 
 import asyncio
+import itertools
 import json
-import threading
 import time
 
+import fakes
 import numpy as np
 import pytest
 from checkpoints import STORIES, TINY, reference_greedy
-from fakes import FAKE_MODEL, FakePrograms, expected_tokens
+from fakes import FAKE_MODEL, VOCAB, FakePrograms, expected_tokens
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from llama_core import Engine, SamplingParams, load_checkpoint
-from llama_core.engine import EngineError
+from llama_core.engine import EngineError, QueueFull
 
 
 def params(count, **more):
@@ -59,15 +62,13 @@ def test_first_come_first_served(start):
     engine, fake = start(slots=1)
     fake.gate.clear()
     generations = [engine.submit([i + 1], params(3)) for i in range(5)]
-    order = []
-    threads = [threading.Thread(target=lambda i=i: (ids(generations[i]), order.append(i))) for i in range(5)]
-    for thread in threads:
-        thread.start()
+    wait_for(lambda: generations[0].queue_position is None)
+    assert [generation.queue_position for generation in generations[1:]] == [1, 2, 3, 4]
     fake.gate.set()
-    for thread in threads:
-        thread.join(5)
-    finished = sorted(range(5), key=lambda i: generations[i].submitted + generations[i].time_to_first_token)
-    assert finished == [0, 1, 2, 3, 4] == sorted(order)
+    for generation in generations:
+        ids(generation)
+    begun = sorted(range(5), key=lambda i: generations[i].submitted + generations[i].time_to_first_token)
+    assert begun == [0, 1, 2, 3, 4]
 
 
 def test_a_long_prompt_is_read_between_the_others_words(start):
@@ -78,15 +79,17 @@ def test_a_long_prompt_is_read_between_the_others_words(start):
     reading = engine.submit([2] * 250, params(2))
     ids(reading)
     talking.cancel()
-    kinds = [call[0] for call in fake.calls]
-    chunks = [place for place, call in enumerate(fake.calls) if call[0] == "prefill" and call[1] == 1]
-    assert len(chunks) == 2 and "decode" in kinds[chunks[0] : chunks[1]]
+    kinds = [call[:2] for call in fake.calls]
+    chunks = [place for place, call in enumerate(fake.calls) if call[:2] == ("prefill", 1)]
+    assert len(chunks) > 2
+    for one, next_one in itertools.pairwise(chunks):
+        assert ("decode", (0,)) in kinds[one:next_one]
 
 
-def test_end_of_text_ends_a_reply_unless_ignored(start):
-    engine, fake = start()
+def test_end_of_text_ends_a_reply_unless_ignored(start, monkeypatch):
+    engine, _ = start()
     eos = FAKE_MODEL.config.eos_token_id[0]
-    fake._next = lambda slot: fake.rows[slot].append(eos) or eos
+    monkeypatch.setattr(fakes, "next_token", lambda row, temperature: eos)
     stopped = engine.submit([3], params(5))
     assert ids(stopped) == [eos] and stopped.finish_reason == "stop"
     ignored = engine.submit([3], params(5, ignore_eos=True))
@@ -165,6 +168,180 @@ def test_closing_ends_what_runs(start):
 
 def test_context_is_lowered_to_what_the_model_was_made_for(start):
     assert start(max_seq_len=10_000)[0].max_seq_len == FAKE_MODEL.config.max_position_embeddings
+
+
+def test_a_full_line_takes_no_more(start):
+    engine, fake = start(slots=1, max_queue=2)
+    fake.gate.clear()
+    first = engine.submit([1], params(2))
+    wait_for(lambda: first.queue_position is None)
+    waiting = [engine.submit([i], params(2)) for i in (2, 3)]
+    with pytest.raises(QueueFull, match="2 requests wait already"):
+        engine.submit([4], params(2))
+    fake.gate.set()
+    assert [ids(generation) for generation in waiting] == [expected_tokens([2], 2), expected_tokens([3], 2)]
+    assert ids(engine.submit([4], params(2))) == expected_tokens([4], 2)
+
+
+def test_a_conversation_reads_only_what_is_new(start):
+    engine, _ = start(slots=2)
+    prompt, new = [5, 6, 7], [8, 9]
+    for turn in range(10):
+        generation = engine.submit(prompt, params(4))
+        reply = ids(generation)
+        assert reply == expected_tokens(prompt, 4)
+        # The newest token of the last reply was never read back.
+        assert generation.prompt_tokens - generation.cached_tokens == (3 if turn == 0 else 1 + len(new))
+        prompt = prompt + reply + new
+    message_3 = 3 + 2 * 6
+    edited = engine.submit(prompt[:message_3] + [50, 51], params(4))
+    assert ids(edited) == expected_tokens(prompt[:message_3] + [50, 51], 4)
+    assert edited.cached_tokens == message_3
+
+
+def test_an_edit_leaves_the_old_branch_in_its_slot(start):
+    engine, fake = start(slots=2)
+    trunk, branch = list(range(1, 21)), [60, 61]
+    long = engine.submit(trunk + [30] * 60, params(4))
+    ids(long)
+    edited = engine.submit(trunk + branch, params(4))
+    assert ids(edited) == expected_tokens(trunk + branch, 4) and edited.cached_tokens == 20
+    assert ("copy", 0, 1, 20) in fake.calls
+    again = engine.submit(trunk + [30] * 60, params(4))
+    assert ids(again) == expected_tokens(trunk + [30] * 60, 4) and again.cached_tokens == 79
+
+
+def test_a_prefix_is_copied_from_a_slot_that_is_busy(start):
+    engine, fake = start(slots=2, max_seq_len=256)
+    fake.pace = 0.002
+    system = [7] * 40
+    busy = engine.submit(system + [1], params(150))
+    wait_for(lambda: len(busy.token_ids) > 2)
+    other = engine.submit(system + [2], params(5))
+    assert ids(other) == expected_tokens(system + [2], 5) and other.cached_tokens == 40
+    busy.cancel()
+    assert ids(busy) == expected_tokens(system + [1], len(busy.token_ids))
+
+
+def test_looking_at_logits_forgets_nothing(start):
+    engine, _ = start(slots=1)
+    prompt = [5, 6, 7]
+    reply = ids(engine.submit(prompt, params(8)))
+    logits = engine.next_token_logits(prompt + reply[:3])
+    assert logits.shape == (VOCAB,) and logits.dtype == np.float32
+    assert asyncio.run(engine.next_token_logits_async(prompt)).tolist() == logits.tolist()
+    further = engine.submit(prompt + reply + [1], params(3))
+    assert ids(further) == expected_tokens(prompt + reply + [1], 3)
+    assert further.cached_tokens == len(prompt + reply) - 1
+
+
+def test_a_reply_is_bent_while_it_is_written(start):
+    engine, fake = start()
+    fake.pace = 0.002
+    generation = engine.submit([5, 6], params(60))
+    wait_for(lambda: len(generation.token_ids) > 5)
+    generation.update(SamplingParams(temperature=0.5, max_new_tokens=60, seed=99))
+    reply = ids(generation)
+    [(before, changed)] = generation.changes
+    assert 5 < before < 60 and changed.temperature == 0.5 and changed.seed == generation.params.seed != 99
+    assert reply == expected_tokens([5, 6], 60, changes=generation.changes) != expected_tokens([5, 6], 60)
+
+
+def test_an_update_can_end_a_reply_sooner(start):
+    engine, fake = start(max_seq_len=256)
+    fake.pace = 0.002
+    generation = engine.submit([5, 6], params(200))
+    wait_for(lambda: len(generation.token_ids) > 5)
+    generation.update(params(3))
+    assert len(ids(generation)) < 100 and generation.finish_reason == "length"
+    with pytest.raises(EngineError, match="token id 97"):
+        generation.update(SamplingParams(logit_bias={97: 1.0}))
+
+
+def test_a_crash_in_one_request_leaves_the_others(start):
+    engine, fake = start(slots=2)
+    fake.gate.clear()
+    broken, fine = engine.submit([1], params(9)), engine.submit([2], params(9))
+
+    def crash(records):
+        raise ZeroDivisionError("in one request")
+
+    broken.add = crash
+    fake.gate.set()
+    assert ids(fine) == expected_tokens([2], 9)
+    with pytest.raises(ZeroDivisionError, match="in one request"):
+        ids(broken)
+    assert broken.finish_reason == "error" and engine.healthy
+    assert ids(engine.submit([3], params(4))) == expected_tokens([3], 4)
+
+
+def test_a_reply_that_takes_too_long_is_ended(start):
+    engine, fake = start(slots=1, max_seq_len=256, time_limit=0.2)
+    fake.pace = 0.01
+    running, queued = engine.submit([1], params(200)), engine.submit([2], params(200))
+    assert len(ids(running)) > 0 and running.finish_reason == "cancelled"
+    ids(queued)
+    assert queued.finish_reason == "cancelled"
+
+
+def test_blocks_grow_after_the_first_word(start):
+    engine, fake = start(max_seq_len=256)
+    fake.pace = 0.001
+    ids(engine.submit([1], params(200)))
+    steps = [call[2] for call in fake.calls if call[0] == "decode"]
+    assert steps[0] == 1 and max(steps) > 4
+
+
+def test_statistics_tell_what_happened(start):
+    engine, _ = start()
+    prompt = [1, 2, 3]
+    reply = ids(engine.submit(prompt, params(5)))
+    ids(engine.submit(prompt + reply + [4], params(5)))
+    stats = engine.stats()
+    assert (stats.requests, stats.tokens_in, stats.tokens_cached, stats.tokens_out) == (2, 5, 7, 10)
+    assert (stats.busy, stats.queued, stats.context_used, stats.context_size) == (0, 0, 13, 2 * engine.max_seq_len)
+    assert stats.tokens_per_second > 0 and stats.tokens_in_per_second > 0 and stats.time_to_first_token > 0
+
+
+PROMPTS = st.lists(st.integers(0, 3), min_size=1, max_size=60)
+ACTIONS = st.lists(
+    st.one_of(
+        st.tuples(st.just("submit"), PROMPTS, st.integers(1, 25)),
+        st.tuples(st.just("edit"), st.integers(0, 9), st.integers(0, 60), st.integers(1, 25)),
+        st.tuples(st.just("cancel"), st.integers(0, 9)),
+        st.tuples(st.just("update"), st.integers(0, 9), st.sampled_from([0.1, 0.5, 0.9])),
+        st.tuples(st.just("wait"), st.integers(0, 9)),
+    ),
+    max_size=25,
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(actions=ACTIONS, slots=st.integers(1, 4), pace=st.sampled_from([0.0, 0.0002]))
+def test_any_interleaving_gives_everyone_what_they_get_alone(start, actions, slots, pace):
+    engine, fake = start(slots=slots)
+    fake.pace = pace
+    generations = []
+    for kind, *details in actions:
+        if kind == "submit":
+            generations.append(engine.submit(details[0], params(details[1])))
+        elif generations:
+            chosen = generations[details[0] % len(generations)]
+            if kind == "cancel":
+                chosen.cancel()
+            elif kind == "update":
+                chosen.update(SamplingParams(temperature=details[1], max_new_tokens=25))
+            elif kind == "wait":
+                ids(chosen)
+            else:
+                conversation = chosen.prompt_ids + chosen.token_ids
+                generations.append(engine.submit([*conversation[: details[1]], 9], params(details[2])))
+    for generation in generations:
+        reply = ids(generation)
+        assert reply == expected_tokens(generation.prompt_ids, len(reply), changes=generation.changes)
+        if generation.finish_reason != "cancelled":
+            assert generation.finish_reason == ("stop" if reply[-1] == VOCAB - 1 else "length")
+    engine.close()
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,20 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from llama_core import sampling
-from llama_core.sampling import SamplingParams, next_token_distribution, stack_knobs
+from llama_core.sampling import make_context, next_token_distribution, stack_knobs
+from llama_core.sampling_params import MAX_ALTERNATIVES, SamplingParams
 
-distribution, draw, sample = (jax.jit(f) for f in (sampling.distribution, sampling.draw, sampling.sample))
+distribution, draw = jax.jit(sampling.distribution), jax.jit(sampling.draw)
+
+
+@jax.jit
+def sample(logits, knobs, positions):
+    """The tokens, where no context matters."""
+    return sampling.sample(logits, knobs, no_context(*logits.shape), positions).token
+
+
+def no_context(rows, vocab_size):
+    return jax.tree.map(lambda row: jnp.repeat(jnp.asarray(row), rows, 0), make_context(SamplingParams(), vocab_size))
 
 GRID = [
     SamplingParams(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
@@ -80,6 +91,73 @@ def test_the_cuts_are_those_of_transformers(params):
     found = np.asarray(next_token_distribution(logits, params))
     assert ((found > 0) == (expected > 0)).all()
     np.testing.assert_allclose(found, expected, atol=2e-4)
+
+
+def processed(logits, params, prompt, reply):
+    """The scores after transformers' logits processors; OpenAI's two penalties by their formula."""
+    import torch
+    from transformers import generation
+
+    ids, scores = torch.tensor([prompt + reply]), torch.tensor(logits)[None]
+    if params.logit_bias:
+        biases = [[[token_id], bias] for token_id, bias in params.logit_bias]
+        scores = generation.SequenceBiasLogitsProcessor(biases)(ids, scores)
+    if params.repetition_penalty != 1:
+        scores = generation.RepetitionPenaltyLogitsProcessor(params.repetition_penalty)(ids, scores)
+    counts = torch.bincount(torch.tensor(reply, dtype=torch.long), minlength=len(logits))
+    scores = scores - params.presence_penalty * (counts > 0) - params.frequency_penalty * counts
+    for wanted, warper, value in [
+        (params.temperature > 0, generation.TemperatureLogitsWarper, params.temperature),
+        (params.top_k, generation.TopKLogitsWarper, params.top_k),
+        (params.top_p < 1, generation.TopPLogitsWarper, params.top_p),
+        (params.min_p, generation.MinPLogitsWarper, params.min_p),
+    ]:
+        scores = warper(value)(ids, scores) if wanted else scores
+    return torch.softmax(scores, dim=-1)[0].numpy()
+
+
+@pytest.mark.parametrize("params", [
+    SamplingParams(temperature=1.0, repetition_penalty=1.3),
+    SamplingParams(temperature=1.0, repetition_penalty=0.7),
+    SamplingParams(temperature=1.0, presence_penalty=1.5),
+    SamplingParams(temperature=1.0, frequency_penalty=-0.5),
+    SamplingParams(temperature=1.0, logit_bias={3: 4.0, 400: -100.0}),
+    SamplingParams(temperature=0.6, repetition_penalty=1.2, presence_penalty=0.5, frequency_penalty=0.3, top_k=50,
+                   top_p=0.9, min_p=0.02, logit_bias={7: 2.0}),
+])
+@pytest.mark.parametrize("holes", [False, True])
+def test_penalties_bias_and_cuts_in_the_order_of_transformers(params, holes):
+    rng = np.random.default_rng(6)
+    logits = rng.normal(0, 2, 500).astype(np.float32)
+    if holes:  # forbidden tokens, and equal ones where no cut runs through them
+        logits[rng.integers(0, 500, 60)] = -np.inf
+        logits[20:24] = logits.max() + 1
+    prompt, reply = rng.integers(0, 500, 40).tolist(), rng.integers(0, 60, 30).tolist()
+    found = np.asarray(next_token_distribution(logits, params, prompt + reply, prompt_tokens=40))
+    expected = processed(logits, params, prompt, reply)
+    assert ((found > 0) == (expected > 0)).all()
+    np.testing.assert_allclose(found, expected, atol=2e-4)
+
+
+def test_log_probabilities_before_and_after_the_cuts():
+    logits = np.random.default_rng(8).normal(0, 2, (2, 300)).astype(np.float32)
+    params = [
+        SamplingParams(temperature=0.7, top_k=5, seed=1, logprobs=20),
+        SamplingParams(temperature=1.0, frequency_penalty=1.0, seed=2, logprobs=20),
+    ]
+    contexts = [make_context(row, 300, [1], [2, 2, 3]) for row in params]
+    context = jax.tree.map(lambda *rows: np.concatenate(rows), *contexts)
+    choice = jax.jit(sampling.sample)(logits, stack_knobs(params), context, np.array([4, 4]))
+    raw = logits - np.log(np.exp(logits.astype(np.float64)).sum(-1, keepdims=True))
+    for row, knobs in enumerate(params):
+        cut = processed(logits[row], knobs, [1], [2, 2, 3])
+        likeliest = np.argsort(-raw[row], kind="stable")[:MAX_ALTERNATIVES]
+        assert choice.top[row].tolist() == likeliest.tolist()
+        np.testing.assert_allclose(choice.top_logprob[row], raw[row][likeliest], atol=1e-4)
+        np.testing.assert_allclose(np.exp(choice.top_cut_logprob[row]), cut[likeliest], atol=2e-4)
+        token = int(choice.token[row])
+        np.testing.assert_allclose(choice.logprob[row], raw[row][token], atol=1e-4)
+        np.testing.assert_allclose(np.exp(choice.cut_logprob[row]), cut[token], atol=2e-4)
 
 
 def test_each_row_has_its_own_knobs(logits):
@@ -152,7 +230,8 @@ def test_greedy_takes_the_first_of_equals_beside_rows_that_draw():
 @pytest.mark.parametrize("name, value", [
     ("temperature", -0.1), ("temperature", float("nan")), ("temperature", "hot"), ("top_k", -1), ("top_k", 2.5),
     ("top_p", 1.5), ("min_p", -1.0), ("max_new_tokens", 0), ("max_new_tokens", True), ("seed", -1), ("seed", 2**32),
-    ("stop", "END"), ("stop", ("",)),
+    ("stop", "END"), ("stop", ("",)), ("stop_token_ids", [1]), ("stop_token_ids", (-1,)), ("logprobs", 21),
+    ("logit_bias", ((1, float("nan")),)), ("repetition_penalty", 0.0), ("presence_penalty", 2.5),
 ])
 def test_a_knob_out_of_range_is_named(unchecked_types, name, value):
     with pytest.raises(ValueError, match=f"^{name} is "):
@@ -161,7 +240,10 @@ def test_a_knob_out_of_range_is_named(unchecked_types, name, value):
 
 def test_the_table_covers_every_numeric_knob():
     knobs = SamplingParams.knobs()
-    assert list(knobs) == ["temperature", "top_k", "top_p", "min_p", "max_new_tokens"]
+    assert list(knobs) == [
+        "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty",
+        "max_new_tokens",
+    ]
     for name, knob in knobs.items():
         assert getattr(SamplingParams(), name) == knob.default
         assert knob.minimum <= knob.default <= knob.maximum <= knob.limit

@@ -1,0 +1,255 @@
+"""Who runs when: requests wait in line for a slot, are read chunk by chunk, then are written side by side in blocks.
+
+A turn dispatches the next programs before it reads the records of the last turn, so that the device never waits for
+Python; when a reply ends is decided on the device. Only the engine's thread takes turns.
+"""
+
+import dataclasses
+import threading
+import time
+from collections import deque
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+
+from llama_core.generation import Generation
+from llama_core.metering import EngineStats, Meter
+from llama_core.programs import MAX_STEPS, Dispatched, next_chunk, slot_row
+from llama_core.records import Records, Status
+from llama_core.sampling_params import SamplingParams
+from llama_core.slots import Slot, place
+
+# A block of tokens takes about this long: the wait for a newcomer or a Stop, and how often words arrive.
+BLOCK_SECONDS = 0.03
+
+
+@dataclasses.dataclass(eq=False)
+class Running:
+    """A generation in a slot: how much of its prompt has been dispatched, how many tokens of its reply at most, and how
+    many tokens it may have."""
+
+    generation: Generation
+    slot: Slot
+    start: int
+    limit: int
+    dispatched: int = 0
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether some of the prompt is still to be read."""
+        return self.start < self.generation.prompt_tokens
+
+    @property
+    def position(self) -> int:
+        """Where the newest dispatched token stands, at most."""
+        return self.generation.prompt_tokens + self.dispatched - 1
+
+    @property
+    def remaining(self) -> int:
+        """How many tokens may still be asked for."""
+        return 0 if self.is_reading else self.limit - self.dispatched
+
+
+@dataclasses.dataclass
+class Turn:
+    """What was dispatched in one turn and is not read yet."""
+
+    dispatched: Dispatched
+    owners: dict[int, Running]
+    steps: int
+    scores: Any = None
+
+
+class Scheduler:
+    """The slots of one set of programs and the line of requests before them. `vocab_size` and `eos_ids` are the
+    model's; a reply that takes longer than `time_limit` seconds is cancelled."""
+
+    def __init__(
+        self, programs: Any, slots: int, max_seq_len: int, vocab_size: int, eos_ids: Collection[int], time_limit: float
+    ):
+        self.lock = threading.Condition()
+        self.slots = [Slot(index) for index in range(slots)]
+        self.queue: deque[Generation] = deque()
+        self._programs, self._vocab_size, self._eos_ids = programs, vocab_size, tuple(eos_ids)
+        self._max_seq_len, self._time_limit = max_seq_len, time_limit
+        self._unread: list[Turn] = []
+        self._meter = Meter()
+        self._turns = 0
+        self._step_seconds: float | None = None
+
+    def add(self, generation: Generation) -> None:
+        """Put a request at the end of the line. The caller holds the lock."""
+        self._meter.requests += 1
+        self.queue.append(generation)
+        self._number_queue()
+
+    def has_work(self) -> bool:
+        """Whether a turn would do something."""
+        return bool(self.queue or self._unread or self._running())
+
+    def stats(self) -> EngineStats:
+        """What is going on now."""
+        with self.lock:
+            return self._meter.stats(self.slots, len(self.queue), self._max_seq_len)
+
+    def stops(self, params: SamplingParams) -> list[int]:
+        """The token ids that end a reply."""
+        return [*params.stop_token_ids, *(() if params.ignore_eos else self._eos_ids)]
+
+    def _number_queue(self) -> None:
+        for place_in_line, generation in enumerate(self.queue, start=1):
+            generation.queue_position = place_in_line
+
+    def _running(self) -> list[Running]:
+        return [slot.tenant for slot in self.slots if slot.tenant is not None]
+
+    def end_all(self, reason: str, error: Exception | None = None) -> None:
+        """Everybody's reply ends here."""
+        with self.lock:
+            generations = [*(running.generation for running in self._running()), *self.queue]
+            self.queue.clear()
+            for slot in self.slots:
+                slot.tenant = None
+        for generation in generations:
+            generation.finish(reason, error)
+
+    def take_turn(self) -> None:
+        """Let the cancelled go and the waiting in, dispatch what comes next, hand out what came of the last turn."""
+        self._turns += 1
+        self._drop_cancelled()
+        self._admit()
+        self._apply_updates()
+        earlier, self._unread = self._unread, []
+        started = time.perf_counter()
+        self._dispatch_prefill()
+        self._dispatch_decode()
+        for turn in earlier:
+            self._read(turn)
+        if len(earlier) == 1 and earlier[0].steps and len(self._unread) == 1:
+            self._step_seconds = (time.perf_counter() - started) / earlier[0].steps
+
+    def _drop_cancelled(self) -> None:
+        for running in self._running():
+            if self._is_over(running.generation):
+                self._finish(running, "cancelled")
+        with self.lock:
+            cancelled = [generation for generation in self.queue if self._is_over(generation)]
+            if cancelled:
+                self.queue = deque(generation for generation in self.queue if generation not in cancelled)
+                self._number_queue()
+        for generation in cancelled:
+            generation.finish("cancelled")
+
+    def _is_over(self, generation: Generation) -> bool:
+        return generation.cancel_requested or time.perf_counter() - generation.submitted > self._time_limit
+
+    def _admit(self) -> None:
+        """First come, first served."""
+        while True:
+            with self.lock:
+                placement = place(self.slots, self.queue[0].prompt_ids) if self.queue else None
+                if placement is None:
+                    return
+                generation = self.queue.popleft()
+                generation.queue_position = None
+                self._number_queue()
+                running = Running(generation, placement.slot, placement.prefix, 0)
+                placement.slot.tenant = running
+            generation.take_update(0)
+            self._prepare(running, is_new=True)
+            if placement.source is not None:
+                self._programs.copy_prefix(placement.source.index, placement.slot.index, placement.prefix)
+                placement.slot.ids = placement.source.ids[: placement.prefix]
+            generation.cached_tokens = placement.prefix
+            self._meter.tokens_cached += placement.prefix
+
+    def _apply_updates(self) -> None:
+        for running in self._running():
+            if running.generation.take_update(running.dispatched):
+                self._prepare(running, is_new=False)
+
+    def _prepare(self, running: Running, is_new: bool) -> None:
+        generation = running.generation
+        limit = min(generation.params.max_new_tokens, self._max_seq_len - generation.prompt_tokens)
+        # Lowered below what has been asked for already, it takes one more token for the device to see.
+        running.limit = max(limit, running.dispatched + 1)
+        row = slot_row(
+            generation.prompt_ids, running.start, generation.prompt_tokens + limit,
+            self.stops(generation.params), generation.params, self._vocab_size,
+        )
+        self._programs.prepare(running.slot.index, row, is_new)
+
+    def _dispatch_prefill(self) -> None:
+        """One chunk a turn, of the request that came first: a long prompt never makes the others wait for all of it."""
+        reading = [running for running in self._running() if running.is_reading]
+        if not reading:
+            return
+        running = min(reading, key=lambda running: running.generation.submitted)
+        in_company = any(other.remaining > 0 for other in self._running())
+        generation, start, slot = running.generation, running.start, running.slot
+        size = next_chunk(generation.prompt_tokens - start, in_company)
+        ids = generation.prompt_ids[start : start + size]
+        running.start += size
+        slot.write(start, ids)
+        dispatched, scores = self._programs.prefill(slot.index, ids, start, not running.is_reading)
+        running.dispatched = 0 if running.is_reading else 1
+        wanted = scores if generation.keeps_logits and not running.is_reading else None
+        self._unread.append(Turn(dispatched, {slot.index: running}, 0, wanted))
+        with self.lock:
+            self._meter.read_tokens(size)
+
+    def _dispatch_decode(self) -> None:
+        writing = {running.slot.index: running for running in self._running() if running.remaining > 0}
+        if not writing:
+            return
+        steps = min(self._steps(writing.values()), max(running.remaining for running in writing.values()))
+        for running in writing.values():
+            if running.dispatched == 1:  # from now on, tokens of the reply are written behind the prompt
+                del running.slot.ids[running.generation.prompt_tokens :]
+        positions = {index: min(running.position, self._max_seq_len - 1) for index, running in writing.items()}
+        self._unread.append(Turn(self._programs.decode(positions, steps), writing, steps))
+        for running in writing.values():
+            running.dispatched += steps
+
+    def _steps(self, writing: Collection[Running]) -> int:
+        """One token a block for first words, beside prompts being read, and until the pace is known; then as many as
+        fit the time of a block."""
+        hurried = any(not running.generation.token_ids for running in writing)
+        if hurried or self._step_seconds is None or any(running.is_reading for running in self._running()):
+            return 1
+        return max(1, min(MAX_STEPS, int(BLOCK_SECONDS / self._step_seconds)))
+
+    def _read(self, turn: Turn) -> None:
+        """Hand out what a turn made. Of a reply that was cancelled meanwhile, it is dropped."""
+        for index, rows in turn.dispatched.read().items():
+            running = turn.owners[index]
+            if running.slot.tenant is running:
+                try:
+                    self._deliver(running, Records.of(rows), turn.scores)
+                except Exception as problem:  # a reader's fault: the others go on
+                    self._finish(running, "error", problem)
+
+    def _deliver(self, running: Running, records: Records, scores: Any) -> None:
+        generation = running.generation
+        if scores is not None:
+            generation.logits = np.asarray(scores)
+        new = records.token_ids
+        if not new:
+            return
+        # All but the newest token have been read back into the model.
+        fed = [*generation.token_ids[-1:], *new[:-1]]
+        if fed:
+            running.slot.write(len(running.slot.ids), fed)
+        is_first = not generation.token_ids
+        generation.add(records)
+        with self.lock:
+            self._meter.wrote_tokens(len(new), generation.time_to_first_token if is_first else None)
+        if records.last_status in (Status.STOP, Status.LENGTH):
+            self._finish(running, records.last_status.name.lower())
+
+    def _finish(self, running: Running, reason: str, error: Exception | None = None) -> None:
+        """Free the slot first: whoever learns that the reply has ended finds it free."""
+        with self.lock:
+            running.slot.tenant, running.slot.last_used = None, self._turns
+        running.generation.finish(reason, error)
