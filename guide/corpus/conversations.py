@@ -23,7 +23,7 @@ def conversations(count: int, seed: int) -> Iterator[dict]:
     while count:
         turns = [_exchange(kinds, random) for _ in range(random.choices((1, 2), (60, 40))[0])]
         turns = [(as_typed(asked, random), said) for asked, said in turns]
-        if random.random() < 0.06:
+        if random.random() < 0.02:
             turns = _with_another_story(random)
         if any(plain(asked) in forbidden for asked, _ in turns):
             continue
@@ -36,9 +36,9 @@ def conversations(count: int, seed: int) -> Iterator[dict]:
 def _kinds() -> list[tuple[float, Callable[[Random], Exchange]]]:
     facts, small_talk = read_topics("facts.txt"), read_topics("small_talk.txt")
     return [
-        (0.58, lambda random: _about(facts, random)), (0.08, lambda random: _about(small_talk, random)),
-        (0.15, unknown), (0.07, numbers.sum_of), (0.015, numbers.difference_of), (0.015, numbers.too_hard),
-        (0.02, numbers.counting), (0.07, story_request),
+        (0.57, lambda random: _about(facts, random)), (0.08, lambda random: _about(small_talk, random)),
+        (0.15, unknown), (0.11, numbers.sum_of), (0.015, numbers.difference_of), (0.015, numbers.too_hard),
+        (0.02, numbers.counting), (0.04, story_request),
     ]
 
 

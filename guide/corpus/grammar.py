@@ -56,6 +56,8 @@ what do I have to do to {x}|is it hard to {x}|steps to {x}|teach me to {x}|let m
 I'm wondering how to {x}|any way to {x}|what would I do to {x}|what's the trick to {x}|what do I press to {x}
 where do I click to {x}|how might one {x}
 """)
+# Patterns of whole questions differ most from one another, so they are asked most often.
+KIND_SHARES = {"terms": 3, "do": 3, "ask": 4}
 FILLERS = patterns("""
 a|an|any|are|at|be|between|by|can|case|change|come|could|did|do|does|effect|for|from|gets|give|gives|good|had|has|have
 help|helps|here|how|I|if|in|inside|is|it|its|kind|like|likely|made|make|many|me|might|most|much|my|not|of|often|on|one
@@ -99,17 +101,20 @@ def _among_fillers(words: str, random: Random) -> str:
 
 
 def question(topic: Topic, random: Random) -> str:
-    """A question for a topic, neatly written. Each kind of pattern has a like share, so that none is rare."""
+    """A question for a topic, neatly written. Each kind of pattern has its share, so that none is rare."""
     kinds = [kind for kind in ("terms", "do", "ask") if getattr(topic, kind)]
-    kind = random.choice(kinds)
+    kind = random.choices(kinds, [KIND_SHARES[kind] for kind in kinds])[0]
     chosen = expand(random.choice(getattr(topic, kind)), random)
     if kind == "terms":
         return about(chosen, random)
-    return wish(chosen, random) if kind == "do" else chosen
+    if kind == "do":
+        return wish(chosen, random)
+    return _among_fillers(chosen, random) if random.random() < 0.05 else chosen
 
 
 def as_typed(text: str, random: Random) -> str:
     """The question as somebody might type it: a word before or after it, capitals, question mark and slips."""
+    text = " ".join(text.split()).replace(" ,", ",").replace(" :", ":")
     if random.random() < 0.15:
         text = f"{random.choice(BEFORE)} {text}"
     if random.random() < 0.1:

@@ -45,6 +45,11 @@ print a document|tie a knot|iron a shirt|catch a fish|light a fire|find water in
 dance the tango|write a love letter|ask a girl out|name my baby|choose a school|pass an exam|win an election
 start a company
 """)
+VERBS = patterns("""
+set up|install|start|run|open|load|change|train|host|clear|edit|stop|get|use|make|find|choose|see|put|share
+build|switch off|become|apply for|improve|repair|sell|buy|peel|wash|learn|teach|play|sing|write|boil|count|measure
+turn on|move
+""")
 ASKS = patterns("""
 what is the (capital|population|flag|currency|language|president|size|area|history) of {place}|where is {place}
 (how far|how long) is it (to|from) {place}|what is the weather (in|like in) {place}( today| tomorrow|)
@@ -76,6 +81,12 @@ how many (days has a year|stars are in the sky|players has a team)
 I have a (headache|fever|cold|toothache), what (should I do|can I take|helps)
 what is my (name|age|job|password|address)
 give me (a recipe for|facts about|a list of|the price of|a picture of|the history of) {thing}|do you like {thing}
+who sings {thing}|which {thing} is the (best|oldest|hottest|cheapest)
+name (two|three|five|some) (kinds of |)(birds|trees|{thing})
+how long (should|must|do) I (cook|boil|bake|wash|wait for) {thing}|what does a (doctor|baker|judge|pilot|{thing}) do
+which (team|country|player|actor) won (the cup|gold|the race|the prize) in (1990|2002|2012|2020)
+write a (java|python|C) (function|program) that (adds|sorts|prints|counts) (lists|words|numbers|lines)
+tell me about the (history|life|origin) of {thing}|what are the (rules|causes|signs|parts) of {thing}
 do you know {person}|what is your favourite (colour|food|film|song|animal|book)|what do you think about {thing}
 (can|could) you (order|buy|bring|cook|draw|paint|play) (me |)(a pizza|some music|a taxi)
 (can|could) you (order|buy|bring|cook|draw|paint|play) (me |)(a picture|dinner|a film|a game)
@@ -92,8 +103,11 @@ def unknown(random: Random) -> tuple[str, str]:
         return about(random.choice((*THINGS, *PLACES, *PEOPLE)), random), ANSWER
     if kind < 0.4:
         return about(_made_up(random), random), ANSWER
-    if kind < 0.55:
+    if kind < 0.48:
         return wish(random.choice(ACTIONS), random), ANSWER
+    if kind < 0.58:  # the verbs of the app, for other things
+        thing = random.choice((_made_up(random), random.choice(THINGS)))
+        return wish(f"{random.choice(VERBS)} {thing}", random), ANSWER
     names = {"place": random.choice(PLACES), "thing": random.choice(THINGS), "person": random.choice(PEOPLE)}
     if random.random() < 0.3:
         names = {name: _made_up(random) for name in names}
