@@ -28,13 +28,20 @@ def _start(settings: Settings, door) -> int:
     from llama_core.engine import EngineError
     from llama_core.files import ModelFileError
     from llama_core.hub import HubError
+    from llama_core.memory import MemoryShortage, require_memory
     from web.page import build_page
     from web.server import build_app, serve
 
+    def check(config, dtype):
+        require_memory(config, dtype, settings.slots, settings.max_seq_len)
+
     try:
-        model = load_checkpoint(settings.model, settings.dtype, progress_bar("Loading weights    "))
+        model = load_checkpoint(
+            settings.model, settings.dtype, progress_bar("Loading weights    "), check=check,
+            download=progress_bar("Downloading (MB)   "),
+        )
         engine = Engine(model, settings.slots, settings.max_seq_len, progress_bar("Compiling programs "))
-    except (HubError, ConfigError, ModelFileError, ChatError, EngineError) as problem:
+    except (HubError, ConfigError, ModelFileError, ChatError, EngineError, MemoryShortage) as problem:
         return _refuse(problem)
     with engine:
         app = build_app(build_page(engine, model, settings), engine)

@@ -28,15 +28,14 @@ def write_tokenizer(folder: Path, texts: Iterable[str], ranks: int) -> None:
 
     As in Llama 3, 256 special tokens follow the ranks.
     """
-    library = _trained(texts, ranks)
-    spelt = {ident: piece for piece, ident in library.get_vocab().items()}
-    letters = _byte_letters()
-    lines = (b"%s %d\n" % (base64.b64encode(bytes(letters[one] for one in spelt[i])), i) for i in range(ranks))
-    (folder / "tokenizer.model").write_bytes(b"".join(lines))
-    # Our own reader of that file knows the special tokens' names and numbers.
-    special = load_tokenizer(folder / "tokenizer.model").special_tokens
+    library, hub, meta = _trained(texts, ranks), folder / "tokenizer.json", folder / "tokenizer.model"
+    library.save(str(hub))
+    spelt = load_tokenizer(hub).token_bytes
+    meta.write_bytes(b"".join(b"%s %d\n" % (base64.b64encode(token), rank) for rank, token in enumerate(spelt)))
+    # Only the reader of that file knows what its special tokens are called.
+    special = load_tokenizer(meta).special_tokens
     library.add_special_tokens(sorted(special, key=special.get))
-    library.save(str(folder / "tokenizer.json"))
+    library.save(str(hub))
     (folder / "tokenizer_config.json").write_text(json.dumps({
         "tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<|begin_of_text|>", "eos_token": "<|eot_id|>",
         "clean_up_tokenization_spaces": False,
@@ -56,10 +55,3 @@ def _trained(texts: Iterable[str], ranks: int) -> tokenizers.Tokenizer:
     )
     library.train_from_iterator(texts, trainer)
     return library
-
-
-def _byte_letters() -> dict[str, int]:
-    """How byte-level vocabularies spell bytes: printable ones are themselves, the others follow 255."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}

@@ -1,31 +1,26 @@
 """Messages → prompt ids by the checkpoint's chat template, and a reply as text that grows: `Chat`, `Reply`.
 
-A template is a program by a stranger: it runs in Jinja's immutable sandbox. What people wrote enters it shielded, so
+A template is a program by a stranger: it runs in a sandbox (`templates.py`). What people wrote enters it shielded, so
 that no marker in it becomes a special token.
 """
 
-import datetime
-import json
+import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import jinja2
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-
 from llama_core.engine import Engine
-from llama_core.files import read_json, read_text
 from llama_core.generation import Generation
 from llama_core.sampling_params import SamplingParams
-from llama_core.tokenizer import Tokenizer
+from llama_core.templates import ChatError, Template, find_template
+from llama_core.tokenizer import Tokenizer, without_surrogates
 
 ROLES = ("system", "user", "assistant")
 
-
-class ChatError(ValueError):
-    """A conversation or chat template that cannot be turned into a prompt; the message says why."""
+# Marks a reasoning model puts around its thoughts. Its template looks for them in earlier replies, to leave these out.
+THOUGHTS = re.compile(r"(</?think>)")
 
 
 @dataclass(frozen=True)
@@ -41,8 +36,8 @@ class Chat:
 
         Raises `ModelFileError` for files that cannot be read, `ChatError` for a template that is not Jinja.
         """
-        chat = cls(tokenizer, _find_template(folder))
-        chat._compiled  # noqa: B018 - a broken template is refused now, not at the first question
+        chat = cls(tokenizer, find_template(folder))
+        chat._running  # noqa: B018 - a broken template is refused now, not at the first question
         return chat
 
     @property
@@ -59,9 +54,9 @@ class Chat:
             _check_message(message)
         if not messages:
             raise ChatError("there are no messages; write one first")
-        if self._compiled is None:
+        if self._running is None:
             text = "\n".join(message["content"] for message in messages)
-            return self.tokenizer.encode(text, bos=self.tokenizer.bos_id is not None)
+            return self.tokenizer.encode(text, bos=self.tokenizer.bos_id is not None and self.tokenizer.begins_with_bos)
         return self.tokenizer.encode_template(self._render(messages))
 
     def training_ids(self, messages: Sequence[Mapping[str, str]]) -> tuple[list[int], list[bool]]:
@@ -77,7 +72,8 @@ class Chat:
         for i, message in enumerate(messages):
             if message["role"] == "assistant":
                 start = len(self._beginning(ids, messages[:i], prompt=True))
-                end = len(self._beginning(ids, messages[: i + 1], prompt=False))
+                is_last = i + 1 == len(messages)
+                end = len(ids if is_last else self._beginning(ids, messages[: i + 1], prompt=False))
                 learnt[start:end] = [True] * (end - start)
         return ids, learnt
 
@@ -91,56 +87,23 @@ class Chat:
         return rendered
 
     def _render(self, messages: Sequence[Mapping[str, str]], prompt: bool = True) -> str:
-        shielded = [{"role": row["role"], "content": self.tokenizer.shield(row["content"])} for row in messages]
         spellings = {token_id: marker for marker, token_id in self.tokenizer.special_tokens.items()}
         eos_id = next(iter(self.tokenizer.eos_ids), None)
-        try:
-            return self._compiled.render(
-                messages=shielded, add_generation_prompt=prompt,
-                bos_token=spellings.get(self.tokenizer.bos_id, ""), eos_token=spellings.get(eos_id, ""),
-            )
-        except jinja2.TemplateError as problem:
-            raise ChatError(f"the model's chat template refuses this conversation: {problem}") from None
-        except Exception as problem:  # a template can divide by zero, index past an end, call what is not callable
-            raise ChatError(f"the model's chat template failed ({type(problem).__name__}: {problem})") from problem
+        return without_surrogates(self._running.render(
+            messages=[{"role": row["role"], "content": self._shielded(row)} for row in messages],
+            add_generation_prompt=prompt, tools=None, documents=None,
+            bos_token=spellings.get(self.tokenizer.bos_id, ""), eos_token=spellings.get(eos_id, ""),
+        ))
+
+    def _shielded(self, message: Mapping[str, str]) -> str:
+        if message["role"] != "assistant":
+            return self.tokenizer.shield(message["content"])
+        parts = THOUGHTS.split(message["content"])
+        return "".join(part if i % 2 else self.tokenizer.shield(part) for i, part in enumerate(parts))
 
     @cached_property
-    def _compiled(self) -> jinja2.Template | None:
-        if self.template is None:
-            return None
-        try:
-            return _environment().from_string(self.template)
-        except jinja2.TemplateError as problem:
-            raise ChatError(f"the chat template is not valid Jinja ({problem}); correct or remove it") from None
-
-
-def _find_template(folder: Path) -> str | None:
-    own_file = folder / "chat_template.jinja"
-    if own_file.is_file():
-        return read_text(own_file)
-    tokenizer_config = folder / "tokenizer_config.json"
-    found = read_json(tokenizer_config).get("chat_template") if tokenizer_config.is_file() else None
-    if isinstance(found, list):  # several, with names
-        named = {row.get("name"): row.get("template") for row in found if isinstance(row, dict)}
-        found = named.get("default")
-    if found is not None and not isinstance(found, str):
-        raise ChatError(f"{tokenizer_config}: chat_template is a {type(found).__name__}, expected text")
-    return found
-
-
-def _environment() -> ImmutableSandboxedEnvironment:
-    """Jinja as chat templates on the Hub expect it (transformers, utils/chat_template_utils.py)."""
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-    )
-    environment.filters["tojson"] = lambda value, indent=None: json.dumps(value, ensure_ascii=False, indent=indent)
-    environment.globals["raise_exception"] = _refuse
-    environment.globals["strftime_now"] = lambda form: datetime.datetime.now().strftime(form)
-    return environment
-
-
-def _refuse(message: str) -> None:
-    raise jinja2.TemplateError(message)
+    def _running(self) -> Template | None:
+        return None if self.template is None else Template(self.template)
 
 
 def _check_message(message: Mapping[str, str]) -> None:

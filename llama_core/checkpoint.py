@@ -5,26 +5,24 @@ other formats are never opened: a pickle can run code.
 """
 
 import dataclasses
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-import safetensors
 
-from llama_core import hub
+from llama_core import hub, memory
 from llama_core.chat import Chat
+from llama_core.checks import shown
 from llama_core.config import NAMED_CONFIGS, ConfigError, LlamaConfig
-from llama_core.files import ModelFileError, check_file, read_json, read_text
+from llama_core.files import ModelFileError, read_json, read_text
 from llama_core.params import Params, build_params, count_params, hub_tensors, init_model_params
 from llama_core.sampling_params import SamplingParams
 from llama_core.tokenizer import Tokenizer, load_tokenizer
 from llama_core.tokenizer_files import random_tokenizer
+from llama_core.weights import FORMATS, Stored, read_tensor, stored_tensors
 
-DTYPES = ("float32", "bfloat16", "float16")
-STORED = {"F32", "BF16", "F16"}
+DTYPES, AUTO = ("float32", "bfloat16", "float16"), "auto"
 WEIGHTS, INDEX = hub.WEIGHTS
 RANDOM = "random:"
 
@@ -59,17 +57,24 @@ class Model:
         return count_params(self.config)
 
 
-def load_checkpoint(name: str | Path, dtype: str = "float32", progress: Progress | None = None) -> Model:
+def load_checkpoint(
+    name: str | Path, dtype: str = "float32", progress: Progress | None = None, *,
+    check: Callable[[LlamaConfig, str], None] | None = None, download: Progress | None = None,
+) -> Model:
     """The model of a folder, a Hub id (`name/repo`, `name/repo@revision`) or `random:NAME`, weights in `dtype`.
 
-    `progress(done, total)` counts tensors. Raises `HubError` if it cannot be found, `ConfigError`, `ModelFileError`
-    or `ChatError` if it cannot be used.
+    `dtype` "auto" is what this machine computes best. `progress(done, total)` counts tensors, `download(done, total)`
+    megabytes. `check(config, dtype)` may raise before weights are fetched or memory is taken.
+
+    Raises `HubError` if it cannot be found, `ConfigError`, `ModelFileError` or `ChatError` if it cannot be used.
     """
-    if dtype not in DTYPES:
-        raise CheckpointError(f"dtype is {dtype!r}; expected {' or '.join(DTYPES)}")
+    if dtype not in (*DTYPES, AUTO):
+        raise CheckpointError(f"dtype is {dtype!r}; expected {' or '.join((*DTYPES, AUTO))}")
+    dtype = memory.best_dtype(jax.devices()[0]) if dtype == AUTO else dtype
+    allowed = check or (lambda config, dtype: None)
     if str(name).startswith(RANDOM):
-        return _random_model(str(name), dtype)
-    located = hub.resolve(str(name))
+        return _random_model(str(name), dtype, allowed)
+    located = hub.resolve(str(name), lambda folder: allowed(_read_configs(folder)[0], dtype), download)
     return _load_folder(located.folder, located.name, dtype, progress)
 
 
@@ -80,11 +85,12 @@ def load_shape(folder: Path) -> tuple[LlamaConfig, Tokenizer, Chat]:
     return config, tokenizer, Chat.from_folder(folder, tokenizer)
 
 
-def _random_model(name: str, dtype: str) -> Model:
+def _random_model(name: str, dtype: str, allowed: Callable[[LlamaConfig, str], None]) -> Model:
     config = NAMED_CONFIGS.get(name.removeprefix(RANDOM))
     if config is None:
         known = ", ".join(RANDOM + shape for shape in NAMED_CONFIGS)
         raise CheckpointError(f"there is no model {name}; the random ones are {known}")
+    allowed(config, dtype)
     tokenizer = random_tokenizer(config.vocab_size, config.bos_token_id, config.eos_token_id)
     params = init_model_params(jax.random.key(0), config, jnp.dtype(dtype))
     return Model(name, config, params, tokenizer, Chat(tokenizer), is_random=True)
@@ -134,20 +140,19 @@ def _read_tokenizer(folder: Path, config: LlamaConfig) -> Tokenizer:
     return tokenizer if tokenizer.bos_id is not None else dataclasses.replace(tokenizer, bos_id=config.bos_token_id)
 
 
-def _find_tensors(folder: Path, config: LlamaConfig) -> dict[str, Path]:
-    """In which file each tensor lies; all of them exist, and have the shapes that the configuration asks for."""
+def _find_tensors(folder: Path, config: LlamaConfig) -> dict[str, Stored]:
+    """Where each tensor lies; all of them exist, and have the shapes that the configuration asks for."""
     files = _weight_files(folder)
     places, shapes = {}, dict(hub_tensors(config))
-    for path in files:
-        for name, shape, stored in _headers(path):
-            if name in shapes:
-                _check_tensor(path, name, shape, shapes[name], stored)
-                places[name] = path
-            elif not _may_be_ignored(name, config):
-                raise CheckpointError(
-                    f"{path.name}: tensor {name} is not part of the {config.num_hidden_layers}-layer Llama that "
-                    "config.json describes; the file and the config are from different models"
-                )
+    for stored in (stored for path in files for stored in stored_tensors(path)):
+        if stored.name in shapes:
+            _check_tensor(stored, shapes[stored.name])
+            places[stored.name] = stored
+        elif not _may_be_ignored(stored.name, config):
+            raise CheckpointError(
+                f"{stored.path.name}: tensor {shown(stored.name)} is not part of the {config.num_hidden_layers}-layer "
+                f"{config.model_type} that config.json describes; the file and the config are from different models"
+            )
     missing = [name for name in shapes if name not in places]
     if missing:
         raise CheckpointError(
@@ -166,40 +171,23 @@ def _weight_files(folder: Path) -> list[Path]:
         raise CheckpointError(
             f"{folder} has {found}; weights are read from safetensors alone (a pickle can run code): get {WEIGHTS}"
         )
-    weight_map = read_json(folder / INDEX).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise CheckpointError(f"{folder / INDEX} has no weight_map; download it again")
-    names = sorted({str(name) for name in weight_map.values()})
+    names = hub.weight_names(folder)
     for name in names:
-        if not re.fullmatch(r"[\w-][\w.-]*\.safetensors", name):
-            raise CheckpointError(f"{folder / INDEX} names {name!r}; expected safetensors files of the same folder")
         if not (folder / name).is_file():
             raise CheckpointError(f"{folder / name} is missing, {INDEX} asks for it; download the model again")
     return [folder / name for name in names]
 
 
-def _headers(path: Path) -> Iterator[tuple[str, tuple[int, ...], str]]:
-    """Name, shape and stored number format of each tensor of a file. The library checks that offsets fit the file."""
-    check_file(path)
-    try:
-        with safetensors.safe_open(path, framework="np") as file:
-            for name in file.keys():  # noqa: SIM118 - not a mapping
-                entry = file.get_slice(name)
-                yield name, tuple(entry.get_shape()), entry.get_dtype()
-    except safetensors.SafetensorError as problem:
-        raise CheckpointError(f"{path} is damaged or incomplete ({problem}); download it again") from None
-
-
-def _check_tensor(path: Path, name: str, found: tuple[int, ...], expected: tuple[int, ...], stored: str) -> None:
-    if found != expected:
+def _check_tensor(stored: Stored, expected: tuple[int, ...]) -> None:
+    if stored.shape != expected:
         raise CheckpointError(
-            f"{path.name}: tensor {name} is {list(found)}, config.json says {list(expected)}; the file and the config "
-            "are from different models"
+            f"{stored.path.name}: tensor {stored.name} is {list(stored.shape)}, config.json says {list(expected)}; the "
+            "file and the config are from different models"
         )
-    if stored not in STORED:
+    if stored.format not in FORMATS:
         raise CheckpointError(
-            f"{path.name}: tensor {name} is stored as {stored}, expected {', '.join(sorted(STORED))}; choose the "
-            "unquantised repository of this model"
+            f"{stored.path.name}: tensor {stored.name} is stored as {stored.format}, expected {', '.join(FORMATS)}; "
+            "choose the unquantised repository of this model"
         )
 
 
@@ -208,15 +196,12 @@ def _may_be_ignored(name: str, config: LlamaConfig) -> bool:
     return name.endswith("rotary_emb.inv_freq") or (name == "lm_head.weight" and config.tie_word_embeddings)
 
 
-def _read_params(config: LlamaConfig, places: dict[str, Path], dtype: str, progress: Progress | None) -> Params:
+def _read_params(config: LlamaConfig, places: dict[str, Stored], dtype: str, progress: Progress | None) -> Params:
     done = 0
 
     def read(name: str, shape: tuple[int, ...]) -> jax.Array:
         nonlocal done
-        # Opened for each tensor: while the file is open, all that was read of it stays mapped, a second model's worth.
-        with safetensors.safe_open(places[name], framework="np") as file:
-            tensor = jax.device_put(np.asarray(file.get_tensor(name), jnp.dtype(dtype)))
-        tensor.block_until_ready()
+        tensor = jax.device_put(read_tensor(places[name], dtype)).block_until_ready()
         done += 1
         if progress is not None:
             progress(done, len(places))

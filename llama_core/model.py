@@ -6,8 +6,7 @@ G query heads per KV head, E head dim, R = E/2 rotary pairs, F feed-forward widt
 """
 
 import functools
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, no_type_check
 
 import jax
@@ -15,8 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Float, Int, PRNGKeyArray
 
-from llama_core.config import LlamaConfig, RopeScaling
+from llama_core.attention import Where, cached_attention, scaled_dot_product_attention, write_cache
+from llama_core.config import LlamaConfig
 from llama_core.params import Block, Params
+from llama_core.rope import precompute_freqs_cis
 
 AnyArray = Array | np.ndarray  # on the device or on the host
 
@@ -76,6 +77,11 @@ def linear(x: Float[Array, "*B I"], weight: Float[Array, "O I"], dtype: Any = No
     return product.reshape(*x.shape[:-1], -1)
 
 
+def biased(x: Float[Array, "*B O"], bias: Float[Array, "O"] | None) -> Float[Array, "*B O"]:
+    """x + bias where the model has one."""
+    return x if bias is None else x + bias
+
+
 def rms_norm(x: Float[Array, "*B D"], weight: Float[Array, "D"], eps: float) -> Float[Array, "*B D"]:
     """x / √(mean(x²) + eps) · weight, in float32 up to the weight. Zhang & Sennrich 2019, arXiv:1910.07467."""
     wide = x.astype(jnp.float32)
@@ -83,93 +89,11 @@ def rms_norm(x: Float[Array, "*B D"], weight: Float[Array, "D"], eps: float) -> 
     return normed.astype(x.dtype) * weight
 
 
-def _default_frequencies(frequencies: np.ndarray, scaling: RopeScaling) -> np.ndarray:
-    return frequencies
-
-
-def _linear_frequencies(frequencies: np.ndarray, scaling: RopeScaling) -> np.ndarray:
-    """Chen et al. 2023, arXiv:2306.15595: positions are squeezed by `factor`."""
-    return frequencies / scaling.factor
-
-
-def _llama3_frequencies(frequencies: np.ndarray, scaling: RopeScaling) -> np.ndarray:
-    """Llama 3.1: slow rotations are squeezed by `factor`, fast ones kept, those between blended
-    (meta-llama/llama-models, models/llama3/model.py; the factor is 8 in 3.1 and 32 in 3.2)."""
-    turns = scaling.original_max_position_embeddings * frequencies / (2 * math.pi)
-    blend = (turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)
-    blend = np.clip(blend, 0.0, 1.0)
-    return frequencies * (blend + (1 - blend) / scaling.factor)
-
-
-ROPE_FREQUENCIES = {"default": _default_frequencies, "linear": _linear_frequencies, "llama3": _llama3_frequencies}
-
-
-@functools.lru_cache(maxsize=8)
-def precompute_freqs_cis(config: LlamaConfig, length: int) -> Complex[np.ndarray, "C R"]:
-    """cos + i·sin of every rotary angle, position × frequency; computed once in float64 for a model and a length.
-
-    Frequency i is theta^(−2i/E). Su et al. 2021, arXiv:2104.09864.
-    """
-    pairs = np.arange(0, config.head_dim, 2, dtype=np.float64)
-    frequencies = config.rope_theta ** (-pairs / config.head_dim)
-    frequencies = ROPE_FREQUENCIES[config.rope_scaling.rope_type](frequencies, config.rope_scaling)
-    return np.exp(1j * np.outer(np.arange(length), frequencies)).astype(np.complex64)
-
-
 def apply_rotary_emb(x: Float[Array, "B T N E"], freqs_cis: Complex[Array, "B T R"]) -> Float[Array, "B T N E"]:
     """Turn each pair (x[i], x[i + E/2]) by its angle: Hub checkpoints pair the halves, Meta's own pair neighbours."""
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     cos, sin = freqs_cis.real[:, :, None], freqs_cis.imag[:, :, None]
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
-
-
-def scaled_dot_product_attention(
-    q: Float[Array, "B T H E"], keys: Float[Array, "B K W E"], values: Float[Array, "B K W E"],
-    positions: Int[Array, "B T"],
-) -> Float[Array, "B T HE"]:
-    """Causal grouped-query attention over W cached positions: the token at position p sees 0…p. Softmax in float32.
-
-    The G query heads of a group read their key/value head where it lies; nothing is repeated.
-    """
-    B, T, H, E = q.shape
-    K, W = keys.shape[1], keys.shape[2]
-    precision = jax.lax.Precision.HIGHEST if q.dtype == jnp.float32 else None
-    grouped = q.reshape(B, T, K, H // K, E).transpose(0, 2, 3, 1, 4).reshape(B, K, -1, E)
-    scores = jnp.einsum("bkqe,bkwe->bkqw", grouped, keys, precision=precision, preferred_element_type=jnp.float32)
-    scores = scores.reshape(B, K, H // K, T, W) / math.sqrt(E)
-    visible = jnp.arange(W) <= positions[:, None, None, :, None]
-    weights = jax.nn.softmax(jnp.where(visible, scores, -jnp.inf), axis=-1).astype(values.dtype)
-    mixed = jnp.einsum("bkqw,bkwe->bkqe", weights.reshape(B, K, -1, W), values, precision=precision)
-    return mixed.reshape(B, K, H // K, T, E).transpose(0, 3, 1, 2, 4).reshape(B, T, H * E)
-
-
-@dataclass(frozen=True)
-class Where:
-    """Where the tokens of one call stand: their positions and rotary angles, the cache rows that they belong to
-    (None: row b is row b) and W, how much of the cache they may need to look at."""
-
-    positions: Int[Array, "B T"]
-    freqs_cis: Complex[Array, "B T R"]
-    rows: Int[Array, "B"] | None
-    window: int
-
-
-def write_cache(cache: Float[Array, "S K C E"], new: Float[Array, "B T K E"], where: Where) -> Float[Array, "S K C E"]:
-    """Put the new keys or values at their rows and positions, in place when the cache is donated.
-
-    What lies past the end of the cache is dropped. A scatter: a slice update a row copies the whole cache on a CPU
-    (benchmarks/NOTES.md).
-    """
-    rows = jnp.arange(new.shape[0]) if where.rows is None else where.rows
-    return cache.at[rows[:, None], :, where.positions].set(new.astype(cache.dtype), mode="drop")
-
-
-def read_cache(cache: Float[Array, "S K C E"], where: Where) -> Float[Array, "B K W E"]:
-    """The first W positions of the rows of this call."""
-    if where.rows is None:
-        return cache[:, :, : where.window]
-    size = (1, cache.shape[1], where.window, cache.shape[3])
-    return jnp.concatenate([jax.lax.dynamic_slice(cache, (row, 0, 0, 0), size) for row in where.rows])
 
 
 LayerCache = tuple[Float[Array, "S K C E"], Float[Array, "S K C E"]]
@@ -180,22 +104,25 @@ def attention(
 ) -> tuple[Float[Array, "B T D"], LayerCache | None]:
     """Project, turn, remember, attend, project back. Without a cache the tokens of this call see one another only."""
     B, T, _ = x.shape
-    q = linear(x, block.wq).reshape(B, T, config.num_attention_heads, config.head_dim)
-    k = linear(x, block.wk).reshape(B, T, config.num_key_value_heads, config.head_dim)
-    v = linear(x, block.wv).reshape(B, T, config.num_key_value_heads, config.head_dim)
+    q = biased(linear(x, block.wq), block.q_bias).reshape(B, T, config.num_attention_heads, config.head_dim)
+    k = biased(linear(x, block.wk), block.k_bias).reshape(B, T, config.num_key_value_heads, config.head_dim)
+    v = biased(linear(x, block.wv), block.v_bias).reshape(B, T, config.num_key_value_heads, config.head_dim)
+    if block.q_norm is not None:
+        q, k = rms_norm(q, block.q_norm, config.rms_norm_eps), rms_norm(k, block.k_norm, config.rms_norm_eps)
     q, k = apply_rotary_emb(q, where.freqs_cis), apply_rotary_emb(k, where.freqs_cis)
     if cache is None:
         keys, values = k.transpose(0, 2, 1, 3), v.transpose(0, 2, 1, 3)
+        mixed = scaled_dot_product_attention(q, keys, values, where.positions, where.sliding_window)
     else:
         cache = write_cache(cache[0], k, where), write_cache(cache[1], v, where)
-        keys, values = read_cache(cache[0], where), read_cache(cache[1], where)
-    mixed = scaled_dot_product_attention(q, keys, values, where.positions)
-    return linear(mixed, block.wo), cache
+        mixed = cached_attention(q, *cache, where)
+    return biased(linear(mixed, block.wo), block.o_bias), cache
 
 
 def feed_forward(block: Block, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
     """SwiGLU: silu(x W_gate) · (x W_up), back through W_down. Shazeer 2020, arXiv:2002.05202."""
-    return linear(jax.nn.silu(linear(x, block.w_gate)) * linear(x, block.w_up), block.w_down)
+    gate, up = biased(linear(x, block.w_gate), block.gate_bias), biased(linear(x, block.w_up), block.up_bias)
+    return biased(linear(jax.nn.silu(gate) * up, block.w_down), block.down_bias)
 
 
 def dropout(x: Float[Array, "B T D"], rate: float, key: PRNGKeyArray | None) -> Float[Array, "B T D"]:
@@ -227,8 +154,9 @@ def hidden_states(
     block_keys = (None,) * len(params.blocks) if key is None else jax.random.split(key, len(params.blocks))
     layers = (None,) * len(params.blocks) if cache is None else zip(cache.keys, cache.values, strict=True)
     written = []
-    for block, layer, block_key in zip(params.blocks, layers, block_keys, strict=True):
-        x, layer = transformer_block(block, x, config, where, layer, dropout_rate, block_key)
+    for i, (block, layer, block_key) in enumerate(zip(params.blocks, layers, block_keys, strict=True)):
+        here = replace(where, sliding_window=config.window_of(i))
+        x, layer = transformer_block(block, x, config, here, layer, dropout_rate, block_key)
         written.append(layer)
     cache = None if cache is None else KVCache(*(tuple(half) for half in zip(*written, strict=True)))
     return rms_norm(x, params.norm, config.rms_norm_eps), cache
@@ -263,17 +191,21 @@ def model_forward(
             f"model_forward: positions {position} to {position + T - 1} do not fit a cache of {length}; use init_cache"
         )
     freqs_cis = jnp.asarray(precompute_freqs_cis(config, length))
-    where = locate(jnp.broadcast_to(jnp.asarray(position), (B,)), T, freqs_cis, length)
+    start = jnp.broadcast_to(jnp.asarray(position), (B,))
+    # A plain number where it is known: only loops of known length can be differentiated.
+    filled = position + T if isinstance(position, int) else jnp.max(start) + T
+    where = locate(start, T, freqs_cis, filled)
     hidden, cache = hidden_states(params, tokens, config, where, cache, dropout_rate, key if training else None)
     return logits(params, hidden), cache
 
 
 def locate(
-    start: Int[Array, "B"], T: int, freqs_cis: Complex[Array, "C R"], window: int, rows: Int[Array, "B"] | None = None
+    start: Int[Array, "B"], T: int, freqs_cis: Complex[Array, "C R"], filled: int | Int[Array, ""],
+    rows: Int[Array, "B"] | None = None,
 ) -> Where:
     """The place of T tokens that begin at `start` in each row, from the table of `precompute_freqs_cis`."""
     positions = start[:, None] + jnp.arange(T)
-    return Where(positions, freqs_cis[positions], rows, window)
+    return Where(positions, freqs_cis[positions], rows, filled)
 
 
 def _roomy_length(T: int, config: LlamaConfig) -> int:

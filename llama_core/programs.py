@@ -1,14 +1,13 @@
 """The few compiled programs: prepare a slot, copy a prefix, prefill a chunk, decode a block of tokens. Their shapes are
 fixed here, and all are compiled before the first request. The only place with `jax.jit` on the serving path.
 
-A program is one shape of one function: how many tokens or rows it takes, and how much of the cache it looks at.
+A program is one shape of one function: how many tokens or rows it takes. How much of the cache it looks at is data.
 """
 
 import dataclasses
 import functools
-import itertools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, no_type_check
 
@@ -17,7 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Complex, Float, Int, Int32
 
+from llama_core.attention import KEY_BLOCK
 from llama_core.config import LlamaConfig
+from llama_core.host_memory import keep_freed_memory
 from llama_core.model import KVCache, hidden_states, init_cache, locate, logits, precompute_freqs_cis
 from llama_core.params import Params
 from llama_core.records import WIDTH, Status, pack
@@ -25,14 +26,10 @@ from llama_core.sampling import Context, Knobs, make_context, sample, stack_knob
 from llama_core.sampling_params import MAX_STOP_TOKENS, SamplingParams
 
 # Prompts are read in chunks of these many tokens (benchmarks/NOTES.md).
-CHUNK_SIZES = (32, 256)
+CHUNK_SIZES = (16, 64, 256)
 
 # A block is at most this many tokens of every reply.
 MAX_STEPS = 16
-
-# Attention reads the first 256, 1024, 4096, … positions, whichever hold what is filled.
-SMALLEST_WINDOW = 256
-WINDOW_STEP = 4
 
 
 @no_type_check  # JAX puts stand-ins into pytrees
@@ -73,17 +70,12 @@ class Dispatched(NamedTuple):
         return {slot: host[:, row] for slot, row in self.rows.items()}
 
 
-def windows_for(length: int) -> tuple[int, ...]:
-    """The window sizes for a cache of `length` positions; the last one is all of it."""
-    sizes = (SMALLEST_WINDOW * WINDOW_STEP**i for i in itertools.count())
-    return (*itertools.takewhile(lambda size: size < length, sizes), length)
-
-
 def next_chunk(remaining: int, in_company: bool) -> int:
     """How many tokens of a prompt to read next. Beside replies that are being written, few: they wait meanwhile."""
-    small, large = CHUNK_SIZES
-    # Beyond a few small chunks, a large one with empty places is quicker.
-    return min(remaining, small if in_company or remaining <= 3 * small else large)
+    if in_company:
+        return min(remaining, CHUNK_SIZES[0])
+    # A chunk with empty places costs what a full one does: at most half may be empty.
+    return min(remaining, max(size for size in CHUNK_SIZES if size == CHUNK_SIZES[0] or remaining > size // 2))
 
 
 def slot_row(
@@ -116,16 +108,21 @@ def prepare_slot(
 
 def copy_prefix(
     params: Params, state: State, freqs_cis: Complex[Array, "C R"], source: Int[Array, ""], target: Int[Array, ""],
-    *, window: int,
+    length: Int[Array, ""],
 ) -> tuple[State, None]:
-    """Copy the first `window` positions of one slot's cache to another's."""
+    """Copy the first `length` positions of one slot's cache, or a few more, to another's."""
+    size = min(KEY_BLOCK, state.cache.length)
 
-    def copy(layer: Float[Array, "S K C E"]) -> Float[Array, "S K C E"]:
-        size = (1, layer.shape[1], window, layer.shape[3])
-        return jax.lax.dynamic_update_slice(
-            layer, jax.lax.dynamic_slice(layer, (source, 0, 0, 0), size), (target, 0, 0, 0))
+    def copy_block(i, cache):
+        def copy(layer: Float[Array, "S K C E"]) -> Float[Array, "S K C E"]:
+            block = jax.lax.dynamic_slice(
+                layer, (source, 0, i * size, 0), (1, layer.shape[1], size, layer.shape[3]))
+            return jax.lax.dynamic_update_slice(layer, block, (target, 0, i * size, 0))
 
-    return State(jax.tree.map(copy, state.cache), state.slots), None
+        return jax.tree.map(copy, cache)
+
+    cache = jax.lax.fori_loop(0, (length + size - 1) // size, copy_block, state.cache)
+    return State(cache, state.slots), None
 
 
 def choose_token(
@@ -151,11 +148,11 @@ def choose_token(
 
 def prefill_chunk(
     params: Params, state: State, freqs_cis: Complex[Array, "C R"], tokens: Int[Array, "1 T"], slot: Int[Array, ""],
-    start: Int[Array, ""], length: Int[Array, ""], is_last: Bool[Array, ""], *, config: LlamaConfig, window: int,
+    start: Int[Array, ""], length: Int[Array, ""], is_last: Bool[Array, ""], *, config: LlamaConfig,
 ) -> tuple[State, tuple[Int32[Array, "1 1 P"], Float[Array, "V"]]]:
     """Read the first `length` of these tokens into `slot` from position `start` on. After the last chunk, draw the
     token that follows; the scores that it is drawn from come along."""
-    where = locate(start[None], tokens.shape[1], freqs_cis, window, rows=slot[None])
+    where = locate(start[None], tokens.shape[1], freqs_cis, filled=start + length, rows=slot[None])
     # Empty places of a chunk write nothing: what the slot remembers behind the prompt stays good.
     is_token = jnp.arange(tokens.shape[1]) < length
     where = dataclasses.replace(where, positions=jnp.where(is_token, where.positions, state.cache.length))
@@ -177,7 +174,7 @@ def prefill_chunk(
 
 def decode_block(
     params: Params, state: State, freqs_cis: Complex[Array, "C R"], rows: Int[Array, "N"], active: Bool[Array, "N"],
-    steps: Int[Array, ""], *, config: LlamaConfig, window: int,
+    steps: Int[Array, ""], *, config: LlamaConfig,
 ) -> tuple[State, Int32[Array, "T N P"]]:
     """Up to `steps` tokens of every active row that is running; it ends early when none is. Fewer rows than slots cost
     less: one row is two to three times as fast on a CPU as all slots.
@@ -202,7 +199,8 @@ def decode_block(
         takes = takes_part(state.slots)
         table = jax.tree.map(pick, state.slots)
         places = jnp.where(takes, table.positions, state.cache.length)
-        where = locate(places, 1, freqs_cis, window, rows=None if everyone else rows)
+        filled = jnp.max(jnp.where(takes, table.positions, 0)) + 1
+        where = locate(places, 1, freqs_cis, filled, rows=None if everyone else rows)
         hidden, cache = hidden_states(params, table.tokens[:, None], config, where, state.cache)
         table, records, _ = choose_token(params, table, hidden[:, 0], takes)
         return step + 1, State(cache, jax.tree.map(put, state.slots, table)), packed.at[step].set(records)
@@ -237,7 +235,7 @@ class Programs:
 
     def copy_prefix(self, source: int, target: int, length: int) -> None:
         """Copy the first `length` positions (or a few more) from one slot to another."""
-        self._run(("copy", self._window(length)), np.int32(source), np.int32(target))
+        self._run(("copy",), np.int32(source), np.int32(target), np.int32(length))
 
     def prefill(self, slot: int, ids: Sequence[int], start: int, is_last: bool) -> tuple[Dispatched, Array]:
         """Dispatch one chunk of a prompt, of at most the largest of `CHUNK_SIZES`; records and, after the last chunk,
@@ -246,22 +244,18 @@ class Programs:
         tokens = np.zeros((1, size), np.int32)
         tokens[0, : len(ids)] = ids
         place = np.int32(slot), np.int32(start), np.int32(len(ids)), np.bool_(is_last)
-        packed, scores = self._run(("prefill", size, self._window(start + len(ids))), tokens, *place)
+        packed, scores = self._run(("prefill", size), tokens, *place)
         packed.copy_to_host_async()
         return Dispatched(packed, {slot: 0}), scores
 
-    def decode(self, positions: dict[int, int], steps: int) -> Dispatched:
-        """Dispatch a block of up to `steps` tokens for these slots, given the position that each reads next at most."""
-        window = self._window(max(positions.values()) + steps)
-        alone = len(positions) == 1
-        rows = list(positions) if alone else range(self.slots)
-        active = np.array([slot in positions for slot in rows])
-        packed = self._run(("decode", len(rows), window), np.array(rows, np.int32), active, np.int32(steps))
+    def decode(self, slots: Collection[int], steps: int) -> Dispatched:
+        """Dispatch a block of up to `steps` tokens for these slots."""
+        alone = len(slots) == 1
+        rows = list(slots) if alone else range(self.slots)
+        active = np.array([slot in slots for slot in rows])
+        packed = self._run(("decode", len(rows)), np.array(rows, np.int32), active, np.int32(steps))
         packed.copy_to_host_async()
-        return Dispatched(packed, {slot: 0 if alone else slot for slot in positions})
-
-    def _window(self, filled: int) -> int:
-        return next((size for size in windows_for(self.max_seq_len) if size >= filled), self.max_seq_len)
+        return Dispatched(packed, {slot: 0 if alone else slot for slot in slots})
 
     def _run(self, name: tuple[Any, ...], *arguments: Any) -> Any:
         self.state, result = self.compiled[name](self.params, self.state, self.freqs_cis, *arguments)
@@ -273,12 +267,13 @@ def compile_programs(
     progress: Callable[[int, int], None] | None = None,
 ) -> Programs:
     """Allocate the cache and compile every program, several at a time; `progress(done, total)` after each one."""
+    keep_freed_memory()
     dtype = params.token_embedding.dtype
     freqs_cis = jnp.asarray(precompute_freqs_cis(config, max_seq_len))
     empty = slot_row([], 0, 0, [], SamplingParams(), config.vocab_size)
     table = jax.tree.map(lambda column: jnp.repeat(jnp.asarray(column), slots, axis=0), empty)
     state = State(init_cache(config, slots, max_seq_len, dtype), table)
-    jobs = _program_table(config, slots, max_seq_len, empty)
+    jobs = _program_table(config, slots, empty)
 
     def compile_one(name):
         function, arguments = jobs[name]
@@ -295,19 +290,17 @@ def compile_programs(
 
 
 def _program_table(
-    config: LlamaConfig, slots: int, max_seq_len: int, row: SlotTable
+    config: LlamaConfig, slots: int, row: SlotTable
 ) -> dict[tuple[Any, ...], tuple[Callable, tuple]]:
     """Every program's name, function and example arguments (after params, state and angles)."""
     number, flag = np.int32(0), np.bool_(False)
     table: dict[tuple[Any, ...], tuple[Callable, tuple]] = {("prepare",): (prepare_slot, (number, row, flag))}
-    for window in windows_for(max_seq_len):
-        fixed = {"config": config, "window": window}
-        for size in CHUNK_SIZES:
-            arguments = np.zeros((1, size), np.int32), number, number, number, flag
-            table["prefill", size, window] = functools.partial(prefill_chunk, **fixed), arguments
-        for count in {1, slots}:
-            arguments = np.zeros(count, np.int32), np.zeros(count, bool), number
-            table["decode", count, window] = functools.partial(decode_block, **fixed), arguments
-        if slots > 1:
-            table["copy", window] = functools.partial(copy_prefix, window=window), (number, number)
+    for size in CHUNK_SIZES:
+        arguments = np.zeros((1, size), np.int32), number, number, number, flag
+        table["prefill", size] = functools.partial(prefill_chunk, config=config), arguments
+    for count in {1, slots}:
+        arguments = np.zeros(count, np.int32), np.zeros(count, bool), number
+        table["decode", count] = functools.partial(decode_block, config=config), arguments
+    if slots > 1:
+        table["copy",] = copy_prefix, (number, number, number)
     return table

@@ -41,11 +41,6 @@ class Running:
         return self.start < self.generation.prompt_tokens
 
     @property
-    def position(self) -> int:
-        """Where the newest dispatched token stands, at most."""
-        return self.generation.prompt_tokens + self.dispatched - 1
-
-    @property
     def remaining(self) -> int:
         """How many tokens may still be asked for."""
         return 0 if self.is_reading else self.limit - self.dispatched
@@ -207,8 +202,7 @@ class Scheduler:
         for running in writing.values():
             if running.dispatched == 1:  # from now on, tokens of the reply are written behind the prompt
                 del running.slot.ids[running.generation.prompt_tokens :]
-        positions = {index: min(running.position, self._max_seq_len - 1) for index, running in writing.items()}
-        self._unread.append(Turn(self._programs.decode(positions, steps), writing, steps))
+        self._unread.append(Turn(self._programs.decode(list(writing), steps), writing, steps))
         for running in writing.values():
             running.dispatched += steps
 

@@ -94,11 +94,13 @@ def to_hub(model: SentencePieceModel) -> dict[str, Any]:
         charsmap = base64.b64encode(model.charsmap).decode()
         steps.append({"type": "Precompiled", "precompiled_charsmap": charsmap})
     if model.remove_extra_whitespaces:
-        steps.append({"type": "Strip", "strip_left": True, "strip_right": True})
+        steps.append({"type": "Replace", "pattern": {"Regex": r"\A +"}, "content": ""})
         steps.append({"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "})
     if model.add_dummy_prefix:
         steps.append({"type": "Prepend", "prepend": "▁"})
     steps.append({"type": "Replace", "pattern": {"String": " "}, "content": "▁"})
+    if model.remove_extra_whitespaces:  # a typed ▁ at the end counts as space there
+        steps.append({"type": "Replace", "pattern": {"Regex": r"▁+\z"}, "content": ""})
     unknown = next((piece for piece, _, kind in model.pieces if kind == UNKNOWN), None)
     strip = [{"type": "Strip", "content": " ", "start": 1, "stop": 0}] if model.add_dummy_prefix else []
     return {

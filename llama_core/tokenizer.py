@@ -8,7 +8,7 @@ knows special tokens; text from outside gets into a template through `shield`.
 import codecs
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -23,13 +23,24 @@ class TokenizerError(ModelFileError):
 
 
 @dataclass(frozen=True)
+class Manners:
+    """How a special token behaves in a template: takes the white space around it along, or counts as a whole word
+    only."""
+
+    lstrip: bool = False
+    rstrip: bool = False
+    single_word: bool = False
+
+
+@dataclass(frozen=True)
 class Tokenizer:
     """A vocabulary with its two directions.
 
     `encode_plain(text, is_start)` gives the ids of text without special tokens; `is_start` is whether the text begins
     the sequence, where some tokenizers put a space. `token_bytes[id]` is what a token stands for, empty for special
-    ones. `special_tokens` are spellings and ids of the tokens that steer the model. `adds_leading_space` says that
-    the first space of a text is the tokenizer's own.
+    ones. `special_tokens` are spellings and ids of the tokens that steer the model, `manners` are those of them that
+    have some. `adds_leading_space` says that the first space of a text is the tokenizer's own, `begins_with_bos` that
+    a text without a template begins with `bos_id`.
     """
 
     encode_plain: Callable[[str, bool], list[int]]
@@ -38,6 +49,8 @@ class Tokenizer:
     bos_id: int | None = None
     eos_ids: tuple[int, ...] = ()
     adds_leading_space: bool = False
+    begins_with_bos: bool = True
+    manners: dict[str, Manners] = field(default_factory=dict)
 
     @property
     def vocab_size(self) -> int:
@@ -58,17 +71,28 @@ class Tokenizer:
         """`text` so that no special token can begin in it, for use in a template; `encode_template` undoes it."""
         return without_surrogates(text).translate(self._shielding)
 
+    def unshield(self, text: str) -> str:
+        """The text as it was before `shield`."""
+        return text.translate(self._unshielding)
+
     def encode_template(self, text: str) -> list[int]:
         """The ids of a rendered template, in which markers are special tokens unless shielded."""
         ids, place = [], 0
         for marker in self._markers.finditer(text):
-            ids += self._encode_between(text, place, marker.start())
+            (start, end), manners = marker.span(), self.manners.get(marker.group(), Manners())
+            if start < place or (manners.single_word and _is_inside_word(text, start, end)):
+                continue
+            if manners.lstrip:
+                start = place + len(text[place:start].rstrip())
+            if manners.rstrip:
+                end = _SPACE.match(text, end).end()
+            ids += self._encode_between(text, place, start)
             ids.append(self.special_tokens[marker.group()])
-            place = marker.end()
+            place = end
         return ids + self._encode_between(text, place, len(text))
 
     def _encode_between(self, text: str, start: int, end: int) -> list[int]:
-        return self.encode_plain(text[start:end].translate(self._unshielding), start == 0) if start < end else []
+        return self.encode_plain(self.unshield(text[start:end]), start == 0) if start < end else []
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of these ids, special tokens left out; invalid UTF-8 becomes U+FFFD.
@@ -97,6 +121,13 @@ class Tokenizer:
     @cached_property
     def _unshielding(self) -> dict[int, str]:
         return {ord(stand_in): chr(first) for first, stand_in in self._shielding.items() if stand_in != "\ufffd"}
+
+
+_SPACE = re.compile(r"\s*")
+
+
+def _is_inside_word(text: str, start: int, end: int) -> bool:
+    return bool(re.match(r"\w", text[start - 1 : start]) or re.match(r"\w", text[end : end + 1]))
 
 
 class TextStream:

@@ -18,7 +18,7 @@ import tokenizers
 
 from llama_core import sentencepiece_model
 from llama_core.files import ModelFileError, read_bytes, read_json
-from llama_core.tokenizer import Tokenizer, TokenizerError
+from llama_core.tokenizer import Manners, Tokenizer, TokenizerError
 
 LLAMA3_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
@@ -84,10 +84,13 @@ def _from_meta(ranks: dict[bytes, int]) -> Tokenizer:
     return replace(byte_level_tokenizer(LLAMA3_PATTERN, ranks, special), bos_id=first, eos_ids=ends)
 
 
-def byte_level_tokenizer(pattern: str, ranks: dict[bytes, int], special: dict[str, int]) -> Tokenizer:
-    """Byte-level BPE by tiktoken; a token's id is its rank in the order of merges."""
+def byte_level_tokenizer(
+    pattern: str, ranks: dict[bytes, int], special: dict[str, int], shown: dict[int, bytes] | None = None
+) -> Tokenizer:
+    """Byte-level BPE by tiktoken; a token's id is its rank in the order of merges. Special tokens are decoded to
+    nothing, but for those in `shown`."""
     encoding = tiktoken.Encoding("llama", pat_str=pattern, mergeable_ranks=ranks, special_tokens=special)
-    token_bytes = _table({rank: token for token, rank in ranks.items()}, special)
+    token_bytes = _table({rank: token for token, rank in ranks.items()}, special, shown or {})
 
     def encode(text: str, is_start: bool) -> list[int]:
         return [token_id for part in _chopped(text) for token_id in encoding.encode_ordinary(part)]
@@ -110,13 +113,11 @@ def _chopped(text: str) -> list[str]:
     return parts
 
 
-def _table(tokens: dict[int, bytes], special: dict[str, int]) -> list[bytes]:
+def _table(tokens: dict[int, bytes], special: dict[str, int], shown: dict[int, bytes]) -> list[bytes]:
     """What each id stands for; special tokens and unused ids stand for nothing."""
-    table = [b""] * (1 + max([*tokens, *special.values()], default=-1))
-    for token_id, token in tokens.items():
+    table = [b""] * (1 + max([*tokens, *special.values(), *shown], default=-1))
+    for token_id, token in {**tokens, **dict.fromkeys(special.values(), b""), **shown}.items():
         table[token_id] = token
-    for token_id in special.values():
-        table[token_id] = b""
     return table
 
 
@@ -125,16 +126,32 @@ def _from_hub(values: dict[str, Any], path: Path) -> Tokenizer:
     if not isinstance(model, dict) or model.get("type", "BPE") != "BPE" or not isinstance(model.get("vocab"), dict):
         found = model.get("type") if isinstance(model, dict) else model
         raise TokenizerError(f"{path}: the model is {found!r}, expected a BPE with a vocabulary")
-    special = {row["content"]: row["id"] for row in values.get("added_tokens") or ()}
+    added = values.get("added_tokens") or []
+    special = {row["content"]: row["id"] for row in added if not _is_word(row)}
+    shown = {row["id"]: row["content"].encode() for row in added if not row.get("special")}
     vocabulary = {token_id: piece for piece, token_id in model["vocab"].items()}
     pattern = _tiktoken_pattern(values)
-    if pattern is not None and _ids_are_ranks(model):
+    if pattern is not None and not any(map(_is_word, added)) and _merges_as_tiktoken(model):
         ranks = {_from_unicode(piece): i for i, piece in vocabulary.items() if piece not in special}
-        return byte_level_tokenizer(pattern, ranks, special)
-    byte_level = "ByteLevel" in json.dumps([values.get("pre_tokenizer"), values.get("decoder")])
-    spell = _from_unicode if byte_level else _from_metaspace
-    table = _table({i: spell(piece) for i, piece in vocabulary.items() if piece not in special}, special)
-    return Tokenizer(_library_encoder(values), table, special, adds_leading_space=_strips_space(values))
+        tokenizer = byte_level_tokenizer(pattern, ranks, special, shown)
+    else:
+        byte_level = "ByteLevel" in json.dumps([values.get("pre_tokenizer"), values.get("decoder")])
+        spell = _from_unicode if byte_level else _from_metaspace
+        table = _table({i: spell(piece) for i, piece in vocabulary.items() if piece not in special}, special, shown)
+        tokenizer = Tokenizer(_library_encoder(values), table, special, adds_leading_space=_strips_space(values))
+    return replace(tokenizer, manners=_manners(added))
+
+
+def _is_word(added: dict[str, Any]) -> bool:
+    """Whether an added token is part of the language: not special, and spelled without punctuation. All others are
+    markers, also those that their makers forgot to call special: typed text never becomes one."""
+    return not added.get("special") and re.fullmatch(r"[\w\s]+", added["content"]) is not None
+
+
+def _manners(added: list[dict[str, Any]]) -> dict[str, Manners]:
+    names = ("lstrip", "rstrip", "single_word")
+    found = {row["content"]: Manners(**{name: row.get(name, False) for name in names}) for row in added}
+    return {content: manners for content, manners in found.items() if manners != Manners()}
 
 
 def _tiktoken_pattern(values: dict[str, Any]) -> str | None:
@@ -150,11 +167,18 @@ def _tiktoken_pattern(values: dict[str, Any]) -> str | None:
     return split["pattern"].get("Regex") if len(steps) == 2 and whole and not last.get("use_regex", True) else None
 
 
-def _ids_are_ranks(model: dict[str, Any]) -> bool:
-    """Whether ids grow in the order of the merges, as tiktoken takes for granted."""
+def _merges_as_tiktoken(model: dict[str, Any]) -> bool:
+    """Whether merges are what tiktoken takes for granted: a word of the vocabulary is one token at once, every two
+    neighbours that make a token may merge, and the smallest id goes first."""
     vocabulary = model["vocab"]
-    ids = [vocabulary["".join(merge.split(" ") if isinstance(merge, str) else merge)] for merge in model["merges"]]
-    return len(ids) > 0 and all(before <= after for before, after in zip(ids, ids[1:], strict=False))
+    merges = [merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]]
+    ids = [vocabulary[left + right] for left, right in merges]
+    if not model.get("ignore_merges") or any(before > after for before, after in zip(ids, ids[1:], strict=False)):
+        return False
+    pairs = sum(
+        piece[:i] in vocabulary and piece[i:] in vocabulary for piece in vocabulary for i in range(1, len(piece))
+    )
+    return pairs == len(merges)
 
 
 def _library_encoder(values: dict[str, Any]) -> Callable[[str, bool], list[int]]:
@@ -171,8 +195,8 @@ def _library_encoder(values: dict[str, Any]) -> Callable[[str, bool], list[int]]
 
 
 def _library(values: dict[str, Any]) -> tokenizers.Tokenizer:
-    # All added tokens count as special, so that none is found in typed text.
-    added = [{**row, "special": True} for row in values.get("added_tokens") or ()]
+    # Markers count as special, so that none is found in typed text.
+    added = [{**row, "special": not _is_word(row)} for row in values.get("added_tokens") or ()]
     settled = {"added_tokens": added, "post_processor": None, "truncation": None, "padding": None}
     library = tokenizers.Tokenizer.from_str(json.dumps({**values, **settled}))
     library.encode_special_tokens = True
@@ -230,6 +254,7 @@ def _with_named_ends(tokenizer: Tokenizer, path: Path) -> Tokenizer:
         tokenizer,
         bos_id=tokenizer.bos_id if bos is None else bos,
         eos_ids=tokenizer.eos_ids if eos is None else (eos,),
+        begins_with_bos=values.get("add_bos_token") is not False,
     )
 
 

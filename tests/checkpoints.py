@@ -25,14 +25,17 @@ TINY = dict(
 )
 
 
-def reference_model(seed=0, **changes):
-    """A random transformers Llama in float32; norms are random too, so that a forgotten one shows."""
+def reference_model(seed=0, family="Llama", **changes):
+    """A random transformers model in float32; norms and biases are random too, so that a forgotten one shows."""
     torch.manual_seed(seed)
-    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**{**TINY, **changes})).eval()
+    config = getattr(transformers, f"{family}Config")(**{**TINY, **changes})
+    model = getattr(transformers, f"{family}ForCausalLM")(config).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.endswith("norm.weight"):
                 parameter.uniform_(0.5, 1.5)
+            elif name.endswith(".bias"):
+                parameter.normal_(0.0, 0.3)
     return model
 
 

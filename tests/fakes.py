@@ -59,18 +59,18 @@ class FakePrograms:
         packed[0, 0, :2] = self._draw(slot) if is_last else 0
         return Dispatched(packed, {slot: 0}), np.arange(VOCAB, dtype=np.float32)
 
-    def decode(self, positions, steps):
+    def decode(self, slots, steps):
         self.gate.wait(10)
-        self.calls.append(("decode", tuple(positions), steps))
+        self.calls.append(("decode", tuple(slots), steps))
         if self.fails_at is not None and len(self.calls) >= self.fails_at:
             raise RuntimeError("the device is gone")
         packed = np.zeros((steps, len(self.rows), WIDTH), np.int32)
         for step in range(steps):
             time.sleep(self.pace)
-            for slot in filter(self.running.__getitem__, positions):
+            for slot in filter(self.running.__getitem__, slots):
                 self._write(slot, self.ends[slot], [self.newest[slot]])
                 packed[step, slot, :2] = self._draw(slot)
-        return Dispatched(packed, {slot: slot for slot in positions})
+        return Dispatched(packed, {slot: slot for slot in slots})
 
     def _write(self, slot, start, ids):
         assert start <= len(self.rows[slot]), "a gap in the cache"

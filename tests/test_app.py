@@ -29,7 +29,7 @@ def run(*arguments, **environment):
 @pytest.mark.parametrize(("damage", "words"), [
     (lambda f: edit_tensors(f, lambda t: t.pop(NORM)), f"{NORM} is missing (1 of 30 are); download"),
     (lambda f: edit_json(f / "config.json", intermediate_size=128), "[64, 112], config.json says [64, 128]"),
-    (lambda f: edit_json(f / "config.json", architectures=["GPT2LMHeadModel"]), "GPT2LMHeadModel is not supported"),
+    (lambda f: edit_json(f / "config.json", architectures=["GPT2LMHeadModel"]), "'GPT2LMHeadModel' is not supported"),
     (lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:-7]), "damaged"),
     (lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin"), "only pytorch_model.bin; weights are read"),
 ], ids=["missing tensor", "wrong shape", "unsupported architecture", "truncated", "pickle only"])

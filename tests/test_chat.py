@@ -1,11 +1,10 @@
-"""Prompts against transformers' chat templates; the sandbox; stop strings; replies as text."""
+"""Prompts, in which nothing typed is a control token; stop strings; replies as text. Templates: test_templates.py."""
 
 import asyncio
-import json
 
 import pytest
 import transformers
-from checkpoints import SHARED, write_tokenizer
+from checkpoints import write_tokenizer
 from fakes import FAKE_MODEL, FakePrograms
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,12 +17,6 @@ MESSAGES = [
     {"role": "system", "content": "Be  brief.\n"}, {"role": "user", "content": "\nHi 2024, is a<b? [x] {y} "},
     {"role": "assistant", "content": "Yes: 日本 🙂"}, {"role": "user", "content": "the cat"},
 ]
-LLAMA3_TEMPLATE = (
-    "{{- bos_token }}{%- for m in messages %}{{ '<|start_header_id|>' + m['role'] + '<|end_header_id|>\n\n' + "
-    "m['content'] | trim + '<|eot_id|>' }}{%- endfor %}"
-    "{%- if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{%- endif %}"
-)
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
@@ -44,16 +37,6 @@ def test_prompts_are_those_of_transformers(folder, chat):
     for messages in (MESSAGES[:2], MESSAGES, MESSAGES[1:2]):
         expected = theirs.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
         assert chat.prompt_ids(messages) == expected
-
-
-def test_prompts_of_llama_3_are_those_of_transformers():
-    path = SHARED / "tokenizers/llama3-hf/tokenizer.json"
-    if not path.is_file():
-        pytest.skip("llama3-hf is not here")
-    theirs = transformers.PreTrainedTokenizerFast(tokenizer_file=str(path), bos_token="<|begin_of_text|>")
-    theirs.chat_template = LLAMA3_TEMPLATE
-    expected = theirs.apply_chat_template(MESSAGES, add_generation_prompt=True, return_dict=False)
-    assert Chat(load_tokenizer(path), LLAMA3_TEMPLATE).prompt_ids(MESSAGES) == expected
 
 
 @pytest.mark.parametrize("typed", [
@@ -82,36 +65,11 @@ def test_without_a_template_a_conversation_is_a_text(chat):
         MESSAGES[1]["content"] + "\n" + MESSAGES[2]["content"], bos=True)
 
 
-def test_templates_are_found_where_the_hub_puts_them(folder, chat, tmp_path):
-    tokenizer = chat.tokenizer
-    assert not Chat.from_folder(tmp_path, tokenizer).has_template
-    named = [{"name": "tool_use", "template": "T"}, {"name": "default", "template": "D"}]
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": named}))
-    assert Chat.from_folder(tmp_path, tokenizer).template == "D"
-    (tmp_path / "chat_template.jinja").write_text("J")
-    assert Chat.from_folder(tmp_path, tokenizer).template == "J"
-
-
 def test_a_template_that_refuses_is_quoted(chat):
     template = "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
     strict = Chat(chat.tokenizer, template)
     with pytest.raises(ChatError, match="no system role"):
         strict.prompt_ids(MESSAGES)
-
-
-@pytest.mark.parametrize("template", [
-    "{{ ''.__class__.__mro__ }}", "{{ messages.append(1) }}", "{{ cycler.__init__.__globals__.os.system('x') }}",
-    "{{ 1 / 0 }}", "{{ range(10**9) | list }}", "{{ messages[99].content.x }}",
-])
-def test_a_template_reaches_nothing_and_breaks_nothing(chat, template):
-    with pytest.raises(ChatError, match="chat template"):
-        Chat(chat.tokenizer, template).prompt_ids(MESSAGES)
-
-
-def test_a_broken_template_is_refused_at_the_door(tmp_path, chat):
-    (tmp_path / "chat_template.jinja").write_text("{% for m in %}")
-    with pytest.raises(ChatError, match="not valid Jinja"):
-        Chat.from_folder(tmp_path, chat.tokenizer)
 
 
 @pytest.mark.parametrize(("messages", "words"), [

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import jax
+import ml_dtypes
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -14,7 +15,7 @@ import safetensors.torch
 import torch
 from checkpoints import STORIES, copy_checkpoint, reference_logits, write_checkpoint
 
-from llama_core import SamplingParams, load_checkpoint, model_forward
+from llama_core import SamplingParams, load_checkpoint, model_forward, weights
 from llama_core.checkpoint import CheckpointError
 from llama_core.files import ModelFileError
 
@@ -114,12 +115,16 @@ NORM = "model.norm.weight"
     (lambda f: edit_tensors(f, lambda t: t.update({NORM: np.ones(64, np.int8)})), "stored as I8"),
     (lambda f: edit_tensors(f, lambda t: t.update({"model.layers.9.x": np.ones(2, np.float32)})), "not part of the 3"),
     (lambda f: edit_json(f / "config.json", vocab_size=200, eos_token_id=1), r"is \[320, 64\], config.json says \[200"),
-    (lambda f: edit_json(f / "config.json", architectures=["BertModel"]), "BertModel is not supported"),
+    (lambda f: edit_json(f / "config.json", architectures=["BertModel"]), "'BertModel' is not supported"),
     (lambda f: edit_json(f / "generation_config.json", temperature=-1), "generation_config.json: temperature is -1"),
     (lambda f: (f / "config.json").write_text("version https://git-lfs.github.com/spec/v1\noid x"), "git lfs pull"),
     (lambda f: (f / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid x"), "git lfs p"),
     (lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:5000]), "damaged or inc"),
     (lambda f: (f / "model.safetensors").write_bytes(b"\xff" * 8 + b"{}"), "damaged or incomplete"),
+    (lambda f: (f / "model.safetensors").write_bytes((2**42).to_bytes(8, "little") + b"{}"), "damaged or incomplete"),
+    (lambda f: edit_tensors(f, lambda t: t[NORM].__setitem__(3, np.nan)), f"tensor {NORM} holds NaN or infinity"),
+    (lambda f: edit_tensors(f, lambda t: t[NORM].__setitem__(0, -np.inf)), f"tensor {NORM} holds NaN or infinity"),
+    (lambda f: (f / "chat_template.jinja").write_text("{{ ''.__class__ "), "chat template is not valid Jinja"),
     (lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin"), "only pytorch_model.bin; weights are read"),
     (lambda f: (f / "model.safetensors").unlink(), "has no weights"),
     (lambda f: (f / "tokenizer_config.json").write_text("{"), "tokenizer_config.json is not valid JSON"),
@@ -142,6 +147,44 @@ def test_an_index_that_points_elsewhere_is_refused(damaged, weight_map, words):
     (damaged / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
     with pytest.raises(ModelFileError, match=words):
         load_checkpoint(damaged)
+
+
+def test_a_shard_that_is_a_pointer_is_called_one(tmp_path):
+    write_checkpoint(tmp_path, shard_size="100KB")
+    sorted(tmp_path.glob("model-*.safetensors"))[1].write_text("version https://git-lfs.github.com/spec/v1\noid x")
+    with pytest.raises(ModelFileError, match=r"model-00002-of-\d+.safetensors is a Git LFS pointer.*git lfs pull"):
+        load_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float16, ml_dtypes.bfloat16])
+def test_no_number_that_is_none_gets_through_and_no_other_is_refused(tmp_path, kind):
+    largest = float(ml_dtypes.finfo(kind).max)
+    for value in (np.nan, -np.nan, np.inf, -np.inf, largest, -largest, 0.0, -0.0):
+        numbers = np.zeros(weights.STEP + 10, kind)
+        numbers[-1] = value
+        safetensors.numpy.save_file({"x": numbers}, tmp_path / "x.safetensors")
+        [stored] = weights.stored_tensors(tmp_path / "x.safetensors")
+        if np.isfinite(value):
+            np.testing.assert_array_equal(weights.read_tensor(stored, np.dtype(kind).name), numbers)
+        else:
+            with pytest.raises(ModelFileError, match="tensor x holds NaN or infinity"):
+                weights.read_tensor(stored, "float32")
+
+
+def test_numbers_that_float16_cannot_hold_are_refused_in_it(tmp_path):
+    safetensors.numpy.save_file({"x": np.full(10, 1e6, np.float32)}, tmp_path / "x.safetensors")
+    [stored] = weights.stored_tensors(tmp_path / "x.safetensors")
+    with pytest.raises(ModelFileError, match="tensor x holds numbers too large for float16; load it in another dtype"):
+        weights.read_tensor(stored, "float16")
+    assert weights.read_tensor(stored, "bfloat16").max() > 9e5
+
+
+def test_a_file_that_ends_while_it_is_read_is_refused(tmp_path):
+    safetensors.numpy.save_file({"x": np.zeros(1000, np.float32)}, tmp_path / "x.safetensors")
+    [stored] = weights.stored_tensors(tmp_path / "x.safetensors")
+    (tmp_path / "x.safetensors").write_bytes((tmp_path / "x.safetensors").read_bytes()[:-4])
+    with pytest.raises(ModelFileError, match="ends within tensor x"):
+        weights.read_tensor(stored, "float32")
 
 
 def test_a_tokenizer_of_another_model_is_refused(tmp_path):

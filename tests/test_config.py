@@ -65,10 +65,23 @@ def test_ffn_width_is_the_configs_not_four_times_the_model():
     ("rms_norm_eps", 0, "rms_norm_eps is 0"),
     ("eos_token_id", 128256, "128256"),
     ("rope_scaling", {"rope_type": "dream"}, "'dream' is not supported"),
-    ("rope_scaling", {"rope_type": "linear"}, "factor = None"),
-    ("architectures", ["GPT2LMHeadModel"], "GPT2LMHeadModel is not supported"),
+    ("rope_scaling", {"rope_type": "linear"}, "factor is None"),
+    ("architectures", ["GPT2LMHeadModel"], "'GPT2LMHeadModel' is not supported"),
     ("hidden_act", "gelu", "'gelu' is not supported"),
-    ("attention_bias", True, "attention_bias"),
+    ("attention_bias", "yes", "attention_bias is 'yes'; expected true or false"),
+    ("num_hidden_layers", 10**9, "num_hidden_layers is 1000000000; expected a whole number from 1 to 1000"),
+    ("vocab_size", 10**12, "vocab_size is 1000000000000; expected"),
+    ("hidden_size", 10**400, "hidden_size is 1000.*[.]{3}; expected"),
+    ("rms_norm_eps", 10**400, "expected a positive number"),
+    ("rope_theta", 1, "rope_theta is 1; expected a number above 1"),
+    ("rope_scaling", {"rope_type": ["llama3"]}, "rope_type .'llama3'. is not supported"),
+    ("rope_scaling", {"full_attention": {"rope_type": "default"}}, "one object with rope_type for all layers"),
+    ("rope_scaling", {**SCALING, "high_freq_factor": 1.0}, "high_freq_factor is 1.0; expected more than low_freq"),
+    ("rope_scaling", {"rope_type": "yarn", "factor": "4"}, "yarn rotary scaling: factor is '4'"),
+    ("partial_rotary_factor", 0.5, "partial_rotary_factor 0.5 is not supported"),
+    ("architectures", ["MistralForCausalLM"], "model_type 'llama' is not that of MistralForCausalLM"),
+    ("model_type", "gemma", "model_type 'gemma' is not supported; expected llama, mistral, qwen2, qwen3"),
+    ("model_type", ["llama"], "is not supported"),
     ("quantization_config", {"quant_method": "gptq"}, "quantised"),
 ])
 def test_what_model_py_cannot_compute_is_refused_by_name(key, value, words, unchecked_types):
@@ -76,7 +89,30 @@ def test_what_model_py_cannot_compute_is_refused_by_name(key, value, words, unch
         LlamaConfig.from_dict({**OLD, key: value})
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", "[" * 100_000])
+def test_relatives_have_their_own_defaults():
+    for family in ("Mistral", "Qwen2", "Qwen3"):
+        theirs = getattr(transformers, f"{family}Config")()
+        ours = LlamaConfig.from_dict({"model_type": theirs.model_type})
+        for name in ("vocab_size", "hidden_size", "intermediate_size", "num_key_value_heads", "rms_norm_eps",
+                     "max_position_embeddings", "tie_word_embeddings", "bos_token_id"):
+            assert getattr(ours, name) == getattr(theirs, name), (family, name)
+        assert ours.head_dim == getattr(theirs, "head_dim", 128)
+        window = getattr(theirs, "sliding_window", None)
+        assert [ours.window_of(layer) for layer in (0, 31)] == [window, window]
+
+
+def test_null_is_not_the_same_as_absent_where_it_means_none():
+    assert LlamaConfig.from_dict({"model_type": "mistral"}).window_of(0) == 4096
+    assert LlamaConfig.from_dict({"model_type": "mistral", "sliding_window": None}).window_of(0) is None
+    assert LlamaConfig.from_dict({"model_type": "mistral", "num_key_value_heads": None}).num_key_value_heads == 32
+
+
+def test_biases_of_families_that_have_none_are_ignored():
+    """As in transformers, where Mistral does not look at the key."""
+    assert not LlamaConfig.from_dict({"model_type": "mistral", "attention_bias": True}).attention_bias
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "[" * 100_000, '{"vocab_size": ' + "9" * 5000 + "}"])
 def test_what_is_not_a_json_object_is_refused(text):
     with pytest.raises(ConfigError, match="download it again"):
         LlamaConfig.from_json(text)

@@ -48,14 +48,14 @@ def test_the_corpus_follows_from_its_seed(prepared, tmp_path):
 
 def test_training_never_sees_a_held_out_question():
     held_out = {plain(question.text) for question in read_questions()}
-    assert not held_out & {plain(text) for text in asked(conversations(20_000, 1))}
+    assert not held_out & {plain(text) for text in asked(conversations(10_000, 1))}
     assert plain("What's a  TOKEN?!") == plain("whats a token")
 
 
 def test_questions_are_many_and_answers_are_told_apart():
     questions = read_questions()
     inside = [question for question in questions if question.section != UNKNOWN]
-    assert len(inside) >= 200 and len(questions) - len(inside) == 50
+    assert len(inside) >= 200 and len(questions) - len(inside) >= 50
     assert len({plain(question.text) for question in questions}) == len(questions)
     topics = read_topics("facts.txt") + read_topics("small_talk.txt")
     for question in inside:  # a wrong fact fails: what is said about other topics does not pass
@@ -91,7 +91,7 @@ def test_both_tokenizer_files_agree(prepared):
     assert (hub.bos_id, hub.special_tokens["<|eot_id|>"]) == (meta.bos_id, hub.eos_ids[0])
 
 
-def test_the_prompt_keeps_the_last_five_messages_and_is_that_of_transformers(guide):
+def test_the_prompt_keeps_the_last_three_messages_and_is_that_of_transformers(guide):
     library = transformers.AutoTokenizer.from_pretrained(GUIDE)
     talk = [{"role": role, "content": f"{role} {i}"} for i in range(4) for role in ("user", "assistant")][:-1]
     chats = [talk[:1], talk, [{"role": "system", "content": "Be kind."}, *talk]]
@@ -99,7 +99,7 @@ def test_the_prompt_keeps_the_last_five_messages_and_is_that_of_transformers(gui
         expected = library.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
         assert guide.chat.prompt_ids(messages) == expected
     text = guide.tokenizer.decode(guide.chat.prompt_ids(chats[2]))
-    assert "Be kind." in text and "assistant 1" not in text.replace("assistant 1user 2", "") and "user 3" in text
+    assert text == "systemBe kind.useruser 2assistantassistant 2useruser 3assistant"
 
 
 def test_transformers_gives_the_same_logits(guide):

@@ -9,7 +9,7 @@ import pytest
 from checkpoints import reference_greedy, reference_logits
 
 from llama_core import Engine, SamplingParams
-from llama_core.programs import CHUNK_SIZES, compile_programs, next_chunk, slot_row, windows_for
+from llama_core.programs import CHUNK_SIZES, compile_programs, next_chunk, slot_row
 from llama_core.records import Records, Status
 from llama_core.sampling import next_token_distribution
 
@@ -32,13 +32,6 @@ def forbid_compiling():
     jax.monitoring.register_event_duration_secs_listener(listen)
     yield seen
     jax.monitoring.unregister_event_duration_listener(listen)
-
-
-def test_windows_grow_and_end_with_the_whole_cache():
-    assert windows_for(307) == (256, 307)
-    assert windows_for(2048) == (256, 1024, 2048)
-    assert windows_for(100) == (100,)
-    assert windows_for(256) == (256,)
 
 
 @pytest.mark.parametrize("length", [1, 31, 32, 33, 96, 97, 255, 256, 257, 300, 5000])
@@ -73,12 +66,12 @@ def test_a_block_ends_where_the_device_sees_the_end(programs, checkpoint):
     expected = reference_greedy(checkpoint[1], ids, 9)
     read_prompt(programs, 0, ids, limit=len(ids) + 9)
     read_prompt(programs, 2, ids, stops=[expected[4]])
-    read = programs.decode({0: 3, 2: 3}, 16).read()
+    read = programs.decode([0, 2], 16).read()
     ours, stopped = Records.of(read[0]), Records.of(read[2])
     assert ours.token_ids == expected[1:] and ours.last_status == Status.LENGTH
     stop = expected.index(expected[4], 1)
     assert stopped.token_ids == expected[1 : stop + 1] and stopped.last_status == Status.STOP
-    assert len(Records.of(programs.decode({0: 20}, 4).read()[0]).rows) == 0
+    assert len(Records.of(programs.decode([0], 4).read()[0]).rows) == 0
 
 
 def test_a_copied_prefix_is_as_good_as_a_read_one(programs, checkpoint):
@@ -97,7 +90,7 @@ def test_what_a_slot_remembers_survives_its_neighbours(programs, checkpoint):
     read_prompt(programs, 0, ids[:5])  # a chunk of 5 tokens and 27 empty places, over the same ids
     read_prompt(programs, 1, [5, 6])
     read_prompt(programs, 2, [5, 7])
-    programs.decode({1: 2, 2: 2}, 8)
+    programs.decode([1, 2], 8)
     records = read_prompt(programs, 0, ids + [11], start=90)
     assert records.token_ids == reference_greedy(checkpoint[1], ids + [11], 1)
 
@@ -106,7 +99,7 @@ def test_penalties_count_the_reply_while_it_grows(programs, checkpoint):
     """Drawn on the device one after the other, against the distribution of the whole context each time."""
     params = SamplingParams(temperature=1.0, seed=3, repetition_penalty=1.2, frequency_penalty=2.0, logprobs=20)
     prompt = [7, 8, 9, 8]
-    records = [read_prompt(programs, 0, prompt, params), Records.of(programs.decode({0: 4}, 8).read()[0])]
+    records = [read_prompt(programs, 0, prompt, params), Records.of(programs.decode([0], 8).read()[0])]
     ids = list(prompt)
     for block in records:
         for step, token in enumerate(block.token_ids):

@@ -48,7 +48,7 @@ def test_help_shows_every_setting_with_its_variable_and_default(capsys):
     (["--slots", "0"], {}, "--slots is 0"),
     ([], {"GLASS_LLAMA_PORT": "http"}, "GLASS_LLAMA_PORT is 'http'"),
     ([], {"GLASS_LLAMA_PORT": "70000"}, "GLASS_LLAMA_PORT is 70000"),
-    (["--dtype", "int4"], {}, "expected float32 or bfloat16 or float16"),
+    (["--dtype", "int4"], {}, "expected auto or float32 or bfloat16 or float16"),
     (["--model", ""], {}, "--model is empty"),
     (["--modle", "x"], {}, "unrecognized arguments: --modle x; see python app.py --help"),
     (["--slots"], {}, "--slots"),

@@ -131,7 +131,7 @@ def test_a_toy_learns_its_conversations_and_not_the_questions(options, tmp_path)
     path = tmp_path / "chats.jsonl"
     path.write_text("".join(json.dumps({"messages": CHAT}) + "\n" for _ in range(40)))
     done = train(dataclasses.replace(options, data=str(path), validation="", steps=60, learning_rate=3e-3), quiet)
-    assert done.training[0][1] > 4 and done.training[-1][1] < 0.1
+    assert done.training[0][1] > 2 and done.training[-1][1] < 0.1
     model = load_checkpoint(options.out)
     reference = transformers.AutoModelForCausalLM.from_pretrained(options.out, dtype=torch.float32)
     ids, learnt = model.chat.training_ids(CHAT)

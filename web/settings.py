@@ -29,8 +29,8 @@ class Settings:
 
     model: str = setting(GUIDE, "GLASS_LLAMA_MODEL",
                          "a Hub id (name/repo or name/repo@revision), a folder, or random:NAME")
-    dtype: str = setting("float32", "GLASS_LLAMA_DTYPE", "number format of the weights",
-                         choices=("float32", "bfloat16", "float16"))
+    dtype: str = setting("auto", "GLASS_LLAMA_DTYPE", "number format of the weights; auto: what suits the machine",
+                         choices=("auto", "float32", "bfloat16", "float16"))
     slots: int = setting(4, "GLASS_LLAMA_SLOTS", "how many replies are written at the same time",
                          minimum=1, maximum=256)
     max_seq_len: int = setting(2048, "GLASS_LLAMA_MAX_SEQ_LEN",

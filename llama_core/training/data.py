@@ -54,7 +54,7 @@ def read_documents(path: Path, chat: Chat) -> list[Document]:
 
 def _text_document(text: str, chat: Chat) -> Document:
     tokenizer = chat.tokenizer
-    begin = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
+    begin = [tokenizer.bos_id] if tokenizer.bos_id is not None and tokenizer.begins_with_bos else []
     ids = np.array([*begin, *tokenizer.encode(text), *tokenizer.eos_ids[:1]], np.int32)
     return Document(ids, np.arange(len(ids)) >= len(begin))
 
