@@ -23,8 +23,9 @@ python -m llama_core.training --config build/first --data build/first/train.json
     --sequence-length 176 --learning-rate 0.003 --warmup 100 --final-rate 0.03 --save-every 100 --seed 1
 ```
 
-This run was broken off after 900 updates (validation loss 0.2924), when the corpus had been given more phrasings. SHA-256
-of its `train.jsonl`: `31287d4972357d892c344b986190df4515dd73b2c57b51c5be049fbbc959baf4`. The second run goes on from there:
+This run was broken off after 900 updates (validation loss 0.2924), when the corpus had been given more phrasings.
+SHA-256 of its `train.jsonl`: `31287d4972357d892c344b986190df4515dd73b2c57b51c5be049fbbc959baf4`.
+The second run goes on from there:
 """
 
 
@@ -89,8 +90,8 @@ learnt by heart.
 {table(results)}
 
 An answer to a held-out question is right if it has all the words that stand beside the question in that file. A story
-is well formed if the model ended it itself, after a full stop, with words of the corpus only. The patterns of the corpus
-were widened once after an early model's mistakes in the first three parts had been read, so those figures flatter; the
+is well formed if the model ended it itself, after a full stop, with words of the corpus only. The patterns of the
+corpus were widened once after an early model's mistakes in the first three parts had been read, so those figures flatter; the
 second paper was written after that and nothing was changed for it.
 """
 
