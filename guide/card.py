@@ -91,8 +91,8 @@ learnt by heart.
 
 An answer to a held-out question is right if it has all the words that stand beside the question in that file. A story
 is well formed if the model ended it itself, after a full stop, with words of the corpus only. The patterns of the
-corpus were widened once after an early model's mistakes in the first three parts had been read, so those figures flatter; the
-second paper was written after that and nothing was changed for it.
+corpus were widened once after an early model's mistakes in all other parts had been read, so those figures flatter;
+the second paper was written after that and nothing was changed for it.
 """
 
 
