@@ -44,7 +44,7 @@ def write_card(folder: Path, prepared: Path) -> None:
 def _card(model, journal, corpus: str, results: dict) -> str:
     step, loss = journal.validation[-1]
     options = [f"--{name.replace('_', '-')} {value}" for name, value in journal.run.items()
-               if name not in ("data", "config", "model")]
+               if name not in ("data", "config", "model", "steps")]
     lines = " \\\n    ".join(" ".join(options[i: i + 4]) for i in range(0, len(options), 4))
     return f"""---
 license: mit
@@ -68,10 +68,11 @@ assistant.
 python -m guide.prepare build/guide
 python -m llama_core.training --model build/first-guide --data build/guide/train.jsonl \\
     --validation build/guide/validation.jsonl --out weights/guide \\
-    {lines}
+    --steps 850 {lines}
 python -m guide.card weights/guide build/guide
 ```
 
+It was begun with `--steps 1200`; after 400 updates the same command with `--steps 850` brought it to an earlier end.
 Corpus: {CONVERSATIONS:,} conversations from seed {TRAINING_SEED}, SHA-256 of `train.jsonl`:
 `{corpus}`.
 Validation loss after {step:,} updates: **{loss:.4f}** nats a token. A run that is broken off goes on by the same

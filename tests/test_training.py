@@ -245,6 +245,13 @@ def test_a_template_that_rewrites_history_is_refused(shape, tmp_path):
         read_documents(path, chat)
 
 
+def test_a_finished_run_goes_on_with_more_steps(options):
+    train(options, quiet)
+    done = train(dataclasses.replace(options, steps=16), quiet)
+    assert [step for step, _ in done.validation] == [4, 8, 12, 16] and done.run["steps"] == 16
+    assert train(dataclasses.replace(options, steps=16), quiet) == done
+
+
 def test_another_run_in_the_same_place_is_refused(options):
     train(options, quiet)
     with pytest.raises(TrainingError, match="holds a run with learning_rate 0.001, not 0.01; use another --out"):

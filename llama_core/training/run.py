@@ -27,8 +27,9 @@ COMPANIONS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "cha
               "generation_config.json")
 CURVE_FILE = "loss.svg"
 PROGRESS_EVERY = 10
-# Options that may differ when a run goes on.
-FREE = ("data", "validation", "out", "save_every", "save_dtype")
+PATHS = ("data", "validation", "out")
+# Options that may differ when a run goes on; with other steps the learning rate follows the new plan from there.
+FREE = ("steps", "save_every", "save_dtype")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,20 +105,20 @@ def _companions(folder: Path) -> dict[str, bytes]:
 def _begin_or_go_on(
     start: Start, options: TrainingOptions, documents: list[Document], out: Path
 ) -> tuple[TrainState, Journal]:
-    run = {name: value for name, value in dataclasses.asdict(options).items() if name not in FREE}
+    run = {name: value for name, value in dataclasses.asdict(options).items() if name not in PATHS}
     run["data"] = fingerprint(documents)
     saved = state_file(out)
     journal = load_journal(out)
     if journal is None:
         return init_state(start.make_params(), options), Journal(run)
-    different = [name for name in run if journal.run.get(name) != run[name]]
+    different = [name for name in run if name not in FREE and journal.run.get(name) != run[name]]
     if different:
         name = different[0]
         raise TrainingError(
             f"{saved} holds a run with {name} {journal.run.get(name)}, not {run[name]}; use another --out"
         )
     like = jax.eval_shape(lambda: init_state(start.make_params(), options))
-    return load_state(saved, like), journal
+    return load_state(saved, like), dataclasses.replace(journal, run=run)
 
 
 def _until_checkpoint(
