@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Complex, Float, Int
 
-# Positions that are looked at together. Smaller blocks cost more in hand-overs, larger ones read more than is filled.
-KEY_BLOCK = 256
+# Positions that are looked at together: smaller blocks cost more in hand-overs, larger ones read more than is filled.
+KEY_BLOCKS = (1024, 256)
 
 # Below every score, and finite: a difference of two of them is a number.
 LOWEST = -1e30
@@ -101,26 +101,31 @@ def cached_attention(
     """
     B, T, H, E = q.shape
     K, C = keys.shape[1:3]
-    size = min(KEY_BLOCK, C)
     grouped = group_queries(q, K)
 
-    def add_block(i, carry):
+    def add_block(start, size, carry):
         highest, total, mixed = carry
-        start = jnp.minimum(i * size, C - size)  # the last block may reach back into the one before
-        places = start + jnp.arange(size)
-        visible = is_visible(where.positions, places, where.sliding_window) & (places >= i * size)
-        scores = visible_scores(grouped, read_cache(keys, where, start, size), visible)
+        begin = jnp.minimum(start, C - size)  # the last block may reach back into the one before
+        places = begin + jnp.arange(size)
+        visible = is_visible(where.positions, places, where.sliding_window) & (places >= start)
+        scores = visible_scores(grouped, read_cache(keys, where, begin, size), visible)
         new_highest = jnp.maximum(highest, jnp.max(scores, axis=-1))
         shares = jnp.exp(scores - new_highest[..., None])
         shrink = jnp.exp(highest - new_highest)
-        block = read_cache(values, where, start, size)
+        block = read_cache(values, where, begin, size)
         added = jnp.einsum("bkqw,bkwe->bkqe", shares.astype(block.dtype), block, precision=_precision(q),
                            preferred_element_type=jnp.float32)
         return new_highest, total * shrink + jnp.sum(shares, axis=-1), mixed * shrink[..., None] + added
 
     nothing = jnp.zeros((B, K, H // K * T), jnp.float32)
-    start = (nothing + LOWEST, nothing, jnp.zeros((*nothing.shape, E), jnp.float32))
-    _, total, mixed = jax.lax.fori_loop(0, (where.filled + size - 1) // size, add_block, start)
+    carry, done = (nothing + LOWEST, nothing, jnp.zeros((*nothing.shape, E), jnp.float32)), 0
+    for size in KEY_BLOCKS:
+        # Large blocks as far as they are full, a small one or a few for the rest.
+        count = where.filled // size if size > KEY_BLOCKS[-1] else (where.filled - done + size - 1) // size
+        size = min(size, C)
+        carry = jax.lax.fori_loop(0, count, lambda i, carry: add_block(done + i * size, size, carry), carry)  # noqa: B023
+        done = done + count * size
+    _, total, mixed = carry
     return ungroup(mixed / jnp.maximum(total, 1e-30)[..., None], T).astype(q.dtype)
 
 

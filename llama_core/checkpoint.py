@@ -121,10 +121,9 @@ def _read_configs(folder: Path) -> tuple[LlamaConfig, SamplingParams]:
 
 
 def _sampling_defaults(values: dict) -> SamplingParams:
-    if values.get("do_sample") is False:
-        return SamplingParams(temperature=0.0)
-    names = ("temperature", "top_k", "top_p", "min_p")
-    return SamplingParams(**{name: values[name] for name in names if values.get(name) is not None})
+    names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
+    given = {name: values[name] for name in names if values.get(name) is not None}
+    return SamplingParams(**given | ({"temperature": 0.0} if values.get("do_sample") is False else {}))
 
 
 def _read_tokenizer(folder: Path, config: LlamaConfig) -> Tokenizer:

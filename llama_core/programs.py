@@ -16,7 +16,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Complex, Float, Int, Int32
 
-from llama_core.attention import KEY_BLOCK
 from llama_core.config import LlamaConfig
 from llama_core.host_memory import keep_freed_memory
 from llama_core.model import KVCache, hidden_states, init_cache, locate, logits, precompute_freqs_cis
@@ -25,8 +24,11 @@ from llama_core.records import WIDTH, Status, pack
 from llama_core.sampling import Context, Knobs, make_context, sample, stack_knobs
 from llama_core.sampling_params import MAX_STOP_TOKENS, SamplingParams
 
-# Prompts are read in chunks of these many tokens (benchmarks/NOTES.md).
-CHUNK_SIZES = (16, 64, 256)
+# Prompts are read in chunks of these many tokens; pacing.py says when which (benchmarks/NOTES.md).
+CHUNK_SIZES = (4, 16, 64, 256)
+
+# A prefix is copied this many positions at a time.
+COPY_BLOCK = 256
 
 # A block is at most this many tokens of every reply.
 MAX_STEPS = 16
@@ -70,14 +72,6 @@ class Dispatched(NamedTuple):
         return {slot: host[:, row] for slot, row in self.rows.items()}
 
 
-def next_chunk(remaining: int, in_company: bool) -> int:
-    """How many tokens of a prompt to read next. Beside replies that are being written, few: they wait meanwhile."""
-    if in_company:
-        return min(remaining, CHUNK_SIZES[0])
-    # A chunk with empty places costs what a full one does: at most half may be empty.
-    return min(remaining, max(size for size in CHUNK_SIZES if size == CHUNK_SIZES[0] or remaining > size // 2))
-
-
 def slot_row(
     prompt_ids: Sequence[int], start: int, limit: int, stops: Sequence[int], params: SamplingParams, vocab_size: int
 ) -> SlotTable:
@@ -111,7 +105,7 @@ def copy_prefix(
     length: Int[Array, ""],
 ) -> tuple[State, None]:
     """Copy the first `length` positions of one slot's cache, or a few more, to another's."""
-    size = min(KEY_BLOCK, state.cache.length)
+    size = min(COPY_BLOCK, state.cache.length)
 
     def copy_block(i, cache):
         def copy(layer: Float[Array, "S K C E"]) -> Float[Array, "S K C E"]:
@@ -257,6 +251,17 @@ class Programs:
         packed.copy_to_host_async()
         return Dispatched(packed, {slot: 0 if alone else slot for slot in slots})
 
+    def run_each_once(self) -> None:
+        """A program's first run takes up to ten times as long as the next; nobody should wait for it."""
+        endless = slot_row([], 0, 2**31 - 1, [], SamplingParams(), self.state.slots.context.bias.shape[1])
+        self.prepare(0, endless, is_new=True)
+        for size in CHUNK_SIZES:
+            self.prefill(0, [0] * size, 0, is_last=True)[0].read()
+        for slots in {1, self.slots}:
+            self.decode(range(slots), 1).read()
+        if self.slots > 1:
+            self.copy_prefix(0, 1, 1)
+
     def _run(self, name: tuple[Any, ...], *arguments: Any) -> Any:
         self.state, result = self.compiled[name](self.params, self.state, self.freqs_cis, *arguments)
         return result
@@ -266,7 +271,7 @@ def compile_programs(
     params: Params, config: LlamaConfig, slots: int, max_seq_len: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> Programs:
-    """Allocate the cache and compile every program, several at a time; `progress(done, total)` after each one."""
+    """Allocate the cache, compile every program, several at once, and run each; `progress(done, total)` as it goes."""
     keep_freed_memory()
     dtype = params.token_embedding.dtype
     freqs_cis = jnp.asarray(precompute_freqs_cis(config, max_seq_len))
@@ -286,7 +291,9 @@ def compile_programs(
             compiled[name] = program
             if progress is not None:
                 progress(len(compiled), len(jobs))
-    return Programs(params, state, freqs_cis, compiled)
+    programs = Programs(params, state, freqs_cis, compiled)
+    programs.run_each_once()
+    return programs
 
 
 def _program_table(

@@ -15,13 +15,11 @@ import numpy as np
 
 from llama_core.generation import Generation
 from llama_core.metering import EngineStats, Meter
-from llama_core.programs import MAX_STEPS, Dispatched, next_chunk, slot_row
+from llama_core.pacing import Pace
+from llama_core.programs import Dispatched, slot_row
 from llama_core.records import Records, Status
 from llama_core.sampling_params import SamplingParams
 from llama_core.slots import Slot, place
-
-# A block of tokens takes about this long: the wait for a newcomer or a Stop, and how often words arrive.
-BLOCK_SECONDS = 0.03
 
 
 @dataclasses.dataclass(eq=False)
@@ -47,12 +45,13 @@ class Running:
 
 
 @dataclasses.dataclass
-class Turn:
-    """What was dispatched in one turn and is not read yet."""
+class Dispatch:
+    """A chunk of a prompt or a block of replies that the device was asked for and nobody has read yet."""
 
     dispatched: Dispatched
     owners: dict[int, Running]
-    steps: int
+    chunk: int = 0
+    steps: int = 0
     scores: Any = None
 
 
@@ -68,10 +67,10 @@ class Scheduler:
         self.queue: deque[Generation] = deque()
         self._programs, self._vocab_size, self._eos_ids = programs, vocab_size, tuple(eos_ids)
         self._max_seq_len, self._time_limit = max_seq_len, time_limit
-        self._unread: list[Turn] = []
+        self._unread: list[Dispatch] = []
         self._meter = Meter()
         self._turns = 0
-        self._step_seconds: float | None = None
+        self._pace = Pace()
 
     def add(self, generation: Generation) -> None:
         """Put a request at the end of the line. The caller holds the lock."""
@@ -119,10 +118,12 @@ class Scheduler:
         started = time.perf_counter()
         self._dispatch_prefill()
         self._dispatch_decode()
-        for turn in earlier:
-            self._read(turn)
-        if len(earlier) == 1 and earlier[0].steps and len(self._unread) == 1:
-            self._step_seconds = (time.perf_counter() - started) / earlier[0].steps
+        for dispatch in earlier:
+            self._read(dispatch)
+        if earlier and self._unread:  # the device was busy all the time
+            chunk, steps = sum(one.chunk for one in earlier), sum(one.steps for one in earlier)
+            alone = all(len(one.owners) == 1 for one in earlier if one.steps)
+            self._pace.observe(time.perf_counter() - started, chunk, steps, alone)
 
     def _drop_cancelled(self) -> None:
         for running in self._running():
@@ -183,14 +184,16 @@ class Scheduler:
         running = min(reading, key=lambda running: running.generation.submitted)
         in_company = any(other.remaining > 0 for other in self._running())
         generation, start, slot = running.generation, running.start, running.slot
-        size = next_chunk(generation.prompt_tokens - start, in_company)
+        if start == generation.cached_tokens:
+            self._pace.begin_prompt()
+        size = self._pace.chunk(generation.prompt_tokens - start, in_company)
         ids = generation.prompt_ids[start : start + size]
         running.start += size
         slot.write(start, ids)
         dispatched, scores = self._programs.prefill(slot.index, ids, start, not running.is_reading)
         running.dispatched = 0 if running.is_reading else 1
         wanted = scores if generation.keeps_logits and not running.is_reading else None
-        self._unread.append(Turn(dispatched, {slot.index: running}, 0, wanted))
+        self._unread.append(Dispatch(dispatched, {slot.index: running}, chunk=size, scores=wanted))
         with self.lock:
             self._meter.read_tokens(size)
 
@@ -198,29 +201,24 @@ class Scheduler:
         writing = {running.slot.index: running for running in self._running() if running.remaining > 0}
         if not writing:
             return
-        steps = min(self._steps(writing.values()), max(running.remaining for running in writing.values()))
+        # First words are not held back for more, nor are anybody's while a prompt is read.
+        hurried = any(running.is_reading or not running.generation.token_ids for running in self._running())
+        pace = self._pace.steps(len(writing) == 1, hurried)
+        steps = min(pace, max(running.remaining for running in writing.values()))
         for running in writing.values():
             if running.dispatched == 1:  # from now on, tokens of the reply are written behind the prompt
                 del running.slot.ids[running.generation.prompt_tokens :]
-        self._unread.append(Turn(self._programs.decode(list(writing), steps), writing, steps))
+        self._unread.append(Dispatch(self._programs.decode(list(writing), steps), writing, steps=steps))
         for running in writing.values():
             running.dispatched += steps
 
-    def _steps(self, writing: Collection[Running]) -> int:
-        """One token a block for first words, beside prompts being read, and until the pace is known; then as many as
-        fit the time of a block."""
-        hurried = any(not running.generation.token_ids for running in writing)
-        if hurried or self._step_seconds is None or any(running.is_reading for running in self._running()):
-            return 1
-        return max(1, min(MAX_STEPS, int(BLOCK_SECONDS / self._step_seconds)))
-
-    def _read(self, turn: Turn) -> None:
-        """Hand out what a turn made. Of a reply that was cancelled meanwhile, it is dropped."""
-        for index, rows in turn.dispatched.read().items():
-            running = turn.owners[index]
+    def _read(self, dispatch: Dispatch) -> None:
+        """Hand out what came of it. Of a reply that was cancelled meanwhile, it is dropped."""
+        for index, rows in dispatch.dispatched.read().items():
+            running = dispatch.owners[index]
             if running.slot.tenant is running:
                 try:
-                    self._deliver(running, Records.of(rows), turn.scores)
+                    self._deliver(running, Records.of(rows), dispatch.scores)
                 except Exception as problem:  # a reader's fault: the others go on
                     self._finish(running, "error", problem)
 

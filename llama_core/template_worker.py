@@ -5,6 +5,7 @@ Started by its path, so it imports nothing of ours. Speaks lines of JSON: first 
 after another; each is answered by one line with `text`, or with what went wrong under `refused` or `failed`.
 """
 
+import contextlib
 import datetime
 import json
 import sys
@@ -79,7 +80,8 @@ def _limit_resources() -> None:
     except ImportError:  # Windows has no such limits; the time limit holds there too
         return
     for kind, limit in ((resource.RLIMIT_AS, MAX_MEMORY), (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0)):
-        resource.setrlimit(kind, (limit, limit))
+        with contextlib.suppress(ValueError, OSError):  # macOS has the first in name only
+            resource.setrlimit(kind, (limit, limit))
 
 
 def main() -> None:

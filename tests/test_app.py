@@ -51,6 +51,11 @@ def test_an_unknown_hub_id_and_no_network(tmp_path):
     assert "cannot reach the Hugging Face Hub for us/gone" in found and "check the network" in found
 
 
+def test_a_model_that_does_not_fit():
+    found = run("--model", "random:1B", "--slots", "256", "--max-seq-len", "131072")
+    assert "the model needs" in found and "GB are free" in found and ("would fit" in found or "smaller model" in found)
+
+
 def test_a_port_in_use():
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))

@@ -79,8 +79,9 @@ def test_generation_config_wins_over_config(damaged):
     model = load_checkpoint(damaged)
     assert model.config.eos_token_id == (1, 2)
     assert model.defaults == SamplingParams(temperature=0.6, top_p=0.9)
-    edit_json(damaged / "generation_config.json", do_sample=False)
-    assert load_checkpoint(damaged).defaults.temperature == 0
+    edit_json(damaged / "generation_config.json", do_sample=False, repetition_penalty=1.1)
+    defaults = load_checkpoint(damaged).defaults
+    assert (defaults.temperature, defaults.repetition_penalty) == (0, 1.1)
 
 
 def test_harmless_extra_tensors_are_ignored(tmp_path):
@@ -174,7 +175,7 @@ def test_no_number_that_is_none_gets_through_and_no_other_is_refused(tmp_path, k
 def test_numbers_that_float16_cannot_hold_are_refused_in_it(tmp_path):
     safetensors.numpy.save_file({"x": np.full(10, 1e6, np.float32)}, tmp_path / "x.safetensors")
     [stored] = weights.stored_tensors(tmp_path / "x.safetensors")
-    with pytest.raises(ModelFileError, match="tensor x holds numbers too large for float16; load it in another dtype"):
+    with pytest.raises(ModelFileError, match="tensor x holds numbers too large for float16; choose another dtype"):
         weights.read_tensor(stored, "float16")
     assert weights.read_tensor(stored, "bfloat16").max() > 9e5
 

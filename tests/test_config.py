@@ -101,6 +101,11 @@ def test_relatives_have_their_own_defaults():
         assert [ours.window_of(layer) for layer in (0, 31)] == [window, window]
 
 
+def test_heads_of_qwen3_are_not_a_share_of_the_width():
+    sizes = {"model_type": "qwen3", "hidden_size": 1024, "num_attention_heads": 16, "num_key_value_heads": 8}
+    assert LlamaConfig.from_dict(sizes).head_dim == transformers.Qwen3Config(**sizes).head_dim == 128
+
+
 def test_null_is_not_the_same_as_absent_where_it_means_none():
     assert LlamaConfig.from_dict({"model_type": "mistral"}).window_of(0) == 4096
     assert LlamaConfig.from_dict({"model_type": "mistral", "sliding_window": None}).window_of(0) is None

@@ -13,7 +13,7 @@ from checkpoints import copy_checkpoint
 from fake_hub import FILES, SHA, WEIGHTS, serve_fake_hub
 from huggingface_hub import constants, errors
 
-from llama_core import hub
+from llama_core import fetching, hub
 from llama_core.files import ModelFileError
 from llama_core.hub import HubError, resolve
 
@@ -166,6 +166,12 @@ def test_a_token_that_is_not_accepted_is_named(fake_hub, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_old")
     with pytest.raises(HubError, match="does not accept the token in HF_TOKEN"):
         resolve("us/whole")
+
+
+def test_a_token_is_not_sent_to_the_storage_that_the_hub_names(monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    assert "hf_secret" in str(fetching._headers("https://hub/a/b", "https://hub/c"))
+    assert "hf_secret" not in str(fetching._headers("https://hub/a/b", "https://storage/c"))
 
 
 def test_a_disk_that_is_too_small_is_said_before_the_download(fake_hub):

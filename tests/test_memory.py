@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from llama_core import load_checkpoint, memory
+from llama_core import load_checkpoint, memory, programs
 from llama_core.config import NAMED_CONFIGS
 from llama_core.memory import MemoryShortage, Plan, best_dtype, free_bytes, require_memory
 from llama_core.model import init_cache, model_forward
@@ -29,7 +29,7 @@ def test_weights_and_cache_are_what_is_allocated():
 def test_the_workspace_holds_what_xla_asks_for(config):
     params = jax.eval_shape(lambda: init_model_params(jax.random.key(0), config))
     cache = jax.eval_shape(lambda: init_cache(config, 1, 1024))
-    tokens = jax.ShapeDtypeStruct((1, memory.CHUNK), jnp.int32)
+    tokens = jax.ShapeDtypeStruct((1, max(programs.CHUNK_SIZES)), jnp.int32)
 
     def chunk(params, cache, tokens):  # as when serving: of the logits one row is wanted
         logits, cache = model_forward(params, tokens, config, cache, 0)

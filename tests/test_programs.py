@@ -9,7 +9,8 @@ import pytest
 from checkpoints import reference_greedy, reference_logits
 
 from llama_core import Engine, SamplingParams
-from llama_core.programs import CHUNK_SIZES, compile_programs, next_chunk, slot_row
+from llama_core.pacing import Pace
+from llama_core.programs import compile_programs, slot_row
 from llama_core.records import Records, Status
 from llama_core.sampling import next_token_distribution
 
@@ -34,13 +35,6 @@ def forbid_compiling():
     jax.monitoring.unregister_event_duration_listener(listen)
 
 
-@pytest.mark.parametrize("length", [1, 31, 32, 33, 96, 97, 255, 256, 257, 300, 5000])
-@pytest.mark.parametrize("in_company", [False, True])
-def test_a_prompt_is_cut_into_chunks_that_programs_exist_for(length, in_company):
-    chunk = next_chunk(length, in_company)
-    assert 0 < chunk <= length and chunk <= (min(CHUNK_SIZES) if in_company else max(CHUNK_SIZES))
-
-
 GREEDY = SamplingParams(temperature=0.0)
 
 
@@ -48,7 +42,7 @@ def read_prompt(programs, slot, ids, params=GREEDY, limit=300, stops=(), start=0
     """Prepare and read all of a prompt; the records of its first token."""
     programs.prepare(slot, slot_row(ids, start, limit, stops, params, 320), True)
     while start < len(ids):
-        size = next_chunk(len(ids) - start, False)
+        size = Pace().chunk(len(ids) - start, in_company=False)
         dispatched, _ = programs.prefill(slot, ids[start : start + size], start, start + size == len(ids))
         start += size
     return Records.of(dispatched.read()[slot])

@@ -129,6 +129,18 @@ def test_streams_join_to_the_text(pair, text):
     assert not any("�" in piece for piece in pieces)
 
 
+def test_two_neighbours_that_make_a_token_merge_only_where_the_file_says_so(tmp_path):
+    """tiktoken would join "a" and "bc"; the file knows "ab" + "c" alone."""
+    values = train(split_by(LLAMA3_PATTERN), ignore_merges=True)
+    letters = {letter: i for i, letter in enumerate("abcdefghijklmnopqrstuvwxyz")}
+    values["model"] |= {"vocab": {**letters, "bc": 26, "ab": 27, "abc": 28},
+                        "merges": [["b", "c"], ["a", "b"], ["ab", "c"]]}
+    values["added_tokens"] = []
+    (tmp_path / "tokenizer.json").write_text(json.dumps(values))
+    ours, theirs = load_tokenizer(tmp_path / "tokenizer.json"), tokenizers.Tokenizer.from_str(json.dumps(values))
+    assert ours.encode("xabc") == theirs.encode("xabc").ids == [23, 0, 26]
+
+
 ADDED = [
     AddedToken("<|left|>", lstrip=True, special=True), AddedToken("<|right|>", rstrip=True, special=True),
     AddedToken("<|word|>", single_word=True, special=True),

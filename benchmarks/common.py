@@ -1,0 +1,91 @@
+"""What the benchmarks share: the same weights in two libraries, prompts, the machine and how fast it reads."""
+
+import importlib.metadata
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterable
+from types import SimpleNamespace
+from typing import Any
+
+from llama_core import LlamaConfig  # isort: skip - sets XLA's flags before jax is imported
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+import transformers
+
+from llama_core.params import build_params, params_bytes
+
+
+def make_pair(config: LlamaConfig) -> tuple[Any, Any]:
+    """The same random weights in transformers and for our engine, float32 both."""
+    torch.manual_seed(0)
+    values = {**config.to_dict(), "torch_dtype": None}
+    theirs = transformers.LlamaForCausalLM(transformers.LlamaConfig(**values)).eval()
+    tensors = dict(theirs.named_parameters())
+    params = build_params(config, lambda name, shape: jnp.asarray(tensors[name].detach().numpy()))
+    return theirs, SimpleNamespace(params=params, config=config)
+
+
+def random_prompts(config: LlamaConfig, count: int, length: int, seed: int) -> list[list[int]]:
+    """Prompts that no cache has seen before."""
+    return np.random.default_rng(seed).integers(3, config.vocab_size - 3, (count, length)).tolist()
+
+
+def transformers_replies(theirs: Any, prompts: list[list[int]], tokens: int) -> list[list[int]]:
+    """Greedy replies by `generate`."""
+    with torch.inference_mode():
+        ids = torch.tensor(prompts)
+        out = theirs.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=tokens, min_new_tokens=tokens,
+                              do_sample=False, pad_token_id=0)
+    return out[:, ids.shape[1]:].tolist()
+
+
+def speed(replies: Callable[[], list[list[int]]]) -> float:
+    """New tokens a second."""
+    start = time.perf_counter()
+    tokens = sum(map(len, replies()))
+    return tokens / (time.perf_counter() - start)
+
+
+def memory_bandwidth(size: int = 1 << 28) -> float:
+    """Bytes a second that this machine reads from memory: the better of two ways to add up a gigabyte."""
+    weights, vector = jnp.ones((size >> 12, 1 << 12)), jnp.ones(1 << 12)
+    product = jax.jit(lambda w, v: w @ v)
+    product(weights, vector).block_until_ready()
+
+    def timed(work):
+        start = time.perf_counter()
+        work()
+        return 4 * size / (time.perf_counter() - start)
+
+    by_jax = max(timed(lambda: product(weights, vector).block_until_ready()) for _ in range(3))
+    if jax.devices()[0].platform != "cpu":
+        return by_jax
+    tensor = torch.ones(size)
+    return max(by_jax, *(timed(lambda: tensor.sum()) for _ in range(3)))
+
+
+def bytes_a_token(config: LlamaConfig) -> int:
+    """Bytes of float32 weights that a decoded token has to read: of an embedding that is no head, one row."""
+    embedding = 0 if config.tie_word_embeddings else 4 * config.vocab_size * config.hidden_size
+    return params_bytes(config) - embedding
+
+
+def medians(rounds: Iterable[dict[str, float]]) -> dict[str, float]:
+    """The median of each figure; the first round warms up and does not count."""
+    counted = list(rounds)[1:]
+    return {name: statistics.median(values[name] for values in counted) for name in counted[0]}
+
+
+def machine(device: str) -> dict[str, Any]:
+    """Where a figure was measured and with what."""
+    packages = ("jax", "jaxlib", "torch", "transformers", "numpy")
+    return {
+        "device": device, "machine": platform.machine(), "cores": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(), "dtype": "float32",
+        "versions": {name: importlib.metadata.version(name) for name in packages},
+    }

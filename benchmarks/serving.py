@@ -1,0 +1,121 @@
+"""Serving: one chat, eight chats and long prompts, this engine and transformers on the same random checkpoint,
+interleaved in one run; what the engine adds to its compiled program; how much of the memory bandwidth is used.
+
+    python -m benchmarks.serving --model random:135M
+    python -m benchmarks.serving --model random:1B --tokens 24 --rounds 3
+
+Prints a table, and as its last line one JSON object. `overhead` is the engine's time a token over that of the bare
+program called in a loop; `bandwidth_fraction` is the bytes of weights that a decoded token reads, over what this
+machine was just measured to read.
+"""
+
+import argparse
+import json
+import time
+
+from benchmarks.common import (
+    bytes_a_token,
+    machine,
+    make_pair,
+    medians,
+    memory_bandwidth,
+    random_prompts,
+    speed,
+    transformers_replies,
+)
+from llama_core import Engine, SamplingParams
+from llama_core.config import NAMED_CONFIGS
+from llama_core.programs import Programs, compile_programs, slot_row
+
+CHATS = 8
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--model", default="random:135M", choices=[f"random:{name}" for name in NAMED_CONFIGS])
+    parser.add_argument("--prompt", type=int, default=32, help="length of a chat's prompt in tokens")
+    parser.add_argument("--tokens", type=int, default=64, help="new tokens of each reply")
+    parser.add_argument("--long", type=int, default=512, help="length of the long prompt in tokens")
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    config = NAMED_CONFIGS[options.model.removeprefix("random:")]
+    theirs, ours = make_pair(config)
+    kept = []
+
+    def keep(*arguments):
+        kept.append(compile_programs(*arguments))
+        return kept[0]
+
+    length = max(options.long, options.prompt + options.tokens) + 2
+    with Engine(ours, slots=CHATS, max_seq_len=length, compile=keep) as engine:
+        rounds = (measure(engine, kept[0], theirs, config, options, seed) for seed in range(options.rounds + 1))
+        report(options, config, engine.device, medians(rounds))
+
+
+def measure(engine: Engine, programs: Programs, theirs, config, options, seed: int) -> dict[str, float]:
+    """One round: each measurement once, ours and theirs in turn. Times and speeds by name."""
+    prompts = random_prompts(config, 1 + CHATS, options.prompt, seed)
+    [long_prompt] = random_prompts(config, 1, options.long, seed)
+    params = SamplingParams(temperature=0.0, max_new_tokens=options.tokens, ignore_eos=True)
+    decode = []
+
+    def our_replies(chosen, params):
+        generations = [engine.submit(prompt, params) for prompt in chosen]
+        replies = [[token.id for token in generation] for generation in generations]
+        decode.append(generations[0].tokens_per_second)
+        return replies
+
+    one_token = SamplingParams(temperature=0.0, max_new_tokens=1)
+    return {
+        "one": speed(lambda: our_replies(prompts[:1], params)),
+        "one_transformers": speed(lambda: transformers_replies(theirs, prompts[:1], options.tokens)),
+        "bare_decode": bare_speed(programs, prompts[0], options.tokens, config.vocab_size),
+        "eight": speed(lambda: our_replies(prompts[1:], params)),
+        "eight_transformers": speed(lambda: transformers_replies(theirs, prompts[1:], options.tokens)),
+        "prefill": options.long * speed(lambda: our_replies([long_prompt], one_token)),
+        "prefill_transformers": options.long * speed(lambda: transformers_replies(theirs, [long_prompt], 1)),
+        "decode": decode[0],
+        "bandwidth": memory_bandwidth(),
+    }
+
+
+def bare_speed(programs: Programs, prompt: list[int], tokens: int, vocab_size: int) -> float:
+    """Tokens a second of the decode program without the engine, each block dispatched before the last is read. Only
+    while the engine is idle: the state is shared."""
+    params = SamplingParams(temperature=0.0)
+    programs.prepare(0, slot_row(prompt, 0, 10**6, [], params, vocab_size), True)
+    for start in range(0, len(prompt), 16):
+        programs.prefill(0, prompt[start : start + 16], start, start + 16 >= len(prompt))[0].read()
+    programs.decode([0], 1).read()
+    start, last = time.perf_counter(), None
+    for _ in range(tokens):
+        current = programs.decode([0], 1)
+        if last is not None:
+            last.read()
+        last = current
+    last.read()
+    return tokens / (time.perf_counter() - start)
+
+
+def report(options, config, device: str, figures: dict[str, float]) -> None:
+    ratios = {name: round(figures[name] / figures[f"{name}_transformers"], 3) for name in ("one", "eight", "prefill")}
+    result = {
+        "benchmark": "serving", "model": options.model, "prompt": options.prompt, "tokens": options.tokens,
+        "long": options.long, "rounds": options.rounds, **machine(device),
+        **{f"{name}_tokens_per_second": round(value, 2) for name, value in figures.items() if name != "bandwidth"},
+        "ratios_to_transformers": ratios,
+        "eight_over_one": round(figures["eight"] / figures["one"], 3),
+        "overhead": round(figures["bare_decode"] / figures["decode"] - 1, 3),
+        "bandwidth_gb_per_second": round(figures["bandwidth"] / 1e9, 2),
+        "bandwidth_fraction": round(figures["decode"] * bytes_a_token(config) / figures["bandwidth"], 3),
+    }
+    print(f"{'tokens/s':24}{'this engine':>14}{'transformers':>14}{'ratio':>8}")
+    for label, name in (("one chat", "one"), ("eight chats together", "eight"), ("reading a prompt", "prefill")):
+        print(f"{label:24}{figures[name]:14.1f}{figures[f'{name}_transformers']:14.1f}{ratios[name]:8.2f}")
+    print(f"eight chats are {result['eight_over_one']} times one; the engine adds {result['overhead']:.1%}")
+    print(f"decoding reads {result['bandwidth_fraction']:.0%} of {result['bandwidth_gb_per_second']} GB/s")
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
