@@ -59,12 +59,39 @@ class Chat:
             return self.tokenizer.encode(text, bos=self.tokenizer.bos_id is not None and self.tokenizer.begins_with_bos)
         return self.tokenizer.encode_template(self._render(messages))
 
-    def _render(self, messages: Sequence[Mapping[str, str]]) -> str:
+    def training_ids(self, messages: Sequence[Mapping[str, str]]) -> tuple[list[int], list[bool]]:
+        """The ids of a whole conversation, and which of them are the assistant's: what it has to learn to write.
+
+        Raises `ChatError` for messages that cannot be rendered, and for a template by which a conversation does not
+        begin with the prompt of each of its replies.
+        """
+        for message in messages:
+            _check_message(message)
+        ids = self.tokenizer.encode_template(self._render(messages, prompt=False))
+        learnt = [False] * len(ids)
+        for i, message in enumerate(messages):
+            if message["role"] == "assistant":
+                start = len(self._beginning(ids, messages[:i], prompt=True))
+                is_last = i + 1 == len(messages)
+                end = len(ids if is_last else self._beginning(ids, messages[: i + 1], prompt=False))
+                learnt[start:end] = [True] * (end - start)
+        return ids, learnt
+
+    def _beginning(self, ids: list[int], messages: Sequence[Mapping[str, str]], prompt: bool) -> list[int]:
+        rendered = self.tokenizer.encode_template(self._render(messages, prompt))
+        if ids[: len(rendered)] != rendered:
+            raise ChatError(
+                f"the chat template renders message {len(messages)} otherwise once others follow; "
+                "give shorter conversations"
+            )
+        return rendered
+
+    def _render(self, messages: Sequence[Mapping[str, str]], prompt: bool = True) -> str:
         spellings = {token_id: marker for marker, token_id in self.tokenizer.special_tokens.items()}
         eos_id = next(iter(self.tokenizer.eos_ids), None)
         return without_surrogates(self._running.render(
             messages=[{"role": row["role"], "content": self._shielded(row)} for row in messages],
-            add_generation_prompt=True, tools=None, documents=None,
+            add_generation_prompt=prompt, tools=None, documents=None,
             bos_token=spellings.get(self.tokenizer.bos_id, ""), eos_token=spellings.get(eos_id, ""),
         ))
 

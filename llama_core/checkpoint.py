@@ -78,6 +78,13 @@ def load_checkpoint(
     return _load_folder(located.folder, located.name, dtype, progress)
 
 
+def load_shape(folder: Path) -> tuple[LlamaConfig, Tokenizer, Chat]:
+    """All of a folder's model but its weights, which need not be there. Raises what `load_checkpoint` raises."""
+    config, _ = _read_configs(folder)
+    tokenizer = _read_tokenizer(folder, config)
+    return config, tokenizer, Chat.from_folder(folder, tokenizer)
+
+
 def _random_model(name: str, dtype: str, allowed: Callable[[LlamaConfig, str], None]) -> Model:
     config = NAMED_CONFIGS.get(name.removeprefix(RANDOM))
     if config is None:
@@ -92,8 +99,7 @@ def _random_model(name: str, dtype: str, allowed: Callable[[LlamaConfig, str], N
 def _load_folder(folder: Path, name: str, dtype: str, progress: Progress | None) -> Model:
     config, defaults = _read_configs(folder)
     places = _find_tensors(folder, config)
-    tokenizer = _read_tokenizer(folder, config)
-    chat = Chat.from_folder(folder, tokenizer)
+    _, tokenizer, chat = load_shape(folder)
     return Model(name, config, _read_params(config, places, dtype, progress), tokenizer, chat, defaults)
 
 

@@ -48,6 +48,10 @@ def init_cache(config: LlamaConfig, batch: int, length: int, dtype: Any = jnp.fl
     return KVCache(tuple(jnp.zeros(shape, dtype) for _ in layers), tuple(jnp.zeros(shape, dtype) for _ in layers))
 
 
+# From here on a product is bound by arithmetic, also on a CPU: in training, weight-first takes twice the time.
+MANY_ROWS = 1024
+
+
 def linear(x: Float[Array, "*B I"], weight: Float[Array, "O I"], dtype: Any = None) -> Float[Array, "*B O"]:
     """x Wᵀ in `dtype` (that of x unless told): the one function through which every product with a weight goes.
 
@@ -66,7 +70,10 @@ def linear(x: Float[Array, "*B I"], weight: Float[Array, "O I"], dtype: Any = No
         # swapping the two back (benchmarks/NOTES.md).
         return jax.lax.optimization_barrier(multiply(weight, rows)).T
 
-    product = jax.lax.platform_dependent(rows, weight, cpu=weight_first, default=multiply)
+    if len(rows) >= MANY_ROWS:
+        product = multiply(rows, weight)
+    else:
+        product = jax.lax.platform_dependent(rows, weight, cpu=weight_first, default=multiply)
     return product.reshape(*x.shape[:-1], -1)
 
 

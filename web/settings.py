@@ -4,7 +4,11 @@ import argparse
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
 from typing import Any, NoReturn
+
+# The model that comes with the app, whatever folder it is started from.
+GUIDE = str(Path(__file__).parents[1] / "weights" / "guide")
 
 
 class SettingsError(ValueError):
@@ -23,7 +27,7 @@ def setting(default: Any, env: str, help: str, minimum: int | None = None, maxim
 class Settings:
     """How one run of the app is set up. Made once at the door and passed down. Raises `SettingsError`."""
 
-    model: str = setting("random:tiny", "GLASS_LLAMA_MODEL",
+    model: str = setting(GUIDE, "GLASS_LLAMA_MODEL",
                          "a Hub id (name/repo or name/repo@revision), a folder, or random:NAME")
     dtype: str = setting("auto", "GLASS_LLAMA_DTYPE", "number format of the weights; auto: what suits the machine",
                          choices=("auto", "float32", "bfloat16", "float16"))

@@ -1,0 +1,1 @@
+"""How the embedded model of weights/guide is made: its corpus, its tokenizer, its examination, its model card."""

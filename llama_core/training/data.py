@@ -1,0 +1,131 @@
+"""A file → documents of tokens → rows of a batch. Which rows a step sees follows from the seed and the step alone."""
+
+import functools
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from llama_core.chat import Chat, ChatError
+from llama_core.training.options import TrainingError
+
+# How many unfinished rows a document may be put into before the oldest is closed: 16 leave 3 % of the tokens empty.
+OPEN_ROWS = 16
+
+
+@dataclass(frozen=True)
+class Document:
+    """Tokens in reading order; those that are `learnt` are predicted from all before them in their row."""
+
+    ids: Int[np.ndarray, "N"]
+    learnt: Bool[np.ndarray, "N"]
+
+
+class Rows(NamedTuple):
+    """Tokens of T + 1 positions a row, and the weight with which each but the first is to be predicted."""
+
+    tokens: Int[Any, "B T1"]
+    weights: Float[Any, "B T"]
+
+
+def read_documents(path: Path, chat: Chat) -> list[Document]:
+    """The documents of a .jsonl file of conversations, where only the assistant's words are learnt, or of a text.
+
+    Raises `TrainingError` for files that cannot be read and conversations that the model cannot have.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as problem:
+        raise TrainingError(f"{path} cannot be read as text in UTF-8 ({problem})") from None
+    if path.suffix != ".jsonl":
+        return [_text_document(text, chat)]
+    lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+    if not lines:
+        raise TrainingError(f"{path} holds no conversation; expected one a line")
+    if not chat.has_template:
+        raise TrainingError(f"{path} holds conversations, but the model has no chat template; give a text")
+    return [_conversation(line, f"{path}, line {number}", chat) for number, line in lines]
+
+
+def _text_document(text: str, chat: Chat) -> Document:
+    tokenizer = chat.tokenizer
+    begin = [tokenizer.bos_id] if tokenizer.bos_id is not None and tokenizer.begins_with_bos else []
+    ids = np.array([*begin, *tokenizer.encode(text), *tokenizer.eos_ids[:1]], np.int32)
+    return Document(ids, np.arange(len(ids)) >= len(begin))
+
+
+def _conversation(line: str, place: str, chat: Chat) -> Document:
+    try:
+        messages = json.loads(line)["messages"]
+        ids, learnt = chat.training_ids(messages)
+    except (ValueError, TypeError, KeyError, RecursionError, ChatError) as problem:
+        raise TrainingError(f"{place} is not a conversation ({type(problem).__name__}: {problem})") from None
+    return Document(np.array(ids, np.int32), np.array(learnt, bool))
+
+
+def fingerprint(documents: Sequence[Document]) -> str:
+    """A hash of all tokens, by which a resumed run knows its data."""
+    digest = hashlib.sha256()
+    for document in documents:
+        digest.update(document.ids.tobytes() + document.learnt.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def pack(documents: Sequence[Document], length: int) -> Rows:
+    """Documents side by side in rows of `length` + 1 tokens, in the given order as far as they fit.
+
+    A document that is longer goes on in the next row, from its last token; a row's rest is empty, of weight 0.
+    """
+    done: list[list[Document]] = []
+    open_rows: list[tuple[list[Document], int]] = []
+    for piece in (piece for document in documents for piece in _pieces(document, length)):
+        size = len(piece.ids)
+        place = next((i for i, (_, used) in enumerate(open_rows) if used + size <= length + 1), None)
+        row, used = ([], 0) if place is None else open_rows.pop(place)
+        row.append(piece)
+        open_rows.append((row, used + size))
+        if len(open_rows) > OPEN_ROWS:
+            done.append(open_rows.pop(0)[0])
+    done += [row for row, _ in open_rows]
+    tokens, weights = np.zeros((len(done), length + 1), np.int32), np.zeros((len(done), length + 1), np.float32)
+    for i, row in enumerate(done):
+        ids = np.concatenate([piece.ids for piece in row])
+        tokens[i, : len(ids)] = ids
+        weights[i, : len(ids)] = np.concatenate([piece.learnt for piece in row])
+    return Rows(tokens, weights[:, 1:])
+
+
+def _pieces(document: Document, length: int) -> Iterator[Document]:
+    ids, learnt = document.ids, document.learnt
+    for start in range(0, max(1, len(ids) - 1), length):
+        end = start + length + 1
+        # The first token of a later piece was learnt at the end of the one before.
+        known = np.arange(start, min(end, len(ids))) == start
+        yield Document(ids[start:end], learnt[start:end] & ~known)
+
+
+class Batches:
+    """The rows of each step: every document once an epoch, in an order that the seed and the epoch decide."""
+
+    def __init__(self, documents: Sequence[Document], length: int, batch_size: int, seed: int):
+        self._documents, self._length, self._seed = documents, length, seed
+        self.batch_size = batch_size
+        self.steps_per_epoch = max(1, len(pack(documents, length).tokens) // batch_size)
+        self._epoch_rows = functools.lru_cache(maxsize=1)(self._pack_epoch)
+
+    def __getitem__(self, step: int) -> Rows:
+        epoch, place = divmod(step, self.steps_per_epoch)
+        rows = self._epoch_rows(epoch)
+        wanted = np.arange(place * self.batch_size, (place + 1) * self.batch_size) % len(rows.tokens)
+        return Rows(rows.tokens[wanted], rows.weights[wanted])
+
+    def _pack_epoch(self, epoch: int) -> Rows:
+        generator = np.random.default_rng([self._seed, epoch])
+        rows = pack([self._documents[i] for i in generator.permutation(len(self._documents))], self._length)
+        order = generator.permutation(len(rows.tokens))
+        return Rows(rows.tokens[order], rows.weights[order])
