@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from web import settings
 from web.strings import TEXT
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
-GUIDE = WEIGHTS / "guide"
+GUIDE = Path(settings.GUIDE)
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,9 @@ TEXT = {
     "runs_on": "runs on {device}",
     "random": "This model is random: the words are noise. For real words choose another one under “Model”.",
     "no_template": "This model was not trained to chat: it continues your text.",
-    "guide": "This is Glass Guide, a very small model that comes with this program. It knows how to speak about how "
-             "language models work, and little else. For more choose another one under “Model”.",
+    "guide": "This is the guide, a very small model that comes with this program: it explains the program, counts, adds "
+             "small numbers and tells tiny stories. It knows nothing else and can be wrong. For more choose another one "
+             "under “Model”.",
     # presets
     "presets": "Preset",
     "preset_keep": "Save or delete presets",
@@ -82,7 +83,7 @@ TEXT = {
     "model_choice": "Models",
     "model_typed": "Or a Hub id or folder",
     "model_typed_hint": "name/repository, or the path of a folder on the server",
-    "model_guide": "Glass Guide (comes with this program)",
+    "model_guide": "The guide (2 million parameters, comes with this program)",
     "model_folder": "{name} (folder in weights/)",
     "model_random": "{name}: noise of this size",
     "model_hub": "{name} ({count} parameters, {size}, {licence})",

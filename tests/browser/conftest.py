@@ -65,8 +65,8 @@ def start_app():
 
 @pytest.fixture(scope="module")
 def noise(start_app):
-    """The app as the README starts it: a small random model."""
-    return start_app("--slots", "2")
+    """A small random model."""
+    return start_app("--model", "random:tiny", "--slots", "2")
 
 
 @pytest.fixture(scope="session")

@@ -130,6 +130,20 @@ def test_a_look_inside_a_word(noise, open_page, shoot):
     expect(waiting.value.locator("li:target")).to_contain_text("temperature")
 
 
+def test_the_guide_says_what_it_is_and_answers_an_example(start_app, open_page, shoot):
+    page = open_page(start_app("--slots", "2"))
+    expect(page.locator("#header")).to_contain_text("a very small model that comes with this program")
+    examples = page.locator(".examples button")
+    expect(examples).to_have_count(4)
+    shoot(page, "welcome")
+    asked = examples.first.text_content()
+    examples.first.click()
+    expect(questions(page)).to_contain_text(asked)
+    wait_until_ready(page, "the model finished")
+    expect(words(page)).to_contain_text(re.compile(r"\w{3}"))
+    shoot(page, "guide")
+
+
 @pytest.fixture(scope="module")
 def stories(start_app):
     if not STORIES.is_dir():
