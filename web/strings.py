@@ -23,9 +23,9 @@ TEXT = {
     "runs_on": "runs on {device}",
     "random": "This model is random: the words are noise. For real words choose another one under “Model”.",
     "no_template": "This model was not trained to chat: it continues your text.",
-    "guide": "This is the guide, a very small model that comes with this program: it explains the program, counts, adds "
-             "small numbers and tells tiny stories. It knows nothing else and can be wrong. For more choose another one "
-             "under “Model”.",
+    "guide": "This is the guide, a very small model that comes with this program: it explains the program, counts, "
+             "adds small numbers and tells tiny stories. It knows nothing else and can be wrong. For more choose "
+             "another one under “Model”.",
     # presets
     "presets": "Preset",
     "preset_keep": "Save or delete presets",
