@@ -39,7 +39,9 @@ def _start(settings: Settings, door) -> int:
             open_port(door)
         except (HubError, ConfigError, ModelFileError, ChatError, EngineError, MemoryShortage, PortError) as problem:
             return _refuse(problem)
-        print(f"{settings.title}: {host.model.name} on {host.engine.device}, open {url_of(door)}", flush=True)
+        engine = host.engine
+        print(f"{settings.title}: {host.model.name} on {engine.device}, {engine.slots} replies at once of up to "
+              f"{engine.max_seq_len} tokens with their prompts, open {url_of(door)}", flush=True)
         serve(app, door)
     return 0
 

@@ -13,6 +13,7 @@ from llama_core.programs import CHUNK_SIZES
 
 CGROUP_FILES = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
 SHORTEST_CONTEXT = 256
+LONGEST_AUTOMATIC_CONTEXT = 4096
 
 
 class MemoryShortage(ValueError):
@@ -70,6 +71,17 @@ def require_memory(config: LlamaConfig, dtype: str, slots: int, max_seq_len: int
         f"the model needs {_gb(plan.total)} ({_gb(plan.params)} weights in {dtype}, {_gb(plan.cache)} cache for "
         f"{slots} x {max_seq_len} tokens, {_gb(plan.workspace)} workspace) and {_gb(free)} are free; {remedy}"
     )
+
+
+def fitting_context(config: LlamaConfig, dtype: str, slots: int, free: int | None = None) -> int:
+    """How long conversations can be where nobody said: what the model was made for, at most
+    `LONGEST_AUTOMATIC_CONTEXT` tokens, halved until it fits. Raises `MemoryShortage` if not even the shortest does."""
+    free = free_bytes(jax.devices()[0]) if free is None else free
+    length = min(LONGEST_AUTOMATIC_CONTEXT, config.max_position_embeddings)
+    while length // 2 >= SHORTEST_CONTEXT and free is not None and Plan(config, dtype, slots, length).total > free:
+        length //= 2
+    require_memory(config, dtype, slots, length, free)
+    return length
 
 
 def _smaller(plan: Plan) -> Iterator[tuple[Plan, str]]:

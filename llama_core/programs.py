@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Complex, Float, Int, Int32
 
+from llama_core.compilation_cache import use_compilation_cache
 from llama_core.config import LlamaConfig
 from llama_core.host_memory import keep_freed_memory
 from llama_core.model import KVCache, hidden_states, init_cache, locate, logits, precompute_freqs_cis
@@ -273,6 +274,7 @@ def compile_programs(
 ) -> Programs:
     """Allocate the cache, compile every program, several at once, and run each; `progress(done, total)` as it goes."""
     keep_freed_memory()
+    use_compilation_cache(jax.devices()[0])
     dtype = params.token_embedding.dtype
     freqs_cis = jnp.asarray(precompute_freqs_cis(config, max_seq_len))
     empty = slot_row([], 0, 0, [], SamplingParams(), config.vocab_size)

@@ -111,3 +111,13 @@ def test_gpus_are_asked_what_is_left(unchecked_types):
     assert free_bytes(SimpleNamespace(platform="gpu", memory_stats=lambda: stats)) == 70
     assert free_bytes(SimpleNamespace(platform="gpu", memory_stats=lambda: None)) is None
     require_memory(dataclasses.replace(LARGE, num_hidden_layers=1000), "float32", 1, 256, free=10**15)
+
+
+def test_a_context_that_nobody_asked_for_is_as_long_as_fits():
+    plenty = Plan(LARGE, "bfloat16", 4, 4096).total
+    assert memory.fitting_context(LARGE, "bfloat16", 4, plenty) == 4096
+    shorter = memory.fitting_context(LARGE, "bfloat16", 4, plenty - 1)
+    assert shorter == 2048 and Plan(LARGE, "bfloat16", 4, shorter).total < plenty
+    assert memory.fitting_context(TINY, "float32", 4, plenty) == TINY.max_position_embeddings
+    with pytest.raises(MemoryShortage, match="x 256 tokens"):
+        memory.fitting_context(LARGE, "bfloat16", 4, 10**9)

@@ -8,7 +8,7 @@ from typing import Any
 from llama_core import Engine, load_checkpoint
 from llama_core.estimate import Estimate, estimate
 from llama_core.hub import Cancelled
-from llama_core.memory import Plan, require_memory
+from llama_core.memory import LONGEST_AUTOMATIC_CONTEXT, Plan, fitting_context, require_memory
 from web.settings import Settings
 
 FAREWELL_SECONDS = 120  # how long replies of the model before may go on
@@ -75,7 +75,8 @@ class Host:
 
     def estimate(self, name: str) -> Estimate:
         """What a model would take here. Raises what `llama_core.estimate` does."""
-        return estimate(name, self.settings.dtype, self.settings.slots, self.settings.max_seq_len)
+        context = self.settings.max_seq_len or LONGEST_AUTOMATIC_CONTEXT
+        return estimate(name, self.settings.dtype, self.settings.slots, context)
 
     def plan(self) -> Plan:
         """What the served model takes."""
@@ -94,16 +95,20 @@ class Host:
         """Load `name` and serve it from now on; the engine before it ends when its replies have. Raises `HubError`,
         `ConfigError`, `ModelFileError`, `ChatError`, `EngineError`, `MemoryShortage`, and `Cancelled` if `progress`
         does."""
-        settings = self.settings
+        settings, context = self.settings, self.settings.max_seq_len
 
         def step(name: str) -> Callable[[int, int], None]:
             return lambda done, total: progress(name, done, total)
 
         def check(config: Any, dtype: str) -> None:
-            require_memory(config, dtype, settings.slots, settings.max_seq_len)
+            nonlocal context
+            if context:
+                require_memory(config, dtype, settings.slots, context)
+            else:
+                context = fitting_context(config, dtype, settings.slots)
 
         model = self._load(name, settings.dtype, step("weights"), check=check, download=step("download"))
-        engine = self._serve(model, settings.slots, settings.max_seq_len, step("compile"))
+        engine = self._serve(model, settings.slots, context, step("compile"))
         before, self.engine, self.model = self.engine, engine, model
         if before is not None:
             threading.Thread(target=_farewell, args=(before,), name="farewell", daemon=True).start()

@@ -33,8 +33,9 @@ class Settings:
                          choices=("auto", "float32", "bfloat16", "float16"))
     slots: int = setting(4, "GLASS_LLAMA_SLOTS", "how many replies are written at the same time",
                          minimum=1, maximum=256)
-    max_seq_len: int = setting(2048, "GLASS_LLAMA_MAX_SEQ_LEN",
-                               "context length: prompt and reply together, in tokens", minimum=16, maximum=1 << 20)
+    max_seq_len: int = setting(0, "GLASS_LLAMA_MAX_SEQ_LEN",
+                               "context length: prompt and reply together, in tokens; 0: what the model was made for, "
+                               "as far as memory holds it, up to 4096", minimum=0, maximum=1 << 20)
     host: str = setting("127.0.0.1", "GLASS_LLAMA_HOST", "address to listen on; 0.0.0.0 lets other machines in",
                         on_space="0.0.0.0")
     port: int = setting(7860, "GLASS_LLAMA_PORT", "port to listen on; 0 takes any free one", minimum=0, maximum=65535)
