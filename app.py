@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from web.console import progress_bar
+from web.console import show_progress
 from web.port import PortError, claim_port, open_port, url_of
 from web.settings import Settings, SettingsError, read_settings
 
@@ -22,34 +22,24 @@ def main(arguments: Sequence[str]) -> int:
 
 def _start(settings: Settings, door) -> int:
     # Seconds of imports, so they come after all that can be refused at once.
-    from llama_core import Engine, load_checkpoint
     from llama_core.chat import ChatError
     from llama_core.config import ConfigError
     from llama_core.engine import EngineError
     from llama_core.files import ModelFileError
     from llama_core.hub import HubError
-    from llama_core.memory import MemoryShortage, require_memory
+    from llama_core.memory import MemoryShortage
+    from web.host import Host
     from web.page import build_page
     from web.server import build_app, serve
 
-    def check(config, dtype):
-        require_memory(config, dtype, settings.slots, settings.max_seq_len)
-
-    try:
-        model = load_checkpoint(
-            settings.model, settings.dtype, progress_bar("Loading weights    "), check=check,
-            download=progress_bar("Downloading (MB)   "),
-        )
-        engine = Engine(model, settings.slots, settings.max_seq_len, progress_bar("Compiling programs "))
-    except (HubError, ConfigError, ModelFileError, ChatError, EngineError, MemoryShortage) as problem:
-        return _refuse(problem)
-    with engine:
-        app = build_app(build_page(engine, model, settings), engine)
+    with Host(settings) as host:
         try:
+            host.put(settings.model, show_progress())
+            app = build_app(build_page(host, settings), host)
             open_port(door)
-        except PortError as problem:
+        except (HubError, ConfigError, ModelFileError, ChatError, EngineError, MemoryShortage, PortError) as problem:
             return _refuse(problem)
-        print(f"{settings.title}: {model.name} on {engine.device}, open {url_of(door)}", flush=True)
+        print(f"{settings.title}: {host.model.name} on {host.engine.device}, open {url_of(door)}", flush=True)
         serve(app, door)
     return 0
 

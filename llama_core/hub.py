@@ -31,6 +31,10 @@ class HubError(ValueError):
     """A model that cannot be found or fetched; one line with the reason and the remedy."""
 
 
+class Cancelled(Exception):
+    """Raised by a `progress` function to end a download; what has come is kept."""
+
+
 @dataclass(frozen=True)
 class Located:
     """Where a model lies on this machine; `name` is for people, with the revision of one from the Hub."""
@@ -45,18 +49,14 @@ def resolve(
     """The folder of `name`. `before_weights(folder)` sees the small files, before a download of gigabytes starts.
     `progress(done, total)` counts megabytes of a download, from the start on, when the total is known.
 
-    Raises `HubError`, and what `before_weights` raises.
+    Raises `HubError`, and what `before_weights` and `progress` raise (`Cancelled`).
     """
     look = before_weights or (lambda folder: None)
     folder = Path(name).expanduser()
     if folder.is_dir():
         look(folder)
         return Located(folder, folder.resolve().name)
-    if folder.exists():
-        raise HubError(f"{name} is a file; give the folder that it lies in, with its config.json")
-    repo_id, _, revision = name.partition("@")
-    if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", repo_id):
-        raise HubError(f"there is no folder {name}; give a folder, a Hub id such as name/repo, or random:tiny")
+    repo_id, revision = _split(name)
     with _in_words(repo_id, revision):
         folder, sizes = _fetch_small_files(repo_id, revision or None)
     look(folder)
@@ -64,6 +64,27 @@ def resolve(
         with _in_words(repo_id, revision):
             _fetch_weights(repo_id, folder, sizes, progress or (lambda done, total: None))
     return Located(folder, f"{repo_id}@{folder.name[:7]}")  # snapshots lie in folders named by their commit
+
+
+def preview(name: str) -> tuple[Path, int]:
+    """The folder of `name` as far as it is there without its weights, and the bytes of those. Raises `HubError`."""
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder, sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    repo_id, revision = _split(name)
+    with _in_words(repo_id, revision):
+        folder, sizes = _fetch_small_files(repo_id, revision or None)
+        weights = _weights(folder)
+        return folder, sum(sizes.get(name, 0) if sizes else (folder / name).stat().st_size for name in weights)
+
+
+def _split(name: str) -> tuple[str, str]:
+    if Path(name).expanduser().exists():
+        raise HubError(f"{name} is a file; give the folder that it lies in, with its config.json")
+    repo_id, _, revision = name.partition("@")
+    if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", repo_id):
+        raise HubError(f"there is no folder {name}; give a folder, a Hub id such as name/repo, or random:tiny")
+    return repo_id, revision
 
 
 def _fetch_small_files(repo_id: str, revision: str | None) -> tuple[Path, dict[str, int] | None]:
@@ -178,7 +199,7 @@ def _small_files(repo_id: str, files: Iterable[str]) -> list[str]:
 def _in_words(repo_id: str, revision: str) -> Iterator[None]:
     try:
         yield
-    except (HubError, ModelFileError):
+    except (HubError, ModelFileError, Cancelled):
         raise
     except Exception as problem:
         _explain(problem, repo_id, revision)

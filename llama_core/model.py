@@ -99,17 +99,24 @@ def apply_rotary_emb(x: Float[Array, "B T N E"], freqs_cis: Complex[Array, "B T 
 LayerCache = tuple[Float[Array, "S K C E"], Float[Array, "S K C E"]]
 
 
-def attention(
-    block: Block, x: Float[Array, "B T D"], config: LlamaConfig, where: Where, cache: LayerCache | None
-) -> tuple[Float[Array, "B T D"], LayerCache | None]:
-    """Project, turn, remember, attend, project back. Without a cache the tokens of this call see one another only."""
+def queries_keys_values(
+    block: Block, x: Float[Array, "B T D"], config: LlamaConfig, where: Where
+) -> tuple[Float[Array, "B T H E"], Float[Array, "B T K E"], Float[Array, "B T K E"]]:
+    """What each token asks, what it is found by and what it has to give; turned by its position."""
     B, T, _ = x.shape
     q = biased(linear(x, block.wq), block.q_bias).reshape(B, T, config.num_attention_heads, config.head_dim)
     k = biased(linear(x, block.wk), block.k_bias).reshape(B, T, config.num_key_value_heads, config.head_dim)
     v = biased(linear(x, block.wv), block.v_bias).reshape(B, T, config.num_key_value_heads, config.head_dim)
     if block.q_norm is not None:
         q, k = rms_norm(q, block.q_norm, config.rms_norm_eps), rms_norm(k, block.k_norm, config.rms_norm_eps)
-    q, k = apply_rotary_emb(q, where.freqs_cis), apply_rotary_emb(k, where.freqs_cis)
+    return apply_rotary_emb(q, where.freqs_cis), apply_rotary_emb(k, where.freqs_cis), v
+
+
+def attention(
+    block: Block, x: Float[Array, "B T D"], config: LlamaConfig, where: Where, cache: LayerCache | None
+) -> tuple[Float[Array, "B T D"], LayerCache | None]:
+    """Project, turn, remember, attend, project back. Without a cache the tokens of this call see one another only."""
+    q, k, v = queries_keys_values(block, x, config, where)
     if cache is None:
         keys, values = k.transpose(0, 2, 1, 3), v.transpose(0, 2, 1, 3)
         mixed = scaled_dot_product_attention(q, keys, values, where.positions, where.sliding_window)

@@ -4,6 +4,10 @@ import jaxtyping
 import pytest
 
 
+def pytest_addoption(parser):
+    parser.addoption("--screenshots", action="store_true", help="put the browser tests' pictures into docs/")
+
+
 @pytest.fixture
 def unchecked_types():
     """Without the runtime type checker of the tests: as in production, where bad values reach our own checks."""

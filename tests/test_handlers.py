@@ -1,108 +1,98 @@
-"""What the page does, without a browser: conversations in, views out, nothing lost, never an exception."""
-
-import asyncio
-from types import SimpleNamespace
+"""What the page does, without a browser: a wish and a conversation in, the reply to be written out, nothing lost."""
 
 import pytest
-from fakes import FakeReply
+from fake_engine import EOS, FakeEngine, fake_model, next_id
 
-from llama_core.engine import EngineError
-from llama_core.sampling import SamplingParams
+from llama_core.chat import ChatError
+from llama_core.sampling_params import SamplingParams
 from web import handlers
-from web.handlers import Replies, Turn
-from web.history import MAX_CHARACTERS, MAX_MESSAGES, HistoryError, Message, read_history, show, told_to_model
+from web.conversation import ROOT, Alternative, Conversation, HistoryError, Node, Record
+from web.handlers import ALTERNATIVES, Controls, KnobError, moved, prompt_for, sampling_params
 
-U, A = (lambda text: Message("user", text)), (lambda text: Message("assistant", text))
-NOTE = Message("assistant", "**No reply:** it failed", note=True)
-TALK = (U("one"), A("two"), U("three"), A("four"))
+MODEL = fake_model()
 KNOBS = {name: knob.default for name, knob in SamplingParams.knobs().items()}
-STATS = SimpleNamespace(slots=2, busy=0, queued=0)
+CONTROLS = Controls(KNOBS)
+OTHERS = (Alternative(1, " the", 0.6, 0.9), Alternative(2, " cat", 0.3, 0.1))
+RECORDS = tuple(Record(token, "", 0.5, 0.5, OTHERS) for token in (1, 3, 7))
 
 
-def sent(messages):
-    """The messages as a browser sends them back."""
-    return [{"role": m["role"], "content": [{"type": "text", "text": m["content"]}], "metadata": m.get("metadata"),
-             "options": None} for m in show(messages)]
+def talk():
+    """A question, a reply of three tokens, and a question after it."""
+    conversation = Conversation("abc").add(Node("user", ROOT, "one"))
+    conversation = conversation.add(Node("assistant", 0, records=RECORDS, finish="length", model="fake"))
+    return conversation.add(Node("user", 1, "two"))
 
 
-def replies(start):
-    return Replies(SimpleNamespace(stats=lambda: STATS, max_seq_len=64), "model", start=start)
+def shown(start):
+    return [start.conversation.nodes[number] for number in start.conversation.path()]
 
 
-def views(desk, messages, turn=None, seed="", knobs=KNOBS, session="tab"):
-    async def collect():
-        return [view async for view in desk.respond(session, turn or Turn(1), sent(messages), "", seed, knobs)]
-
-    return asyncio.run(collect())
-
-
-def test_what_the_browser_sends_back_is_what_was_shown():
-    assert read_history(sent((*TALK, NOTE))) == (*TALK, NOTE)
+def test_asking_shows_the_question_and_room_for_the_reply():
+    start = handlers.ask("three", talk(), MODEL, CONTROLS)
+    assert [node.words for node in shown(start)][-2:] == ["three", ""] and start.node == 4 and start.draft == ""
+    with pytest.raises(HistoryError, match="write something"):
+        handlers.ask("  \n", talk(), MODEL, CONTROLS)
 
 
-@pytest.mark.parametrize("bad", [
-    None, "text", [1], [{"role": "system", "content": "x"}], [{"role": "user"}], [{"role": "user", "content": [{}]}],
-    [{"role": "user", "content": "x" * (MAX_CHARACTERS + 1)}], [{"role": "user", "content": ""}] * (MAX_MESSAGES + 1),
+def test_a_reply_begins_as_the_person_says():
+    start = handlers.ask("three", talk(), MODEL, Controls(KNOBS, prefill="Wé <|end|>"))
+    node = start.conversation.nodes[start.node]
+    assert node.text == "Wé <|end|>" and all(record.forced for record in node.records)
+    assert EOS not in [record.id for record in node.records]  # typed text is never a control token
+
+
+def test_retrying_and_editing_keep_what_was_there():
+    again = handlers.retry(1, talk(), MODEL, CONTROLS)
+    assert again.conversation.versions(1) == [1, 3] and again.node == 3
+    changed = handlers.edit(0, "uno", talk(), MODEL, CONTROLS)
+    assert [node.words for node in shown(changed)] == ["uno", ""] and changed.conversation.versions(0) == [0, 3]
+    with pytest.raises(HistoryError, match="write something"):
+        handlers.edit(0, " ", talk(), MODEL, CONTROLS)
+
+
+def test_a_branch_has_the_tokens_before_and_the_alternative():
+    start = handlers.branch(1, 1, 2, talk(), MODEL)
+    node = start.conversation.nodes[start.node]
+    assert [record.id for record in node.records] == [1, 2] and node.text == " the cat"
+    assert node.records[1].forced and node.records[1].alternatives == OTHERS
+    assert start.conversation.nodes[1].records == RECORDS  # the reply stays as a version
+
+
+def test_a_cut_reply_goes_on_where_it_ended():
+    start = handlers.resume(1, talk(), MODEL)
+    assert start.node == 1 and [record.id for record in start.conversation.nodes[1].records] == [1, 3, 7]
+    ended = talk().put(1, Node("assistant", 0, records=(*RECORDS, Record(EOS, "")), model="fake"))
+    assert [record.id for record in handlers.resume(1, ended, MODEL).conversation.nodes[1].records] == [1, 3, 7]
+
+
+def test_words_of_another_model_are_read_anew_and_its_tokens_not_taken():
+    other = fake_model("other")
+    start = handlers.resume(1, talk().put(1, Node("assistant", 0, "abc", model="fake")), other)
+    assert start.conversation.nodes[1].text == "abc" and start.conversation.nodes[1].model == "other"
+    with pytest.raises(HistoryError, match="written by fake; load that model"):
+        handlers.branch(1, 1, 2, talk(), other)
+
+
+def test_undoing_gives_the_words_back_and_loses_nothing():
+    conversation, draft = handlers.undo(2, talk(), "typed")
+    assert draft == "two\ntyped" and conversation.path() == [0, 1] and conversation.nodes[2].words == "two"
+
+
+@pytest.mark.parametrize("wish", [
+    lambda c: handlers.retry(0, c, MODEL, CONTROLS), lambda c: handlers.retry(99, c, MODEL, CONTROLS),
+    lambda c: handlers.retry(None, c, MODEL, CONTROLS), lambda c: handlers.edit(1, "x", c, MODEL, CONTROLS),
+    lambda c: handlers.edit(0, None, c, MODEL, CONTROLS), lambda c: handlers.branch(1, 3, 2, c, MODEL),
+    lambda c: handlers.branch(1, -1, 2, c, MODEL), lambda c: handlers.branch(1, 0, 77, c, MODEL),
+    lambda c: handlers.branch(True, 0, 2, c, MODEL), lambda c: handlers.undo("0", c, ""),
 ])
-def test_what_no_page_of_ours_would_send_is_refused(bad):
+def test_what_no_page_of_ours_would_wish_is_refused(wish, unchecked_types):
     with pytest.raises(HistoryError):
-        read_history(bad)
-    assert "problem" in handlers.ask("hi", bad, Turn()).status
+        wish(talk())
 
 
-def test_the_model_is_told_alternating_messages_without_notes():
-    assert told_to_model((*TALK[:2], U("failed"), NOTE, U("again")), "Be brief") == [
-        {"role": "system", "content": "Be brief"}, {"role": "user", "content": "one"},
-        {"role": "assistant", "content": "two"}, {"role": "user", "content": "again"},
-    ]
-    assert told_to_model((U("a"), U("b"))) == [{"role": "user", "content": "a\n\nb"}]
-
-
-def test_asking_shows_the_question_and_begins_a_turn():
-    view = handlers.ask("five", sent(TALK), Turn(3))
-    assert view.messages == (*TALK, U("five")) and view.turn == Turn(4) and view.draft == "" and view.running
-    empty = handlers.ask("  \n", sent(TALK), Turn(3))
-    assert empty.messages is None and empty.turn is None and "write something" in empty.status
-
-
-def test_retrying_and_editing_go_back_to_the_question():
-    again = handlers.retry(2, sent(TALK), Turn(3))
-    assert again.messages == TALK[:3] and again.turn == Turn(4, before=TALK)
-    changed = handlers.edit(0, "one", "uno", sent((U("uno"), *TALK[1:])), Turn(3))
-    assert changed.messages == (U("uno"),) and changed.turn.before == TALK
-    blank = handlers.edit(0, "one", " ", sent((U(" "), *TALK[1:])), Turn(3))
-    assert blank.messages == TALK and blank.turn is None
-
-
-def test_undoing_gives_the_words_back():
-    view = handlers.undo(2, sent(TALK), "typed")
-    assert view.messages == TALK[:2] and view.draft == "three\ntyped"
-
-
-@pytest.mark.parametrize("index", [-1, 1, 99, None, "0", [0]])
-def test_only_questions_can_be_retried_edited_or_undone(index):
-    for view in (handlers.retry(index, sent(TALK), Turn()), handlers.undo(index, sent(TALK), ""),
-                 handlers.edit(index, "a", "b", sent(TALK), Turn())):
-        assert view.messages is None and view.turn is None and "problem" in view.status
-
-
-def test_a_reply_grows_and_ends_with_speed_and_reason():
-    seen = views(replies(lambda *_: FakeReply(["Hel", "lo"])), TALK[:1])
-    texts = [view.messages[-1].text for view in seen if view.messages]
-    assert texts == ["Hel", "Hello", "Hello"] and seen[0].running and seen[-1].running is False
-    assert "the model finished" in seen[-1].status and "tokens/s" in seen[-1].status
-
-
-def test_the_engine_is_given_what_the_page_says():
-    given = {}
-
-    def start(engine, model, messages, params):
-        given.update(messages=messages, params=params)
-        return FakeReply(["x"])
-
-    views(replies(start), TALK[:3], seed=" 42 ", knobs={**KNOBS, "temperature": 0, "top_k": 5.0})
-    assert [row["content"] for row in given["messages"]] == ["one", "two", "three"]
-    assert given["params"] == SamplingParams(temperature=0.0, top_k=5, seed=42)
+def test_the_controls_become_parameters():
+    found = sampling_params(Controls({**KNOBS, "temperature": 0, "top_k": 5.0}, seed=" 42 "))
+    assert found == SamplingParams(temperature=0.0, top_k=5, seed=42, logprobs=ALTERNATIVES)
 
 
 @pytest.mark.parametrize(("seed", "knobs", "words"), [
@@ -110,71 +100,46 @@ def test_the_engine_is_given_what_the_page_says():
     ("", {"top_k": 1.5}, "Top-k is 1.5"), ("", {"temperature": None}, "Temperature is None"),
     ("", {"temperature": 1e9}, "temperature is 1000000000.0"), ("", {"top_p": "0"}, "Top-p is 0"),
 ])
-def test_impossible_controls_are_a_message_in_the_conversation(seed, knobs, words):
-    seen = views(replies(None), TALK[:1], seed=seed, knobs={**KNOBS, **knobs})
-    assert seen[-1].messages[:-1] == TALK[:1] and seen[-1].messages[-1].note
-    assert words in seen[-1].messages[-1].text and seen[-1].running is False
+def test_impossible_controls_are_named(seed, knobs, words):
+    with pytest.raises(ValueError, match=words):
+        sampling_params(Controls({**KNOBS, **knobs}, seed=seed))
+    assert issubclass(KnobError, ValueError)
 
 
-def refuse(*_):
-    raise EngineError("the prompt is too long")
+def test_what_was_moved_is_said():
+    old = SamplingParams(temperature=0.7, seed=1)
+    assert moved(old, SamplingParams(temperature=1.2, top_k=5, seed=2)) == "Temperature 0.7 → 1.2, Top-k 0 → 5"
+    assert moved(old, old) == ""
 
 
-def crash(*_):
-    raise ZeroDivisionError
+def prompt_text(prompt):
+    return MODEL.tokenizer.decode(prompt.ids)
 
 
-def test_failures_are_messages_and_nothing_is_lost():
-    before = Turn(2, before=TALK, draft="new words")
-    refused = views(replies(refuse), (U("new words"),), before)[-1]
-    assert refused.messages[:4] == TALK and "too long" in refused.messages[4].text and refused.draft == "new words"
-    crashed = views(replies(crash), TALK[:1])[-1]
-    assert "unexpected error" in crashed.messages[-1].text and "ZeroDivisionError" in crashed.messages[-1].text
-    broken = views(replies(lambda *_: FakeReply(["some ", "words"], error=EngineError("gone"))), TALK[:1])[-1]
-    assert broken.messages[1] == A("some words") and "gone" in broken.messages[2].text and broken.messages[2].note
+def test_the_oldest_turns_make_room_and_it_is_said_from_where_the_model_is_told():
+    conversation = Conversation("abc")
+    for number in range(0, 6, 2):
+        conversation = conversation.add(Node("user", number - 1, f"question {number}"))
+        conversation = conversation.add(Node("assistant", number, f"answer {number}" if number < 4 else ""))
+    whole = prompt_for(conversation, 5, 0, MODEL, 1000, 100)
+    assert whole.told_from is None and prompt_text(whole).startswith("question 0")
+    cut = prompt_for(conversation, 5, 0, MODEL, 60, 20)
+    assert cut.told_from == 2 and prompt_text(cut) == "question 2\nanswer 2\nquestion 4" and len(cut.ids) <= 45
+    last = prompt_for(conversation, 5, 0, MODEL, 12, 5)
+    assert prompt_text(last) == "question 4"  # the question itself is never left out
 
 
-def test_a_wordless_reply_is_said_to_be_one():
-    silent = views(replies(lambda *_: FakeReply([])), TALK[:1])[-1]
-    assert silent.messages[-1].note and "without a word" in silent.messages[-1].text
+def test_a_reply_to_nothing_is_refused():
+    conversation = Conversation("abc").add(Node("assistant", ROOT, "x"))
+    with pytest.raises(ChatError, match="no question"):
+        prompt_for(conversation, 0, 0, MODEL, 100, 10)
 
 
-def test_stop_keeps_what_was_written_and_leaving_frees_the_slot():
-    reply = FakeReply(["some ", "words ", "more"])
-    desk = replies(lambda *_: reply)
-
-    async def talk():
-        seen = []
-        async for view in desk.respond("tab", Turn(1), sent(TALK[:1]), "", "", KNOBS):
-            seen.append(view)
-            if len(seen) == 2:
-                desk.stop("tab")
-        return seen
-
-    seen = asyncio.run(talk())
-    assert seen[-1].messages[-1] == A("some ") and "stopped by you" in seen[-1].status
-    assert desk.running == {} and reply.cancelled
-    assert desk.stop("tab").running is False  # nothing runs: only the button comes back
-
-    async def leave():
-        stream = desk.respond("tab", Turn(1), sent(TALK[:1]), "", "", KNOBS)
-        await anext(stream)
-        await stream.aclose()
-
-    reply.cancelled = False
-    asyncio.run(leave())
-    assert reply.cancelled and desk.running == {}
-
-
-def test_an_abandoned_reply_writes_nothing_more():
-    desk = replies(lambda *_: FakeReply(["some ", "words"]))
-
-    async def talk():
-        seen = []
-        async for view in desk.respond("tab", Turn(1), sent(TALK[:1]), "", "", KNOBS):
-            seen.append(view)
-            if len(seen) == 2:
-                desk.abandon("tab")
-        return seen
-
-    assert len(asyncio.run(talk())) == 2
+def test_the_fake_engine_goes_on_from_a_prefix():
+    """The promise that the tests of branching rest on."""
+    engine = FakeEngine()
+    first = engine.submit([20, 21], SamplingParams(max_new_tokens=3))
+    while first.finish_reason is None:
+        pass
+    assert first.token_ids[0] == next_id([20, 21])
+    assert engine.submit([20, 21, first.token_ids[0], 5], SamplingParams(max_new_tokens=1)).cached_tokens == 3

@@ -80,6 +80,24 @@ def test_progress_counts_megabytes_and_knows_the_total_at_the_start(fake_hub):
     assert seen[0] == (0, total) and seen[-1] == (total, total) and seen == sorted(seen)
 
 
+def test_a_download_is_cancelled_from_its_progress_and_what_came_is_kept(fake_hub):
+    def cancel(done, total):
+        raise hub.Cancelled
+
+    with pytest.raises(hub.Cancelled):
+        resolve("us/whole", progress=cancel)
+    assert resolve("us/whole").name == f"us/whole@{SHA[:7]}"
+
+
+def test_sizes_are_known_before_the_weights_are_fetched(fake_hub):
+    folder, size = hub.preview("us/whole")
+    assert size == len(WEIGHTS) and (folder / "config.json").is_file() and "model.safetensors" not in fetched(fake_hub)
+    assert hub.preview("us/sharded")[1] == 12_000
+    resolve("us/whole")
+    fake_hub.gone()
+    assert hub.preview("us/whole")[1] == len(WEIGHTS)
+
+
 def test_a_connection_that_breaks_is_taken_up_where_it_broke(fake_hub):
     fake_hub.cuts = [300_000, 100_000]
     found = resolve("us/whole")

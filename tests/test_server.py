@@ -6,7 +6,7 @@ import gradio as gr
 import pytest
 from fastapi.testclient import TestClient
 
-from web.server import build_app
+from web.server import build_app, head
 
 STATS = SimpleNamespace(slots=2, busy=1, queued=0)
 
@@ -36,7 +36,19 @@ def test_nothing_may_be_loaded_from_other_hosts(client):
     policy = client.get("/").headers["content-security-policy"]
     rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
     assert rules["default-src"] == rules["connect-src"] == "'self'" and rules["form-action"] == "'none'"
+    assert rules["frame-src"] == rules["object-src"] == "'none'"
     assert "http" not in " ".join(value for name, value in rules.items() if name != "frame-ancestors")
+
+
+def test_our_own_code_is_shown_and_nothing_else(client):
+    answer = client.get("/source/llama_core/sampling.py")
+    assert answer.status_code == 200 and 'id="L1"' in answer.text
+    for name in ("web/settings.py", "llama_core/../app.py", "..%2Fapp.py", "llama_core/nothing.py"):
+        assert client.get(f"/source/{name}").status_code == 404
+
+
+def test_nothing_of_the_pages_scripts_can_end_its_script_element():
+    assert head().count("<script>") == head().count("</script>") == 1
 
 
 def test_other_origins_are_not_let_in(client):

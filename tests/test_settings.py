@@ -27,7 +27,7 @@ def test_a_space_listens_to_the_world():
 
 def test_every_setting_can_come_from_either_side():
     samples = {"model": "a/b", "dtype": "bfloat16", "slots": 2, "max_seq_len": 64, "host": "::1", "port": 99,
-               "title": "T", "system_prompt": "S"}
+               "title": "T", "system_prompt": "S", "switching": "off"}
     assert set(samples) == {row.name for row in fields(Settings)}
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in samples.items()]
     environment = {row.metadata["env"]: str(samples[row.name]) for row in fields(Settings)}

@@ -1,22 +1,22 @@
-"""What the page does when a person acts: from one typed state to the next, without a browser and without Gradio.
+"""What the page does when a person acts: from one conversation to the next, without a browser and without Gradio.
 
-A question goes in two steps. A quick one (`ask`, `retry`, `edit`) shows the conversation with the question in it and
-names the next `Turn`; `Replies.respond` then streams the answer.
+An action first makes a `Start`: the conversation with the reply in it that is to be written, perhaps with its first
+tokens given (`ask`, `retry`, `edit`, `branch`, `resume`). `replies.Desk` then writes on.
 """
 
-import logging
-from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-from llama_core.chat import ChatError, start_reply
-from llama_core.engine import EngineError
-from llama_core.sampling import SamplingParams
-from web import status
-from web.history import HistoryError, Message, Messages, check_size, read_history, told_to_model
+from llama_core.chat import ChatError
+from llama_core.sampling_params import SamplingParams
+from web.conversation import ROOT, Conversation, HistoryError, Node, Record, check_size, told_to_model
+from web.stream import force, with_texts
 from web.strings import TEXT
 
 MAX_SEED = 2**31 - 1
+ALTERNATIVES = 8
 
 
 class KnobError(ValueError):
@@ -24,179 +24,169 @@ class KnobError(ValueError):
 
 
 @dataclass(frozen=True)
-class Turn:
-    """A question to be answered; `number` makes each one a new value.
+class Controls:
+    """What stands beside the conversation: `values` are the knobs by name, `prefill` is how the reply has to begin."""
 
-    If no word of an answer comes, the conversation goes back to `before` (None: it stays as it is, with the question in
-    it) and `draft` goes back into the message box, so that nothing is lost.
-    """
-
-    number: int = 0
-    before: Messages | None = None
-    draft: str | None = None
+    values: Mapping[str, Any]
+    system: str = ""
+    prefill: str = ""
+    seed: str = ""
 
 
 @dataclass(frozen=True)
-class View:
-    """What the page shows next. None leaves that part as it is."""
+class Start:
+    """A reply to be written: message `node` of the conversation, going on after the records that it has."""
 
-    messages: Messages | None = None
-    status: str | None = None
-    running: bool | None = None
+    conversation: Conversation
+    node: int
     draft: str | None = None
-    turn: Turn | None = None
 
 
-def ask(text: str, sent: Any, turn: Turn) -> View:
-    """The person sent `text`; `sent` is the conversation as the browser holds it."""
+def ask(text: str, conversation: Conversation, model: Any, controls: Controls) -> Start:
+    """The person sent `text`. Raises `HistoryError`."""
     if not text.strip():
-        return View(status=status.problem(TEXT["empty_message"]), running=False)
-    try:
-        messages = (*read_history(sent), Message("user", text))
-        check_size(messages)
-    except HistoryError as problem:
-        return View(status=status.problem(str(problem)), running=False)
-    return View(messages, "", running=True, draft="", turn=Turn(turn.number + 1))
+        raise HistoryError(TEXT["empty_message"])
+    path = conversation.path()
+    question = Node("user", path[-1] if path else ROOT, text)
+    return _reply_to(conversation.add(question), len(conversation.nodes), model, controls, draft="")
 
 
-def retry(index: Any, sent: Any, turn: Turn) -> View:
-    """Answer the user message at `index` once more; the earlier answer comes back if that fails."""
-    try:
-        history = read_history(sent)
-        question = _question(index, history)
-    except HistoryError as problem:
-        return View(status=status.problem(str(problem)), running=False)
-    return View((*history[:index], question), "", running=True, turn=Turn(turn.number + 1, before=history))
+def edit(number: Any, text: Any, conversation: Conversation, model: Any, controls: Controls) -> Start:
+    """Ask the user message `number` again in other words; the old ones stay as a version. Raises `HistoryError`."""
+    old = _node(number, conversation, "user")
+    if not isinstance(text, str) or not text.strip():
+        raise HistoryError(TEXT["empty_message"])
+    return _reply_to(conversation.add(Node("user", old.parent, text)), len(conversation.nodes), model, controls)
 
 
-def edit(index: Any, old: Any, new: Any, sent: Any, turn: Turn) -> View:
-    """Ask the user message at `index` again in the words `new`; all that was there comes back if that fails."""
-    try:
-        history = read_history(sent)
-        _question(index, history)
-        before, after = (read_history([{"role": "user", "content": words}])[0] for words in (old, new))
-        original = (*history[:index], before, *history[index + 1:])
-        messages = (*history[:index], after)
-    except HistoryError as problem:
-        return View(status=status.problem(str(problem)), running=False)
-    if not after.text.strip():
-        return View(original, status.problem(TEXT["empty_message"]), running=False)
-    return View(messages, "", running=True, turn=Turn(turn.number + 1, before=original, draft=after.text))
+def retry(number: Any, conversation: Conversation, model: Any, controls: Controls) -> Start:
+    """Answer once more the question of the reply `number`; the reply stays as a version. Raises `HistoryError`."""
+    return _reply_to(conversation, _node(number, conversation, "assistant").parent, model, controls)
 
 
-def undo(index: Any, sent: Any, typed: str) -> View:
-    """Take back the user message at `index` and what followed; its words return to the box, before what is typed."""
-    try:
-        history = read_history(sent)
-        question = _question(index, history)
-    except HistoryError as problem:
-        return View(status=status.problem(str(problem)), running=False)
-    draft = "\n".join(text for text in (question.text, typed) if text)
-    return View(history[:index], status.line(TEXT["ready"]), running=False, draft=draft)
-
-
-def clear() -> View:
-    """Forget the conversation."""
-    return View((), status.line(TEXT["ready"]), running=False)
-
-
-def _question(index: Any, history: Messages) -> Message:
-    if not isinstance(index, int) or not 0 <= index < len(history) or history[index].role != "user":
+def branch(number: Any, index: Any, token_id: Any, conversation: Conversation, model: Any) -> Start:
+    """Rewind the reply `number` to its token `index`, put the alternative `token_id` there and go on, as one more
+    version. Raises `HistoryError`."""
+    old = own_node(number, index, conversation, model)
+    records = force(old.records, index, token_id)
+    if records is None:
         raise HistoryError(TEXT["history_form"])
-    return history[index]
+    return _start(conversation, Node("assistant", old.parent, records=records, model=model.name), model)
 
 
-def sampling_params(values: Mapping[str, Any], seed: str) -> SamplingParams:
-    """The page's controls as parameters; an empty `seed` draws a new one. Raises ValueError, naming the control."""
+def resume(number: Any, conversation: Conversation, model: Any) -> Start:
+    """Go on with the reply `number` where it ended. Raises `HistoryError`."""
+    old = _node(number, conversation, "assistant")
+    if old.model != model.name or not old.records:
+        records = prefix_of(old.text, model)
+    else:
+        ends = model.config.eos_token_id
+        records = old.records[:-1] if old.records[-1].id in ends else old.records
+    node = replace(old, words="", records=records, finish="", problem="", facts="", model=model.name)
+    return Start(conversation.put(number, _decoded(node, model)), number)
+
+
+def undo(number: Any, conversation: Conversation, typed: str) -> tuple[Conversation, str]:
+    """Take back the user message `number` and what followed; its words return to the box, before what is typed.
+    Raises `HistoryError`."""
+    question = _node(number, conversation, "user")
+    draft = "\n".join(text for text in (question.words, typed) if text)
+    return conversation.cut_before(number), draft
+
+
+def prefix_of(text: str, model: Any) -> tuple[Record, ...]:
+    """Text as the first tokens of a reply; markers in it are plain text."""
+    return tuple(Record(token_id, "", forced=True) for token_id in model.tokenizer.encode_plain(text, False))
+
+
+def _reply_to(conversation: Conversation, question: int, model: Any, controls: Controls, draft: str | None = None
+              ) -> Start:
+    # Half characters, which JSON can carry and UTF-8 cannot, become U+FFFD.
+    prefill = controls.prefill.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    records = prefix_of(prefill, model) if prefill else ()
+    node = Node("assistant", question, records=records, model=model.name)
+    return _start(replace(conversation, system=controls.system), node, model, draft)
+
+
+def _start(conversation: Conversation, node: Node, model: Any, draft: str | None = None) -> Start:
+    number = len(conversation.nodes)
+    conversation = conversation.add(_decoded(node, model))
+    check_size(conversation)
+    return Start(conversation, number, draft)
+
+
+def _decoded(node: Node, model: Any) -> Node:
+    return replace(node, records=with_texts(node.records, model.tokenizer))
+
+
+def _node(number: Any, conversation: Conversation, role: str) -> Node:
+    whole = isinstance(number, int) and not isinstance(number, bool)
+    if not whole or not 0 <= number < len(conversation.nodes) or conversation.nodes[number].role != role:
+        raise HistoryError(TEXT["history_form"])
+    return conversation.nodes[number]
+
+
+def own_node(number: Any, index: Any, conversation: Conversation, model: Any) -> Node:
+    """The reply, if it was written by this model (token ids mean nothing to another) and has that token."""
+    node = _node(number, conversation, "assistant")
+    if node.model != model.name:
+        raise HistoryError(TEXT["other_model"].format(model=node.model))
+    if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < len(node.records):
+        raise HistoryError(TEXT["history_form"])
+    return node
+
+
+def sampling_params(controls: Controls) -> SamplingParams:
+    """The page's controls as parameters; an empty seed draws a new one. Raises `ValueError`, naming the control."""
     knobs = SamplingParams.knobs()
     numbers = {}
-    for name, value in values.items():
+    for name, value in controls.values.items():
         kind = type(knobs[name].default)
         if not isinstance(value, (int, float)) or (kind is int and value != int(value)):
             raise KnobError(TEXT["bad_knob"].format(label=knobs[name].label, found=value))
         numbers[name] = kind(value)
-    digits = seed.strip()
-    if digits and not (digits.isdecimal() and int(digits[:20]) <= MAX_SEED):
+    digits = controls.seed.strip()
+    if digits and not (re.fullmatch(r"[0-9]{1,20}", digits) and int(digits) <= MAX_SEED):
         raise KnobError(TEXT["bad_seed"].format(found=digits[:20], limit=MAX_SEED))
-    return SamplingParams(**numbers, seed=int(digits) if digits else None)
+    return SamplingParams(**numbers, seed=int(digits) if digits else None, logprobs=ALTERNATIVES)
 
 
-@dataclass
-class Replies:
-    """The replies being written, at most one a browser tab (`session`)."""
-
-    engine: Any
-    model: Any
-    start: Callable = start_reply
-    running: dict[str, Any] = field(default_factory=dict)
-
-    def stop(self, session: str) -> View:
-        """End the reply of this tab. Its stream then ends by itself, with what was written so far."""
-        reply = self.running.get(session)
-        if reply is None:
-            return View(running=False)
-        reply.cancel()
-        return View()
-
-    def abandon(self, session: str) -> None:
-        """End the reply of this tab unseen: the conversation that it belongs to is about to change."""
-        reply = self.running.pop(session, None)
-        if reply is not None:
-            reply.cancel()
-
-    async def respond(self, session: str, turn: Turn, sent: Any, system_prompt: str, seed: str,
-                      values: Mapping[str, Any]) -> AsyncIterator[View]:
-        """Stream the answer to the last message of `sent`. Never raises: problems become notes in the conversation.
-
-        Closing this generator (the tab was closed, another question came) frees the engine's slot.
-        """
-        history, text, reply = None, "", None
-        try:
-            history = read_history(sent)
-            params = sampling_params(values, seed)
-            reply = self.running[session] = self.start(
-                self.engine, self.model, told_to_model(history, system_prompt), params)
-            yield View(status=status.waiting(self.engine.stats()), running=True)
-            async for piece in reply.pieces():
-                if self.running.get(session) is not reply:
-                    return
-                text += piece
-                yield View((*history, Message("assistant", text)), status.progress(reply.generation))
-            if self.running.get(session) is not reply:
-                return
-            outcome = status.finished(reply, params.max_new_tokens, self.engine.max_seq_len)
-            yield _answered(history, text, outcome) if text.strip() else _silent(history, turn, reply, outcome)
-        except (ChatError, EngineError, HistoryError, ValueError) as problem:
-            yield _failed(history, turn, text, str(problem))
-        except Exception as problem:
-            logging.getLogger(__name__).exception("a reply failed")
-            yield _failed(history, turn, text, TEXT["unexpected"].format(kind=type(problem).__name__))
-        finally:
-            if reply is not None:
-                reply.cancel()
-                if self.running.get(session) is reply:
-                    del self.running[session]
+def moved(old: SamplingParams, new: SamplingParams) -> str:
+    """Which controls differ, in words: "Temperature 0.7 → 1.2"."""
+    return ", ".join(
+        f"{knob.label} {getattr(old, name):g} → {getattr(new, name):g}"
+        for name, knob in SamplingParams.knobs().items() if getattr(old, name) != getattr(new, name)
+    )
 
 
-def _answered(history: Messages, text: str, outcome: str) -> View:
-    return View((*history, Message("assistant", text)), outcome, running=False)
+@dataclass(frozen=True)
+class Prompt:
+    """What the model reads: `ids`, of which the first `prompt_tokens` are the conversation and the others the begun
+    reply. `told_from` is the first message in it, None if all are."""
+
+    ids: list[int]
+    prompt_tokens: int
+    told_from: int | None = None
 
 
-def _silent(history: Messages, turn: Turn, reply: Any, outcome: str) -> View:
-    if reply.finish_reason == "cancelled":
-        return View(turn.before, outcome, running=False, draft=turn.draft)
-    return View((*history, Message("assistant", TEXT["silent"], note=True)), outcome, running=False)
+def prompt_for(
+    conversation: Conversation, number: int, upto: int, model: Any, context: int, max_new_tokens: int
+) -> Prompt:
+    """The prompt for token `upto` of the reply `number`. The oldest turns are left out until the reply has room in the
+    context (a quarter of it, or `max_new_tokens`), as long as there is more than the last question.
 
-
-def _failed(history: Messages | None, turn: Turn, text: str, problem: str) -> View:
-    outcome = status.line(TEXT["error_reason"])
-    if history is None:
-        return View(status=status.problem(problem), running=False)
-    if text:
-        note = Message("assistant", TEXT["broken_off"].format(problem=problem), note=True)
-        return View((*history, Message("assistant", text), note), outcome, running=False)
-    kept = list(history if turn.before is None else turn.before)
-    while kept and kept[-1].note:  # the note of an earlier try
-        kept.pop()
-    note = Message("assistant", TEXT["problem"].format(problem=problem), note=True)
-    return View((*kept, note), outcome, running=False, draft=turn.draft)
+    Raises `ChatError` as the chat template does.
+    """
+    room = context - min(max_new_tokens, context // 4)
+    told = told_to_model(conversation, conversation.path(until=number))
+    if not told:
+        raise ChatError(TEXT["nothing_to_answer"])
+    begun = [record.id for record in conversation.nodes[number].records[:upto]]
+    system = [{"role": "system", "content": conversation.system}] if conversation.system.strip() else []
+    left_out = 0
+    while True:
+        ids = model.chat.prompt_ids([*system, *(message for _, message in told[left_out:])])
+        if (len(ids) <= room and len(ids) + len(begun) < context) or left_out + 2 >= len(told):
+            break
+        left_out += 2  # a question and its answer
+    return Prompt([*ids, *begun], len(ids), told[left_out][0] if left_out else None)

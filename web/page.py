@@ -1,134 +1,218 @@
-"""The page: which components there are and which handler each event calls. What handlers do stands in handlers.py."""
+"""The page: which components there are and which handler each event calls. What handlers do stands in handlers.py,
+replies.py and chosen.py."""
 
-from collections.abc import AsyncIterator
+import json
+import time
+from collections.abc import AsyncIterator, Callable
 from html import escape
 from typing import Any
 
 import gradio as gr
 
-from llama_core.sampling import SamplingParams
-from web import handlers, status
-from web.handlers import Replies, Turn, View
-from web.history import show
+from llama_core.chat import ChatError
+from llama_core.engine import EngineError
+from web import export, handlers, status, welcome
+from web.chosen import Choices
+from web.controls import ControlPanel
+from web.conversation import Conversation, HistoryError, dump, read_conversation, write_conversation
+from web.handlers import Controls, Start
+from web.hood_panel import HoodPanel
+from web.host import Host
+from web.html import html
+from web.model_panel import ModelPanel
+from web.replies import Desk, View
 from web.settings import Settings
 from web.strings import TEXT
 
-# No spinner over the conversation, no endpoint for other programs, and no waiting for other people's events. Inside
-# Gradio's queue all the same: outside of it a changed `gr.State` calls nobody.
+# No spinner over the conversation, no endpoint for other programs, and no waiting for other people's events.
 QUIET = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
 
+# The conversation as the browser holds it stands in for what the server has sent last.
+SEND = "(typed, chat, ...controls) => [typed, Glass.chat.sent, ...controls]"
+# The server went away in mid-reply: what has come stays, and Send comes back.
+LOST = "() => { Glass.chat.lost(); return { __type__: 'update', submit_btn: true, stop_btn: false }; }"
 
-def build_page(engine: Any, model: Any, settings: Settings) -> gr.Blocks:
-    """The chat page of one engine and its `Model`."""
-    replies = Replies(engine, model)
+
+def build_page(host: Host, settings: Settings) -> gr.Blocks:
+    """The page of the model that `host` serves."""
     with gr.Blocks(title=settings.title, fill_height=True, analytics_enabled=False) as page:
-        gr.HTML(_header(engine, model, settings.title), elem_id="header", padding=False)
-        with gr.Sidebar(label=TEXT["settings"], position="right", width=340, elem_id="settings"):
-            controls = _controls(engine, model, settings)
-        conversation = gr.Chatbot(
-            label=TEXT["conversation"], elem_id="conversation", show_label=False, scale=1, min_height=160,
-            editable="user", buttons=["copy", "copy_all"], layout="bubble", group_consecutive_messages=False,
-            placeholder=TEXT["welcome"] if model.chat.has_template else TEXT["continues"],
-        )
-        line = gr.HTML(status.line(TEXT["ready"]), elem_id="status", padding=False)
-        box = gr.Textbox(
-            label=TEXT["message"], elem_id="message", show_label=False, placeholder=TEXT["message_hint"], lines=1,
-            max_lines=8, autofocus=True, submit_btn=True, stop_btn=False,
-        )
-        turn = gr.State(Turn())
-        _connect(replies, conversation, line, box, turn, controls)
+        Page(host, settings).connect(page)
     page.max_threads = 128  # a private hook: the default of 40 also caps async handlers, so 40 chats would be all
     page.queue(api_open=False, default_concurrency_limit=None)
     page._queue.sleep_when_free = 0.01  # a private hook: an idle page otherwise burns 8 % of a core polling
     return page
 
 
-def _header(engine: Any, model: Any, title: str) -> str:
-    facts = (
-        model.name,
-        TEXT["parameters"].format(count=status.count_in_words(model.parameter_count)),
-        model.dtype,
-        TEXT["runs_on"].format(device=engine.device),
-    )
-    spans = "".join(f"<span>{escape(fact)}</span>" for fact in facts)
-    notice = ""
-    if model.is_random:
-        command = f"<code>{escape(TEXT['random_command'])}</code>"
-        notice = f'<p class="notice">{escape(TEXT["random"])} {command}</p>'
-    elif not model.chat.has_template:
-        notice = f'<p class="notice">{escape(TEXT["no_template"])}</p>'
-    return f'<h1>{escape(title)}</h1><p class="facts">{spans}</p>{notice}'
+class Page:
+    """The components, in the order in which Tab walks them."""
 
+    def __init__(self, host: Host, settings: Settings):
+        self.host, self.settings = host, settings
+        self.desk, self.choices = Desk(host), Choices(host)
+        with gr.Sidebar(label=TEXT["chats"], position="left", width=240, elem_id="library"):
+            self.library = html(
+                html_template="", elem_id="chats",
+                js_on_load="Glass.chats.mount(element, trigger); // sends 'act'")
+        self.header = html(self._header(), elem_id="header")
+        with gr.Tabs(elem_id="tabs") as self.tabs:
+            with gr.Tab(TEXT["chat"], id="chat"):
+                self._chat()
+            with gr.Tab(TEXT["model"], id="model"):
+                self.model = ModelPanel(host, settings)
+            with gr.Tab(TEXT["hood"], id="hood") as self.hood_tab:
+                self.hood = HoodPanel(host, self.choices)
+        with gr.Sidebar(label=TEXT["settings"], position="right", width=320, elem_id="settings"):
+            self.panel = ControlPanel(host, settings)
 
-def _controls(engine: Any, model: Any, settings: Settings) -> list[gr.components.Component]:
-    """System prompt, seed, and one slider a row of the table of knobs, in that order."""
-    system = gr.Textbox(settings.system_prompt, label=TEXT["system"], info=TEXT["system_hint"], lines=3, max_lines=10)
-    sliders = []
-    for name, knob in SamplingParams.knobs().items():
-        maximum = min(knob.maximum, engine.max_seq_len) if name == "max_new_tokens" else knob.maximum
-        value = min(getattr(model.defaults, name), maximum)
-        sliders.append(gr.Slider(knob.minimum, maximum, value, step=knob.step, label=knob.label, info=knob.help))
-    seed = gr.Textbox("", label=TEXT["seed"], info=TEXT["seed_help"])  # a Number shows nothing as 0
-    return [system, seed, *sliders]
+    def _chat(self) -> None:
+        self.conversation = html(
+            "", html_template='<div class="unseen"></div>', elem_id="conversation", welcome=welcome.of(self.host.model),
+            js_on_load="Glass.conversation.mount(element, props, trigger, watch); // sends 'act'")
+        # Apart from the conversation, so that only what is new has to travel and to be compared.
+        self.stream = html("", html_template="", elem_id="stream", visible="hidden",
+                              js_on_load="Glass.conversation.mountStream(props, watch);")
+        self.courier = html("", html_template="", elem_id="courier", visible="hidden",
+                               js_on_load="watch('value', () => Glass.chats.receive(props.value));")
+        with gr.Column(elem_id="composer"):
+            self.line = html(status.line(TEXT["ready"]), elem_id="status")
+            self.box = gr.Textbox(
+                label=TEXT["message"], elem_id="message", show_label=False, placeholder=TEXT["message_hint"], lines=1,
+                max_lines=8, autofocus=True, submit_btn=True, stop_btn=False)
 
+    def _header(self) -> str:
+        model, title = self.host.model, self.settings.title
+        facts = (
+            model.name, TEXT["parameters"].format(count=status.count_in_words(model.parameter_count)), model.dtype,
+            TEXT["runs_on"].format(device=self.host.engine.device),
+        )
+        spans = "".join(f"<span>{escape(fact)}</span>" for fact in facts)
+        notice = welcome.notice(model)
+        note = f'<p class="notice">{escape(notice)}</p>' if notice else ""
+        return f'<h1>{escape(title)}</h1><p class="facts">{spans}</p>{note}'
 
-def _connect(
-    replies: Replies, conversation: gr.Chatbot, line: gr.HTML, box: gr.Textbox, turn: gr.State, controls: list
-) -> None:
-    knob_names = tuple(SamplingParams.knobs())
-    outputs = [conversation, line, box, turn]
+    def connect(self, page: gr.Blocks) -> None:
+        """Which handler each event calls."""
+        state = [self.box, self.conversation, *self.panel.inputs]
+        self.outputs = [self.conversation, self.stream, self.line, self.box, self.courier, self.panel.plot,
+                        self.hood.lens, self.tabs]
+        asked = self.box.submit(self._submit, state, self.outputs, js=SEND, **QUIET)
+        asked.failure(None, None, self.box, js=LOST, **QUIET)
+        self.box.stop(self._stop, None, self.outputs, **QUIET)
+        for source in (self.conversation, self.library):
+            asked = source.act(self._act, state, self.outputs, js=SEND, trigger_mode="multiple", **QUIET)
+            asked.failure(None, None, self.box, js=LOST, **QUIET)
+        gr.on([slider.change for slider in self.panel.sliders], self._tune, self.panel.inputs, self.panel.plot,
+              trigger_mode="always_last", **QUIET)
+        self.panel.connect(page, QUIET)
+        self.hood.connect(self.hood_tab, QUIET)
+        self.model.connect([self.header, self.conversation], self._swapped, QUIET)
+        page.load(self._swapped, None, [self.header, self.conversation], **QUIET)
+        page.unload(self._closed)
 
-    def ask(text: str, sent: Any, turn: Turn, request: gr.Request):
-        if request.session_hash in replies.running:  # Enter while a reply is written: the words stay in the box
-            return _updates(View())
-        return _updates(handlers.ask(text, sent, turn))
+    def _swapped(self) -> list[Any]:
+        return [self._header(), gr.HTML(welcome=welcome.of(self.host.model))]
 
-    def retry(sent: Any, turn: Turn, event: gr.RetryData, request: gr.Request):
-        replies.abandon(request.session_hash)
-        return _updates(handlers.retry(event.index, sent, turn))
+    def _closed(self, request: gr.Request) -> None:
+        self.desk.abandon(request.session_hash)
+        self.choices.forget(request.session_hash)
 
-    def edit(sent: Any, turn: Turn, event: gr.EditData, request: gr.Request):
-        replies.abandon(request.session_hash)
-        return _updates(handlers.edit(event.index, event.previous_value, event.value, sent, turn))
+    def _stop(self, request: gr.Request) -> list[Any]:
+        return self._updates(self.desk.stop(request.session_hash))
 
-    def undo(sent: Any, typed: str, event: gr.UndoData, request: gr.Request):
-        replies.abandon(request.session_hash)
-        return _updates(handlers.undo(event.index, sent, typed))
+    def _tune(self, request: gr.Request, *values: Any) -> Any:
+        controls = self.panel.read(values)
+        self.desk.update(request.session_hash, controls)
+        plot = self.choices.redraw(request.session_hash, controls)
+        return gr.skip() if plot is None else plot
 
-    def clear(request: gr.Request):
-        replies.abandon(request.session_hash)
-        return _updates(handlers.clear())
+    async def _submit(self, request: gr.Request, text: str, chat: Any, *values: Any) -> AsyncIterator[list]:
+        if request.session_hash in self.desk.running:  # Enter while a reply is written: the words stay in the box
+            yield self._updates(View())
+            return
+        controls = self.panel.read(values)
+        start = lambda: handlers.ask(text, read_conversation(chat), self.host.model, controls)  # noqa: E731
+        async for update in self._run(request.session_hash, start, controls):
+            yield update
 
-    def stop(request: gr.Request):
-        return _updates(replies.stop(request.session_hash))
-
-    async def respond(
-        request: gr.Request, turn: Turn, sent: Any, system: str, seed: Any, *values: Any
+    async def _act(
+        self, request: gr.Request, event: gr.EventData, typed: str, chat: Any, *values: Any
     ) -> AsyncIterator[list]:
-        knobs = dict(zip(knob_names, values, strict=True))
-        async for view in replies.respond(request.session_hash, turn, sent, system, seed, knobs):
-            yield _updates(view)
+        wish = event._data if isinstance(event._data, dict) else {}
+        session, controls = request.session_hash, self.panel.read(values)
+        start = self._start_of(wish, chat, controls)
+        if start is not None:
+            async for update in self._run(session, start, controls):
+                yield update
+            return
+        try:
+            yield await self._answer(wish, session, read_conversation(chat), typed, controls)
+        except (HistoryError, ChatError, EngineError, ValueError) as problem:
+            yield self._updates(View(status=status.problem(str(problem))))
 
-    box.submit(ask, [box, conversation, turn], outputs, **QUIET)
-    box.stop(stop, None, outputs, **QUIET)
-    conversation.retry(retry, [conversation, turn], outputs, **QUIET)
-    conversation.edit(edit, [conversation, turn], outputs, **QUIET)
-    conversation.undo(undo, [conversation, box], outputs, **QUIET)
-    conversation.clear(clear, None, outputs, **QUIET)
-    # A new turn is what starts a reply, whichever of the above brought it.
-    turn.change(respond, [turn, conversation, *controls], outputs, **QUIET)
+    def _start_of(self, wish: dict, chat: Any, controls: Controls) -> Callable[[], Start] | None:
+        """The function that begins a reply, if that is what the person wants."""
+        model, node = self.host.model, wish.get("node")
+        kinds: dict[str, Callable[[Conversation], Start]] = {
+            "ask": lambda held: handlers.ask(str(wish.get("text", "")), held, model, controls),
+            "edit": lambda held: handlers.edit(node, wish.get("text"), held, model, controls),
+            "retry": lambda held: handlers.retry(node, held, model, controls),
+            "branch": lambda held: handlers.branch(node, wish.get("index"), wish.get("id"), held, model),
+            "resume": lambda held: handlers.resume(node, held, model),
+        }
+        begin = kinds.get(wish.get("do", ""))
+        return None if begin is None else lambda: begin(read_conversation(chat))
+
+    async def _run(self, session: str, start: Callable[[], Start], controls: Controls) -> AsyncIterator[list]:
+        self.desk.abandon(session)
+        try:
+            begun = start()
+        except HistoryError as problem:
+            yield self._updates(View(status=status.problem(str(problem)), running=False))
+            return
+        async for view in self.desk.respond(session, begun, controls):
+            yield self._updates(view)
+
+    async def _answer(
+        self, wish: dict, session: str, conversation: Conversation, typed: str, controls: Controls
+    ) -> list[Any]:
+        """What is not a reply: a look at a token, a file, an older state."""
+        node, index = wish.get("node"), wish.get("index")
+        match wish.get("do"):
+            case "choose":
+                plot = await self.choices.plot(session, node, index, conversation, controls)
+                return self._updates(View(), plot=plot)
+            case "inspect":
+                lens = await self.hood.look(session, node, index, conversation, controls)
+                return self._updates(View(), lens=lens, tab="hood")
+            case "undo":
+                self.desk.abandon(session)
+                before, draft = handlers.undo(node, conversation, typed)
+                return self._updates(View(write_conversation(before), "", status.line(TEXT["ready"]), False, draft))
+            case "leave":
+                self.desk.abandon(session)
+                return self._updates(View(status=status.line(TEXT["ready"]), running=False))
+            case "json":
+                return self._updates(View(), courier=_file(conversation, "json", export.to_json(conversation)))
+            case "markdown":
+                return self._updates(View(), courier=_file(conversation, "md", export.to_markdown(conversation)))
+            case "import":
+                found = export.from_json(wish.get("text"))
+                return self._updates(View(), courier=dump({"open": json.loads(write_conversation(found))}))
+        raise HistoryError(TEXT["history_form"])
+
+    def _updates(self, view: View, courier: str | None = None, plot: str | None = None, lens: str | None = None,
+                 tab: str | None = None) -> list[Any]:
+        """A view as updates of `outputs`; what is None stays as it is."""
+        box: dict[str, Any] = {}
+        if view.draft is not None:
+            box["value"] = view.draft
+        if view.running is not None:
+            box.update(submit_btn=not view.running, stop_btn=view.running)
+        parts = [view.chat, view.stream, view.status, gr.update(**box) if box else None, courier, plot, lens,
+                 gr.Tabs(selected=tab) if tab else None]
+        return [gr.skip() if part is None else part for part in parts]
 
 
-def _updates(view: View) -> list[Any]:
-    """A view as updates of the components in `outputs`; what is None stays as it is."""
-    box: dict[str, Any] = {}
-    if view.draft is not None:
-        box["value"] = view.draft
-    if view.running is not None:
-        box.update(submit_btn=not view.running, stop_btn=view.running)
-    return [
-        gr.skip() if view.messages is None else show(view.messages),
-        gr.skip() if view.status is None else view.status,
-        gr.update(**box) if box else gr.skip(),
-        gr.skip() if view.turn is None else view.turn,
-    ]
+def _file(conversation: Conversation, ending: str, text: str) -> str:
+    """What the page's scripts save as a file. `time` makes each one a new value, else the second would not arrive."""
+    return dump({"name": export.file_name(conversation, ending), "file": text, "time": time.time_ns()})

@@ -1,13 +1,18 @@
 """The HTTP side: the page mounted on our own FastAPI app, with `/health` and the headers that keep it to itself."""
 
+import json
 import socket
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import uvicorn
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import HTMLResponse
+
+from web.source import source_page
+from web.strings import SCRIPT
 
 ASSETS = Path(__file__).parent / "assets"
 
@@ -21,6 +26,7 @@ CONTENT_SECURITY_POLICY = "; ".join((
     "font-src 'self' data:",
     "connect-src 'self'",
     "worker-src 'self' blob:",
+    "frame-src 'none'",
     "form-action 'none'",
     "object-src 'none'",
     "base-uri 'self'",
@@ -28,8 +34,13 @@ CONTENT_SECURITY_POLICY = "; ".join((
 ))
 
 
+LOOKS = ("page", "tokens")
+SCRIPTS = ("glass", "markdown", "tokens", "conversation", "chats", "help")
+
+
 def build_app(page: gr.Blocks, engine: Any) -> FastAPI:
-    """The page at `/` and the engine's state at `/health`."""
+    """The page at `/`, the engine's state at `/health` and our own code at `/source`. `engine` has `healthy` and
+    `stats()`."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     # No other origin may read answers; without this Gradio would allow every one, with cookies (gradio#13741).
     app.add_middleware(CORSMiddleware, allow_origins=[])
@@ -40,6 +51,7 @@ def build_app(page: gr.Blocks, engine: Any) -> FastAPI:
         response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers["Referrer-Policy"] = "no-referrer"
+        response.headers["Permissions-Policy"] = "camera=(), microphone=(), geolocation=()"
         return response
 
     @app.get("/health")
@@ -49,14 +61,32 @@ def build_app(page: gr.Blocks, engine: Any) -> FastAPI:
         stats = engine.stats()
         return {"ok": engine.healthy, "slots": stats.slots, "busy": stats.busy, "queued": stats.queued}
 
+    @app.get("/source/{name:path}", response_class=HTMLResponse)
+    def source(name: str) -> str:
+        found = source_page(name)
+        if found is None:
+            raise HTTPException(404)
+        return found
+
     return gr.mount_gradio_app(
         app, page, "/", ssr_mode=False, run_history=False, show_error=False, max_file_size="1mb",
-        footer_links=[], css_paths=[ASSETS / "page.css"], head_paths=[ASSETS / "head.html"],
+        footer_links=[], head=head(),
         theme=gr.themes.Base(
             primary_hue="teal", neutral_hue="slate", font=["system-ui", "sans-serif"],
             font_mono=["ui-monospace", "monospace"],
         ),
     )
+
+
+def head() -> str:
+    """What stands in the page's head: how wide it is, our looks (Gradio's `css` would narrow every rule to its own
+    container, and a dialog stands outside of it), and our scripts with their sentences."""
+    text = json.dumps(SCRIPT).replace("<", "\\u003c")
+    code = "\n".join((ASSETS / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS)
+    looks = "\n".join((ASSETS / f"{name}.css").read_text(encoding="utf-8") for name in LOOKS)
+    viewport = "width=device-width, initial-scale=1, interactive-widget=resizes-content"
+    return (f'<meta name="viewport" content="{viewport}">\n<style>{looks}</style>\n'
+            f"<script>window.GLASS_TEXT = {text};\n{code}</script>")
 
 
 def serve(app: FastAPI, door: socket.socket) -> None:

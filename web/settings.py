@@ -39,6 +39,8 @@ class Settings:
                         on_space="0.0.0.0")
     port: int = setting(7860, "GLASS_LLAMA_PORT", "port to listen on; 0 takes any free one", minimum=0, maximum=65535)
     title: str = setting("Glass Llama", "GLASS_LLAMA_TITLE", "name shown on the page")
+    switching: str = setting("on", "GLASS_LLAMA_SWITCHING", "whether visitors may load another model",
+                             choices=("on", "off"), on_space="off")
     system_prompt: str = setting("", "GLASS_LLAMA_SYSTEM_PROMPT", "system prompt that the page starts with")
 
     def __post_init__(self):

@@ -16,36 +16,58 @@ def problem(text: str) -> str:
     return f'<span class="problem">{escape(text)}</span>'
 
 
-def waiting(stats: Any) -> str:
-    """Before the first word: reading the prompt, or in line for one of the engine's slots (`EngineStats`)."""
-    if stats.busy >= stats.slots and stats.queued:
-        return line(TEXT["in_line"].format(place=stats.queued))
-    return line(TEXT["waiting"])
+def waiting(generation: Any) -> str:
+    """Before the first word: reading the prompt, or in line for one of the engine's slots."""
+    place = generation.queue_position
+    return line(TEXT["in_line"].format(place=place) if place else TEXT["waiting"])
 
 
-def progress(generation: Any) -> str:
-    """Speed, time to first token and length of a `Generation`, as far as they are known."""
-    speed, first = generation.tokens_per_second, generation.time_to_first_token
-    count = len(generation.tokens)
-    return line(
+def facts(generation: Any) -> list[str]:
+    """Speed, time to first token and sizes of a `Generation`, as far as they are known."""
+    speed, first, count = generation.tokens_per_second, generation.time_to_first_token, len(generation.token_ids)
+    prompt = TEXT["prompt"].format(count=generation.prompt_tokens)
+    if generation.cached_tokens:
+        prompt += TEXT["cached"].format(count=generation.cached_tokens)
+    return [
         TEXT["speed"].format(speed=speed) if speed else "",
         TEXT["first"].format(seconds=first) if first is not None else "",
-        TEXT["tokens" if count != 1 else "token"].format(count=count),
-    )
+        TEXT["tokens_count" if count != 1 else "token"].format(count=count),
+        prompt,
+    ]
 
 
-def finished(reply: Any, max_new_tokens: int, context: int) -> str:
-    """`progress` and the reason in words. `context` is the engine's max_seq_len."""
-    reason = reply.finish_reason or "error"
-    if reason == "length" and len(reply.generation.tokens) < max_new_tokens:
-        reason = "context"
-    why = TEXT[f"{reason}_reason"].format(limit=max_new_tokens, context=context)
-    return progress(reply.generation) + " " + line(why)
+def progress(generation: Any, context: int) -> str:
+    """`facts` and how full the context of `context` tokens is."""
+    return line(*facts(generation)) + " " + gauge(generation.prompt_tokens + len(generation.token_ids), context)
+
+
+def gauge(used: int, context: int) -> str:
+    """A bar with its numbers."""
+    percent = min(100, round(100 * used / context))
+    words = TEXT["context"].format(used=used, size=context)
+    return (f'<span class="gauge" role="img" aria-label="{escape(words)}"><i><b style="width:{percent}%"></b></i>'
+            f"{escape(words)}</span>")
+
+
+def reason(finish: str, generation: Any, context: int) -> tuple[str, str]:
+    """Why a reply ended: one of `FINISHES`, and in words."""
+    limit = generation.params.max_new_tokens
+    if finish == "length" and len(generation.token_ids) < limit:
+        finish = "context"
+    return finish, TEXT[f"{finish}_reason"].format(limit=limit, context=context)
 
 
 def count_in_words(number: int) -> str:
-    """1234567 as "1.2M": parameter counts as people say them."""
+    """1234567 as "1.23M": parameter counts as people say them."""
     for size, letter in ((10**9, "B"), (10**6, "M"), (10**3, "K")):
         if number >= size:
             return f"{number / size:.3g}{letter}"
     return str(number)
+
+
+def bytes_in_words(number: float) -> str:
+    """1234567 as "1.2 MB"."""
+    for size, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "KB")):
+        if number >= size:
+            return f"{number / size:.1f} {unit}"
+    return f"{number:.0f} bytes"

@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import sync_playwright
+from steps import close_settings, open_settings, set_knob
 
 ROOT = Path(__file__).parents[2]
+FAKE_APP = ("tests/browser/fake_app.py", "0", "300")
+SCREENS = {"desktop light": (1280, 800, "light"), "phone dark": (390, 844, "dark")}
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
     "--disable-sync", "--no-first-run",
@@ -20,11 +23,11 @@ FLAGS = [
 
 
 class App:
-    """`python app.py` as a person starts it, on a free port."""
+    """`python app.py` as a person starts it, on a free port; or another program that prints its address."""
 
-    def __init__(self, *arguments):
+    def __init__(self, *arguments, program=("app.py", "--port", "0")):
         self.process = subprocess.Popen(
-            [sys.executable, "app.py", "--port", "0", *arguments], cwd=ROOT, text=True, stdout=subprocess.PIPE
+            [sys.executable, *program, *arguments], cwd=ROOT, text=True, stdout=subprocess.PIPE
         )
         line = self.process.stdout.readline()
         found = re.search(r"http://127\.0\.0\.1:\d+", line)
@@ -32,7 +35,12 @@ class App:
         self.url = found[0]
 
     def health(self):
-        with urllib.request.urlopen(f"{self.url}/health") as answer:
+        return self.ask("health")
+
+    def ask(self, path, post=False):
+        """The JSON at a path."""
+        request = urllib.request.Request(f"{self.url}/{path}", method="POST" if post else "GET")
+        with urllib.request.urlopen(request) as answer:
             return json.load(answer)
 
     def close(self):
@@ -46,8 +54,8 @@ def start_app():
     """Apps by their arguments, closed at the end."""
     apps = []
 
-    def start(*arguments):
-        apps.append(App(*arguments))
+    def start(*arguments, **more):
+        apps.append(App(*arguments, **more))
         return apps[-1]
 
     yield start
@@ -57,8 +65,16 @@ def start_app():
 
 @pytest.fixture(scope="module")
 def noise(start_app):
-    """The app as the README starts it: a small random model."""
-    return start_app("--slots", "2")
+    """A small random model."""
+    return start_app("--model", "random:tiny", "--slots", "2")
+
+
+@pytest.fixture(scope="session")
+def fake():
+    """The page with an engine that writes 300 tokens a second and needs no model."""
+    app = App(program=FAKE_APP)
+    yield app
+    app.close()
 
 
 @pytest.fixture(scope="module")  # Playwright keeps an event loop running, under which no test may start its own
@@ -73,6 +89,18 @@ def browser():
         browser.close()
 
 
+@pytest.fixture(scope="session")
+def shoot(request, tmp_path_factory):
+    """Takes a picture of a page; with `pytest --screenshots` into docs/, for the README."""
+    folder = ROOT / "docs" if request.config.getoption("--screenshots") else tmp_path_factory.mktemp("screenshots")
+
+    def take(page, name):
+        page.wait_for_timeout(400)  # what slides in has arrived
+        page.screenshot(path=folder / f"{name}.png")
+
+    return take
+
+
 @pytest.fixture
 def open_page(browser):
     """Pages that fail the test if they ask another host for anything, or if a script on them fails."""
@@ -83,14 +111,16 @@ def open_page(browser):
         if not blocked and not re.match(r"http://127\.0\.0\.1:|data:|blob:", request.url):
             foreign.append(request.url)
 
-    def open_(app, width=1280, height=800):
-        context = browser.new_context(viewport={"width": width, "height": height})
+    def open_(app, width=1280, height=800, theme="light", beside=None):
+        context = beside.context if beside else browser.new_context(
+            viewport={"width": width, "height": height}, accept_downloads=True)
         page = context.new_page()
         page.on("requestfinished", watch)
         page.on("requestfailed", watch)
         page.on("pageerror", lambda error: errors.append(str(error)))
-        page.goto(app.url)
+        page.goto(f"{app.url}/?__theme={theme}")
         page.wait_for_selector("#message textarea")
+        page.wait_for_function("window.Glass?.chat")
         pages.append(page)
         return page
 
@@ -98,3 +128,23 @@ def open_page(browser):
     for page in pages:
         page.context.close()
     assert foreign == [] and errors == []
+
+
+@pytest.fixture(params=list(SCREENS))
+def page(request, fake, open_page):
+    """The fake app's page at desktop and phone widths, with replies of 40 tokens."""
+    width, height, theme = SCREENS[request.param]
+    page = open_page(fake, width, height, theme)
+    page.wait_for_timeout(600 if width < 1200 else 0)  # Gradio opens the sidebars, the page closes them
+    open_settings(page)
+    set_knob(page, "Max tokens", 40)
+    close_settings(page)
+    return page
+
+
+@pytest.fixture
+def wide(fake, open_page):
+    """The fake app's page on a desktop, with replies of 40 tokens."""
+    page = open_page(fake)
+    set_knob(page, "Max tokens", 40)
+    return page

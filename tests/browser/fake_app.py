@@ -1,0 +1,65 @@
+"""The page with an engine that needs no model, as a program of its own: `fake_app.py PORT PACE`."""
+
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+ROOT = Path(__file__).parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+HOSTILE = """<script>document.title='owned'</script><img src=x onerror="document.title='owned'">
+![a](https://evil.example/steal.png) <form action="https://evil.example"><input name=a></form>
+[click](javascript:document.title='owned') <a href="https://evil.example">there</a>
+\u202eright to left\u202c שלום עולם <iframe src="https://evil.example"></iframe>
+| a | b
+|--
+```unclosed **bold _and
+""" + "x" * 3000
+
+
+def main(port, pace):
+    from fake_engine import FakeEngine, fake_model
+
+    from web.host import Host
+    from web.page import build_page
+    from web.port import claim_port, open_port, url_of
+    from web.server import build_app, serve
+    from web.settings import Settings
+
+    settings = Settings(max_seq_len=4096, slots=2)
+
+    def load(name, dtype, progress, check, download):
+        if name == "us/slow":
+            for megabyte in range(1000):
+                time.sleep(0.05)
+                download(megabyte, 1000)
+        if name == "random:135M":
+            raise ValueError("this one cannot be loaded; choose another")
+        return fake_model(name.removeprefix("random:"))
+
+    host = Host(settings, load, lambda *_: FakeEngine(pace, hostile=HOSTILE))
+    host.put("random:fake", lambda *_: None)
+    door = claim_port("127.0.0.1", port)
+    app = build_app(build_page(host, settings), host)
+
+    @app.get("/fake")  # what the engine was asked, for the tests
+    def fake():
+        return [{"prompt": reply.prompt_ids, "tokens": reply.token_ids, "cached": reply.cached_tokens,
+                 "ended": reply.ended, "updates": [params.temperature for _, params in reply.changes]}
+                for reply in host.engine.generations]
+
+    @app.post("/fake/hold/{place}")
+    def hold(place: int):
+        host.engine.hold = place or None
+        return SimpleNamespace(place=place).__dict__
+
+    # The page takes every path that is left: ours go before it.
+    app.router.routes.sort(key=lambda route: not getattr(route, "path", "").startswith("/fake"))
+    open_port(door)
+    print(url_of(door), flush=True)
+    serve(app, door)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), float(sys.argv[2]))

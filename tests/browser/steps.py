@@ -1,0 +1,102 @@
+"""What a person does on the page, for the tests to tell."""
+
+import re
+import time
+
+from playwright.sync_api import expect
+
+ENDED = re.compile("the model finished|reached the limit|stopped by you|ended by an error|is full")
+
+
+# A conversation of 60 messages, the replies with 100 tokens and their alternatives.
+OLD_TALK = """() => {
+    const others = [[1, ' the', .5, .5], [2, ' cat', .2, .2], [3, ' sat', .1, .1], [4, ' on', .1, .1]];
+    const tokens = Array.from({length: 100}, (_, i) => [i % 14 + 1, ' word', .5, .5, others]);
+    const nodes = [], selected = {};
+    for (let i = 0; i < 60; i++) { selected[i - 1] = i;
+        nodes.push(i % 2 ? {role: 'assistant', parent: i - 1, tokens, model: 'fake', finish: 'length'} :
+            {role: 'user', parent: i - 1, words: 'question ' + i}); }
+    const chat = {format: 'glass-llama/1', id: 'old', revision: 1, system: '', told_from: null, selected, nodes};
+    return chat; }"""
+
+
+def type_and_enter(page, text):
+    page.fill("#message textarea", text)
+    page.locator("#message textarea").press("Enter")
+
+
+def questions(page):
+    return page.locator("#conversation [data-testid=user]")
+
+
+def replies(page):
+    return page.locator("#conversation [data-testid=bot]")
+
+
+def reply(page):
+    return replies(page).last
+
+
+def words(page):
+    """The text of the last reply."""
+    return reply(page).locator(".body")
+
+
+def tokens(page):
+    return reply(page).locator(".tok")
+
+
+def send(page, text):
+    """Ask, and wait until the question stands in the conversation."""
+    count = questions(page).count()
+    type_and_enter(page, text)
+    expect(questions(page)).to_have_count(count + 1)
+
+
+def wait_until_ready(page, said=ENDED):
+    expect(page.locator("#message .submit-button")).to_be_visible(timeout=30_000)
+    expect(page.locator("#status")).to_contain_text(said)
+
+
+def converse(page, text, said=ENDED):
+    send(page, text)
+    wait_until_ready(page, said)
+
+
+def open_settings(page):
+    """On a phone the controls lie behind a button."""
+    toggle = page.locator("#settings .toggle-button")
+    if toggle.get_attribute("aria-expanded") != "true":
+        toggle.click()
+        expect(toggle).to_have_attribute("aria-expanded", "true")
+
+
+def close_settings(page):
+    toggle = page.locator("#settings .toggle-button")
+    if page.viewport_size["width"] < 1024 and toggle.get_attribute("aria-expanded") == "true":
+        toggle.click()
+        expect(toggle).to_have_attribute("aria-expanded", "false")
+
+
+def set_knob(page, name, value):
+    box = page.get_by_label(f"number input for {name}")
+    box.fill(str(value))
+    box.press("Tab")
+
+
+def make_endless(page):
+    """A greedy random model goes round in circles and never ends a reply by itself."""
+    set_knob(page, "Temperature", 0)
+    set_knob(page, "Max tokens", 2000)
+
+
+def wait_for(condition, seconds):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"not within {seconds} s"
+        time.sleep(0.01)
+
+
+def version(page):
+    """Which version of the last reply is shown: "2/3"."""
+    return reply(page).locator(".versions span")

@@ -1,0 +1,92 @@
+"""Models that come and go while the page is open."""
+
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+from fake_engine import FakeEngine, fake_model
+
+from llama_core.files import ModelFileError
+from llama_core.sampling_params import SamplingParams
+from web import models, welcome
+from web.host import Host
+from web.settings import Settings
+
+
+def wait(condition):
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def load(name, dtype, progress, **_):
+    if name == "random:broken":
+        raise ModelFileError("broken.safetensors is damaged; download it again")
+    progress(1, 2)
+    return fake_model(name.removeprefix("random:"))
+
+
+@pytest.fixture
+def host():
+    with Host(Settings(), load, lambda *_: FakeEngine(pace=100)) as host:
+        host.put("random:first", lambda *_: None)
+        yield host
+
+
+def test_another_model_takes_over_and_running_replies_end_in_peace(host):
+    before, generation = host.engine, host.engine.submit([20], SamplingParams(max_new_tokens=30))
+    host.begin("random:second")
+    wait(lambda: host.model.name == "second")
+    assert host.engine is not before and not before.closed
+    wait(lambda: before.closed)
+    assert generation.finish_reason == "length"
+
+
+def test_what_cannot_be_loaded_leaves_the_old_one_in_place(host):
+    loading = host.begin("random:broken")
+    wait(lambda: loading.ended)
+    assert "damaged" in str(loading.problem) and host.model.name == "first" and not host.engine.closed
+
+
+def test_one_at_a_time_and_cancelled_at_will():
+    gate = threading.Event()
+
+    def slow(name, dtype, progress, **_):
+        gate.wait(5)
+        progress(1, 2)
+        return fake_model(name)
+
+    with Host(Settings(), slow, lambda *_: FakeEngine()) as host:
+        loading = host.begin("random:slow")
+        assert host.begin("random:other") is None
+        loading.cancel()
+        gate.set()
+        wait(lambda: loading.ended)
+        assert loading.cancelled and loading.problem is None and host.model is None
+
+
+def test_the_model_on_offer_are_the_guide_folders_the_hub_and_noise(tmp_path):
+    for name in ("zebra", "guide", "not a model"):
+        (tmp_path / name).mkdir()
+        if " " not in name:
+            (tmp_path / name / "config.json").write_text("{}")
+    names = [name for _, name in models.choices(tmp_path)]
+    assert names[:2] == [str(tmp_path / "guide"), str(tmp_path / "zebra")]
+    assert names[2:] == [row.name for row in models.ON_THE_HUB] + list(models.RANDOM)
+
+
+def test_the_page_says_what_kind_of_model_it_is(tmp_path):
+    guide = tmp_path / "guide"
+    guide.mkdir()
+    (guide / "examples.json").write_text('["One?", "Two?", "Three?", "Four?", "Five?", 6]')
+    chatty = SimpleNamespace(name="x", is_random=False, chat=SimpleNamespace(has_template=True))
+    assert welcome.notice(chatty, guide) == "" and welcome.of(chatty, guide)["examples"] == []
+    mine = SimpleNamespace(name="guide", is_random=False, chat=SimpleNamespace(has_template=True))
+    assert "very small model" in welcome.notice(mine, guide) and "Model" in welcome.notice(mine, guide)
+    assert welcome.of(mine, guide)["examples"] == ["One?", "Two?", "Three?", "Four?"]
+    assert "not trained to chat" in welcome.notice(fake_model(), guide)
+    (guide / "examples.json").write_text("{")
+    assert welcome.of(mine, guide)["examples"] == []
+

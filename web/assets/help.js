@@ -1,0 +1,73 @@
+// Keyboard shortcuts with their card, names for what Gradio draws without one, and the sidebars of a phone.
+(() => {
+  const { T, make, store } = Glass;
+  const press = (selector) => () => document.querySelector(selector)?.click();
+  const version = (by) => () => {
+    const rows = [...document.querySelectorAll(`#conversation .versions button:${by < 0 ? "first" : "last"}-of-type:not(:disabled)`)];
+    rows.at(-1)?.click();
+  };
+  const KEYS = {
+    "?": [T.key_help, () => card().showModal()],
+    "/": [T.key_write, () => document.querySelector("#message textarea")?.focus()],
+    n: [T.key_new, press("#chats .new")],
+    t: [T.key_tokens, () => Glass.conversation.toggleTokens()],
+    r: [T.key_retry, () => [...document.querySelectorAll("#conversation .assistant footer button[aria-label]")].filter((b) => b.ariaLabel === T.retry).at(-1)?.click()],
+    k: [T.key_token, () => [...document.querySelectorAll('#conversation .tok[tabindex="0"]')].at(-1)?.focus()],
+    "[": [T.key_earlier, version(-1)],
+    "]": [T.key_later, version(1)],
+  };
+  const FIXED = [["Enter", T.key_send], ["Shift+Enter", T.key_line], ["Esc", T.key_stop], ["← →", T.key_walk], ["Enter, ↓", T.key_open], ["Enter", T.key_branch]];
+
+  let dialog;
+  function card() {
+    if (dialog) return dialog;
+    const rows = [...Object.entries(KEYS).map(([key, [words]]) => [key, words]), ...FIXED];
+    const on = make("input", { type: "checkbox", id: "single-keys", onchange: () => store.setting("keys", on.checked ? "on" : "off") });
+    on.checked = store.setting("keys") !== "off";
+    dialog = make("dialog", { id: "help", "aria-labelledby": "help-title" },
+      make("h2", { id: "help-title" }, T.help), make("dl", {}, ...rows.flatMap(([key, words]) => [make("dt", {}, make("kbd", {}, key)), make("dd", {}, words)])),
+      make("label", { for: "single-keys" }, on, " ", T.single_keys),
+      make("form", { method: "dialog" }, Glass.button(T.close, "", () => dialog.close(), { class: "primary" })));
+    document.body.append(dialog);
+    return dialog;
+  }
+
+  addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
+    if (event.key === "Escape") { if (!dialog?.open) document.querySelector("#message .stop-button")?.click(); return; }
+    const writing = event.target.closest?.("input, textarea, select, [contenteditable], dialog, [role=listbox]");
+    if (writing || store.setting("keys") === "off" || !KEYS[event.key]) return;
+    event.preventDefault();
+    KEYS[event.key][1]();
+  });
+
+  // Gradio draws Send, Stop and the sidebars' toggles without a name that a screen reader could say, again whenever
+  // they swap; its tab panels and number boxes likewise.
+  const NAMES = { ".submit-button": T.send, ".stop-button": T.stop, "#settings .toggle-button": T.settings, "#library .toggle-button": T.chats };
+  const repair = () => {
+    for (const [selector, name] of Object.entries(NAMES))
+      for (const button of document.querySelectorAll(selector)) if (button.ariaLabel !== name) button.ariaLabel = name;
+    for (const button of document.querySelectorAll(".reset-button")) {
+      const label = button.closest(".block")?.querySelector("[data-testid=block-info]")?.textContent.trim();
+      if (label && button.ariaLabel !== `${T.reset} ${label}`) button.ariaLabel = `${T.reset} ${label}`;
+    }
+    for (const toggle of document.querySelectorAll(".sidebar .toggle-button")) {
+      const open = String(toggle.parentElement.classList.contains("open"));
+      if (toggle.ariaExpanded !== open) toggle.ariaExpanded = open;
+    }
+  };
+  new MutationObserver(repair).observe(document, { childList: true, subtree: true, attributeFilter: ["class"] });
+
+  // It opens both sidebars, over the whole of a phone, and over the conversation where there is no room beside it.
+  if (innerWidth < 1200) {
+    const opened = new Set();
+    const close = setInterval(() => {
+      const toggles = [...document.querySelectorAll(".sidebar .toggle-button")];
+      if (toggles.length && toggles.every((toggle) => opened.has(toggle) && toggle.ariaExpanded === "false")) clearInterval(close);
+      for (const toggle of toggles)
+        if (toggle.ariaExpanded === "true") { opened.add(toggle); toggle.click(); } // has no effect until Gradio is ready
+    }, 250);
+  }
+
+  Glass.help = () => card().showModal();
+})();

@@ -1,0 +1,151 @@
+// A reply as its tokens: tinted by how likely each was, with the others that could have come. One tab stop a reply; the
+// arrows walk, Enter opens the alternatives, Enter on one of them branches.
+Glass.tokens = (() => {
+  const { T, make, fill, percent } = Glass;
+  const visible = (text) => text.replace(/\n/g, "⏎").replace(/\t/g, "⇥") || "▫";
+  const quoted = (text) => (text.trim() ? text.trim() : visible(text).replace(/ /g, "␣"));
+  // Six steps of tint: the less likely, the warmer.
+  const step = (share) => (share === null ? "x" : share >= 0.9 ? 0 : share >= 0.6 ? 1 : share >= 0.3 ? 2 : share >= 0.1 ? 3 : share >= 0.02 ? 4 : 5);
+
+  function span(token, index) {
+    const [, text, share, , , forced] = token;
+    const words = forced ? T.forced : share === null ? "" : percent(share);
+    return make("span", {
+      class: `tok t${step(share)}${forced ? " forced" : ""}`, role: "button", tabindex: index ? -1 : 0, "data-i": index,
+      "aria-label": `${quoted(text)} ${words}`.trim(), "aria-haspopup": "dialog",
+    }, text ? text.replace(/\n/g, "⏎\n") : "▫");
+  }
+
+  const mark = (words) => make("span", { class: "mark", role: "note" }, `⟨${words}⟩`);
+
+  // The tokens of one reply in `element`; `node` is the message as it stands in the conversation, and grows.
+  class View {
+    constructor(element, number, node, popover) {
+      Object.assign(this, { element, number, node, popover, count: 0, marks: 0 });
+      element.classList.add("tokens");
+      element.setAttribute("role", "group");
+      element.setAttribute("aria-label", T.tokens_label);
+      element.addEventListener("keydown", (event) => this.key(event));
+      element.addEventListener("click", (event) => this.on(event, (target) => { popover.show(this, target, true); popover.choose(); }));
+      element.addEventListener("mousemove", (event) => this.on(event, (target) => popover.hover(this, target)));
+      element.addEventListener("focusin", (event) => this.on(event, (target) => {
+        element.querySelector('.tok[tabindex="0"]')?.setAttribute("tabindex", -1);
+        target.setAttribute("tabindex", 0);
+        popover.show(this, target);
+      }));
+      this.grow();
+    }
+    on(event, act) {
+      const target = event.target.closest(".tok");
+      if (target) act(target);
+    }
+    grow() {
+      const { tokens = [], marks = [] } = this.node, made = document.createDocumentFragment();
+      for (; this.count <= tokens.length; this.count++) {
+        while (this.marks < marks.length && marks[this.marks][0] <= this.count) made.append(mark(marks[this.marks++][1]));
+        if (this.count === tokens.length) break;
+        made.append(span(tokens[this.count], this.count));
+      }
+      this.element.append(made);
+    }
+    at(index) { return this.element.querySelector(`.tok[data-i="${index}"]`); }
+    key(event) {
+      const target = event.target.closest(".tok");
+      if (!target) return;
+      const index = Number(target.dataset.i), last = this.count - 1;
+      const to = { ArrowRight: index + 1, ArrowLeft: index - 1, Home: 0, End: last }[event.key];
+      if (to !== undefined) this.at(Math.max(0, Math.min(last, to)))?.focus();
+      else if (event.key === "Enter" || event.key === " " || event.key === "ArrowDown") {
+        this.popover.show(this, target, true);
+        this.popover.choose();
+        this.popover.focus();
+      } else if (event.key === "Escape") this.popover.hide();
+      else return;
+      event.preventDefault();
+      event.stopPropagation();
+    }
+  }
+
+  // The alternatives of one token, in a box below it.
+  class Popover {
+    constructor(home, act) {
+      this.box = make("div", { class: "popover", role: "dialog", "aria-label": T.alternatives, hidden: true });
+      Object.assign(this, { home, act, view: null, target: null, pinned: false });
+      home.append(this.box);
+      this.box.addEventListener("keydown", (event) => this.key(event));
+      document.addEventListener("pointerdown", (event) => {
+        if (!this.box.contains(event.target) && !event.target.closest?.(".tok")) this.hide();
+      });
+      home.addEventListener("mouseleave", () => { if (!this.pinned && !this.box.contains(document.activeElement)) this.hide(); });
+    }
+    show(view, target, pin = false) {
+      if (this.pinned && !pin && this.target?.isConnected) return;
+      if (this.target === target && !this.box.hidden) { this.pinned ||= pin; return; }
+      this.target?.classList.remove("chosen");
+      Object.assign(this, { view, target, pinned: pin });
+      target.classList.add("chosen");
+      this.fill(view.node.tokens[Number(target.dataset.i)]);
+      this.place(target);
+    }
+    // Only where the pointer rests: text that moves under it opens nothing.
+    hover(view, target) {
+      if (this.resting === target) return;
+      this.resting = target;
+      clearTimeout(this.timer);
+      this.timer = setTimeout(() => { if (this.resting === target && target.matches(":hover")) this.show(view, target); }, 120);
+    }
+    fill(token) {
+      const [id, text, share, after, others] = token;
+      const title = make("p", { class: "title" }, make("b", {}, quoted(text)),
+        share === null ? ` ${T.no_share}` : ` ${fill(T.share, { share: percent(share), after: percent(after) })}`);
+      const rows = others.map((other) => this.row(other, other[0] === id));
+      const look = Glass.button(T.look_inside, "", () => this.act({ do: "inspect", ...this.where() }), { class: "look" });
+      this.box.replaceChildren(title, ...(rows.length ? [make("p", { class: "hint" }, T.branch_hint), make("ul", {}, ...rows)] : []), look);
+    }
+    row([id, text, share, after], current) {
+      const words = fill(T.alternative, { token: quoted(text), share: percent(share), after: after ? percent(after) : T.cut });
+      const bars = make("span", { class: "bars", "aria-hidden": "true" },
+        make("i", { style: `width:${100 * share}%` }), make("i", { class: "after", style: `width:${100 * after}%` }));
+      const shares = make("span", { class: "shares" }, `${percent(share)} → ${after ? percent(after) : T.cut}`);
+      return make("li", {}, make("button", {
+        type: "button", "aria-label": words, "aria-current": current ? "true" : null, class: after ? null : "cut",
+        onclick: () => this.branch(id, current),
+      }, make("span", { class: "word" }, visible(text)), bars, shares));
+    }
+    where() { return { node: this.view.number, index: Number(this.target.dataset.i) }; }
+    choose() { this.act({ do: "choose", ...this.where() }); }
+    branch(id, current) {
+      const where = this.where();
+      this.hide();
+      if (current) this.view.at(where.index)?.focus();
+      else this.act({ do: "branch", ...where, id });
+    }
+    place(target) {
+      this.box.hidden = false;
+      if (innerWidth < 640) return; // a sheet at the foot of the screen, by the stylesheet
+      const home = this.home.getBoundingClientRect(), at = target.getClientRects()[0] || target.getBoundingClientRect();
+      const left = Math.max(8, Math.min(at.left - home.left, home.width - this.box.offsetWidth - 8));
+      const below = at.bottom + this.box.offsetHeight + 8 < innerHeight || at.top < this.box.offsetHeight + 8;
+      this.box.style.left = `${left}px`;
+      this.box.style.top = `${below ? at.bottom - home.top + 6 : at.top - home.top - this.box.offsetHeight - 6}px`;
+    }
+    focus() { this.box.querySelector("button")?.focus(); }
+    hide() {
+      this.box.hidden = true;
+      this.pinned = false;
+      this.resting = null;
+      this.target?.classList.remove("chosen");
+    }
+    key(event) {
+      const buttons = [...this.box.querySelectorAll("button")], at = buttons.indexOf(document.activeElement);
+      const to = { ArrowDown: at + 1, ArrowUp: at - 1 }[event.key];
+      if (to !== undefined) buttons[(to + buttons.length) % buttons.length].focus();
+      else if (event.key === "Escape") { const target = this.target; this.hide(); target?.focus(); this.hide(); }
+      else return;
+      event.preventDefault();
+      event.stopPropagation();
+    }
+  }
+
+  return { View, Popover, quoted };
+})();
