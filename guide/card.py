@@ -68,11 +68,12 @@ assistant.
 python -m guide.prepare build/guide
 python -m llama_core.training --model build/first-guide --data build/guide/train.jsonl \\
     --validation build/guide/validation.jsonl --out weights/guide \\
-    --steps 850 {lines}
+    --steps 1200 {lines}
 python -m guide.card weights/guide build/guide
 ```
 
-It was begun with `--steps 1200`; after 400 updates the same command with `--steps 850` brought it to an earlier end.
+It was begun with `--steps 1200`, after 400 updates brought to an earlier end by the same command with `--steps 850`,
+and then continued to its end by the command above.
 Corpus: {CONVERSATIONS:,} conversations from seed {TRAINING_SEED}, SHA-256 of `train.jsonl`:
 `{corpus}`.
 Validation loss after {step:,} updates: **{loss:.4f}** nats a token. A run that is broken off goes on by the same
