@@ -19,13 +19,14 @@ LOWEST = -1e30
 @dataclass(frozen=True)
 class Where:
     """Where the tokens of one call stand: their positions and rotary angles, the cache rows that they belong to
-    (None: row b is row b), how many positions of the cache they may need to look at, and how far back this layer looks.
+    (None: row b is row b), how many positions of the cache they may need to look at (None: all, in one piece, which can
+    be differentiated), and how far back this layer looks.
     """
 
     positions: Int[Array, "B T"]
     freqs_cis: Complex[Array, "B T R"]
     rows: Int[Array, "B"] | None
-    filled: int | Int[Array, ""]
+    filled: Int[Array, ""] | None
     sliding_window: int | None = None
 
 
@@ -101,6 +102,9 @@ def cached_attention(
     """
     B, T, H, E = q.shape
     K, C = keys.shape[1:3]
+    if where.filled is None:
+        everything = (read_cache(half, where, 0, C) for half in (keys, values))
+        return scaled_dot_product_attention(q, *everything, where.positions, where.sliding_window)
     grouped = group_queries(q, K)
 
     def add_block(start, size, carry):

@@ -199,15 +199,13 @@ def model_forward(
         )
     freqs_cis = jnp.asarray(precompute_freqs_cis(config, length))
     start = jnp.broadcast_to(jnp.asarray(position), (B,))
-    # A plain number where it is known: only loops of known length can be differentiated.
-    filled = position + T if isinstance(position, int) else jnp.max(start) + T
-    where = locate(start, T, freqs_cis, filled)
+    where = locate(start, T, freqs_cis)
     hidden, cache = hidden_states(params, tokens, config, where, cache, dropout_rate, key if training else None)
     return logits(params, hidden), cache
 
 
 def locate(
-    start: Int[Array, "B"], T: int, freqs_cis: Complex[Array, "C R"], filled: int | Int[Array, ""],
+    start: Int[Array, "B"], T: int, freqs_cis: Complex[Array, "C R"], filled: Int[Array, ""] | None = None,
     rows: Int[Array, "B"] | None = None,
 ) -> Where:
     """The place of T tokens that begin at `start` in each row, from the table of `precompute_freqs_cis`."""
