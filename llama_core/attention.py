@@ -123,10 +123,11 @@ def cached_attention(
 
     nothing = jnp.zeros((B, K, H // K * T), jnp.float32)
     carry, done = (nothing + LOWEST, nothing, jnp.zeros((*nothing.shape, E), jnp.float32)), 0
-    for size in KEY_BLOCKS:
-        # Large blocks as far as they are full, a small one or a few for the rest.
-        count = where.filled // size if size > KEY_BLOCKS[-1] else (where.filled - done + size - 1) // size
-        size = min(size, C)
+    sizes = [size for size in KEY_BLOCKS if size <= C] or [C]
+    for size in sizes:
+        # Large blocks as far as they are full, small ones for the rest.
+        left = where.filled - done
+        count = (left + size - 1) // size if size == sizes[-1] else left // size
         carry = jax.lax.fori_loop(0, count, lambda i, carry: add_block(done + i * size, size, carry), carry)  # noqa: B023
         done = done + count * size
     _, total, mixed = carry

@@ -54,7 +54,7 @@ def inspect(params: Params, config: LlamaConfig, ids: Sequence[int]) -> Inside:
 @no_type_check  # JAX puts stand-ins into pytrees
 def _look(params: Params, tokens: Int[Array, "1 T"], last: Int[Array, ""], *, config: LlamaConfig):
     T = tokens.shape[1]
-    where = locate(jnp.zeros(1, jnp.int32), T, jnp.asarray(precompute_freqs_cis(config, T)), T)
+    where = locate(jnp.zeros(1, jnp.int32), T, jnp.asarray(precompute_freqs_cis(config, T)))
     x = params.token_embedding[tokens]
     outputs, attention = [], []
     for i, block in enumerate(params.blocks):
