@@ -1,5 +1,6 @@
 """What the benchmarks share: the same weights in two libraries, prompts, the machine and how fast it reads."""
 
+import argparse
 import importlib.metadata
 import os
 import platform
@@ -17,7 +18,18 @@ import numpy as np
 import torch
 import transformers
 
+from llama_core.config import NAMED_CONFIGS
 from llama_core.params import build_params, params_bytes
+
+
+def chat_options(doc: str) -> argparse.ArgumentParser:
+    """The options of a benchmark that writes replies; `doc` is the script's own description."""
+    parser = argparse.ArgumentParser(description=doc.partition("\n")[0])
+    parser.add_argument("--model", default="random:135M", choices=[f"random:{name}" for name in NAMED_CONFIGS])
+    parser.add_argument("--prompt", type=int, default=32, help="length of a chat's prompt in tokens")
+    parser.add_argument("--tokens", type=int, default=64, help="new tokens of each reply")
+    parser.add_argument("--rounds", type=int, default=5)
+    return parser
 
 
 def make_pair(config: LlamaConfig) -> tuple[Any, Any]:

@@ -7,11 +7,11 @@ Prints a table, and as its last line one JSON object. Speeds are new tokens a se
 measured to read.
 """
 
-import argparse
 import json
 
 from benchmarks.common import (
     bytes_a_token,
+    chat_options,
     machine,
     make_pair,
     medians,
@@ -25,12 +25,7 @@ from llama_core.config import NAMED_CONFIGS
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--model", default="random:135M", choices=[f"random:{name}" for name in NAMED_CONFIGS])
-    parser.add_argument("--prompt", type=int, default=32, help="length of the prompt in tokens")
-    parser.add_argument("--tokens", type=int, default=64, help="new tokens of each reply")
-    parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
+    options = chat_options(__doc__).parse_args()
     config = NAMED_CONFIGS[options.model.removeprefix("random:")]
     theirs, ours = make_pair(config)
     with Engine(ours, slots=4, max_seq_len=options.prompt + options.tokens + 1) as engine:

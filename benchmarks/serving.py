@@ -9,12 +9,12 @@ program called in a loop; `bandwidth_fraction` is the bytes of weights that a de
 machine was just measured to read.
 """
 
-import argparse
 import json
 import time
 
 from benchmarks.common import (
     bytes_a_token,
+    chat_options,
     machine,
     make_pair,
     medians,
@@ -31,12 +31,8 @@ CHATS = 8
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--model", default="random:135M", choices=[f"random:{name}" for name in NAMED_CONFIGS])
-    parser.add_argument("--prompt", type=int, default=32, help="length of a chat's prompt in tokens")
-    parser.add_argument("--tokens", type=int, default=64, help="new tokens of each reply")
+    parser = chat_options(__doc__)
     parser.add_argument("--long", type=int, default=512, help="length of the long prompt in tokens")
-    parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     config = NAMED_CONFIGS[options.model.removeprefix("random:")]
     theirs, ours = make_pair(config)

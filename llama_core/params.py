@@ -194,11 +194,6 @@ def init_model_params(key: PRNGKeyArray, config: LlamaConfig, dtype: Any = jnp.f
     return build_params(config, make)
 
 
-def abstract_params(config: LlamaConfig, dtype: Any = jnp.float32) -> Params:
-    """`init_model_params` as shapes and dtypes only; nothing is allocated."""
-    return jax.eval_shape(lambda: init_model_params(jax.random.key(0), config, dtype))
-
-
 def count_params(config: LlamaConfig) -> int:
     """How many numbers the model has."""
     return sum(math.prod(shape) for _, shape in hub_tensors(config))

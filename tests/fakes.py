@@ -83,26 +83,3 @@ class FakePrograms:
         is_stop, is_full = token in table.stops, len(row) + 1 >= table.limits[0]
         self.running[slot] = not (is_stop or is_full)
         return Status.STOP if is_stop else Status.LENGTH if is_full else Status.GOING, token
-
-
-class FakeReply:
-    """A reply of the given pieces; `error` breaks it off, cancelling ends it."""
-
-    def __init__(self, pieces, error=None):
-        self._pieces, self._error, self.cancelled = pieces, error, False
-        self.generation = SimpleNamespace(tokens=list(pieces), tokens_per_second=12.5, time_to_first_token=0.25)
-
-    @property
-    def finish_reason(self):
-        return "cancelled" if self.cancelled else "stop"
-
-    def cancel(self):
-        self.cancelled = True
-
-    async def pieces(self):
-        for piece in self._pieces:
-            if self.cancelled:
-                return
-            yield piece
-        if self._error:
-            raise self._error
