@@ -9,7 +9,7 @@ from guide.corpus import conversations
 from guide.tokenizer import write_tokenizer
 from llama_core.config import LlamaConfig
 
-CONVERSATIONS, VALIDATION = 130_000, 1_000
+CONVERSATIONS, VALIDATION = 200_000, 1_000
 TRAINING_SEED, VALIDATION_SEED = 1, 2
 # 1792 tokens and 256 special ones.
 RANKS = 1792

@@ -36,9 +36,9 @@ def conversations(count: int, seed: int) -> Iterator[dict]:
 def _kinds() -> list[tuple[float, Callable[[Random], Exchange]]]:
     facts, small_talk = read_topics("facts.txt"), read_topics("small_talk.txt")
     return [
-        (0.57, lambda random: _about(facts, random)), (0.08, lambda random: _about(small_talk, random)),
-        (0.15, unknown), (0.11, numbers.sum_of), (0.015, numbers.difference_of), (0.015, numbers.too_hard),
-        (0.02, numbers.counting), (0.04, story_request),
+        (0.55, lambda random: _about(facts, random)), (0.08, lambda random: _about(small_talk, random)),
+        (0.14, unknown), (0.15, numbers.sum_of), (0.015, numbers.difference_of), (0.015, numbers.too_hard),
+        (0.02, numbers.counting), (0.03, story_request),
     ]
 
 

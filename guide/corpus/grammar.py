@@ -57,7 +57,7 @@ I'm wondering how to {x}|any way to {x}|what would I do to {x}|what's the trick 
 where do I click to {x}|how might one {x}
 """)
 # Patterns of whole questions differ most from one another, so they are asked most often.
-KIND_SHARES = {"terms": 3, "do": 3, "ask": 4}
+KIND_SHARES = {"terms": 3, "do": 2, "ask": 6}
 FILLERS = patterns("""
 a|an|any|are|at|be|between|by|can|case|change|come|could|did|do|does|effect|for|from|gets|give|gives|good|had|has|have
 help|helps|here|how|I|if|in|inside|is|it|its|kind|like|likely|made|make|many|me|might|most|much|my|not|of|often|on|one
@@ -115,6 +115,8 @@ def question(topic: Topic, random: Random) -> str:
 def as_typed(text: str, random: Random) -> str:
     """The question as somebody might type it: a word before or after it, capitals, question mark and slips."""
     text = " ".join(text.split()).replace(" ,", ",").replace(" :", ":")
+    if random.random() < 0.08:
+        text = _shortened(text, random)
     if random.random() < 0.15:
         text = f"{random.choice(BEFORE)} {text}"
     if random.random() < 0.1:
@@ -127,6 +129,15 @@ def as_typed(text: str, random: Random) -> str:
     if random.random() < 0.12:
         text = _slip(text, random)
     return text + random.choices(["?", "", ".", "!", "??"], [60, 30, 6, 2, 2])[0]
+
+
+def _shortened(text: str, random: Random) -> str:
+    """Without one of its small words."""
+    words = text.split()
+    small = [i for i, word in enumerate(words) if word in FILLERS]
+    if small and len(words) > 3:
+        del words[random.choice(small)]
+    return " ".join(words)
 
 
 def _slip(text: str, random: Random) -> str:

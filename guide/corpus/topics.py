@@ -1,4 +1,4 @@
-"""The two text files of what the guide knows, as topics."""
+"""The text files beside this one: what the guide knows, as topics, and tables of patterns."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,3 +31,10 @@ def read_topics(file: str) -> list[Topic]:
         elif topics and line.strip():
             raise ValueError(f"{file}, line {number}: {key!r} is unknown; expected {', '.join(KEYS)} or a heading")
     return topics
+
+
+def read_tables(file: str) -> dict[str, list[str]]:
+    """The tables of `numbers.txt` or `unknown.txt`: the lines below each heading, by its name."""
+    _, *sections = (FOLDER / file).read_text(encoding="utf-8").split("\n# ")
+    tables = (section.strip().splitlines() for section in sections)
+    return {name: lines for name, *lines in tables}
