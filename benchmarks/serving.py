@@ -25,7 +25,8 @@ from benchmarks.common import (
 )
 from llama_core import Engine, SamplingParams
 from llama_core.config import NAMED_CONFIGS
-from llama_core.programs import Programs, compile_programs, slot_row
+from llama_core.programs import Programs, compile_programs
+from llama_core.slot_table import slot_row
 
 CHATS = 8
 
@@ -81,7 +82,9 @@ def bare_speed(programs: Programs, prompt: list[int], tokens: int, vocab_size: i
     params = SamplingParams(temperature=0.0)
     programs.prepare(0, slot_row(prompt, 0, 10**6, [], params, vocab_size), True)
     for start in range(0, len(prompt), 16):
-        programs.prefill(0, prompt[start : start + 16], start, start + 16 >= len(prompt))[0].read()
+        chunk = programs.begin_chunk(0, prompt[start : start + 16], start)
+        programs.read(chunk, programs.parts)
+    programs.draw_first(chunk)[0].read()
     programs.decode([0], 1).read()
     start, last = time.perf_counter(), None
     for _ in range(tokens):

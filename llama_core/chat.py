@@ -11,6 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from llama_core.engine import Engine
 from llama_core.generation import Generation
 from llama_core.sampling_params import SamplingParams
@@ -57,7 +59,8 @@ class Chat:
         if self._running is None:
             text = "\n".join(message["content"] for message in messages)
             return self.tokenizer.encode(text, bos=self.tokenizer.bos_id is not None and self.tokenizer.begins_with_bos)
-        return self.tokenizer.encode_template(self._render(messages))
+        [text] = self._render([(messages, True)])
+        return self.tokenizer.encode_template(text)
 
     def training_ids(self, messages: Sequence[Mapping[str, str]]) -> tuple[list[int], list[bool]]:
         """The ids of a whole conversation, and which of them are the assistant's: what it has to learn to write.
@@ -67,33 +70,32 @@ class Chat:
         """
         for message in messages:
             _check_message(message)
-        ids = self.tokenizer.encode_template(self._render(messages, prompt=False))
-        learnt = [False] * len(ids)
-        for i, message in enumerate(messages):
-            if message["role"] == "assistant":
-                start = len(self._beginning(ids, messages[:i], prompt=True))
-                is_last = i + 1 == len(messages)
-                end = len(ids if is_last else self._beginning(ids, messages[: i + 1], prompt=False))
-                learnt[start:end] = [True] * (end - start)
-        return ids, learnt
+        replies = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
+        before, after = [(messages[:i], True) for i in replies], [(messages[: i + 1], False) for i in replies]
+        beginnings = [(messages, False), *before, *after]
+        ids, *rendered = (self.tokenizer.encode_template(text) for text in self._render(beginnings))
+        for (some, _), beginning in zip(beginnings[1:], rendered, strict=True):
+            if ids[: len(beginning)] != beginning:
+                raise ChatError(
+                    f"the chat template renders message {len(some)} otherwise once others follow; "
+                    "give shorter conversations"
+                )
+        learnt = np.zeros(len(ids), bool)
+        for start, end in zip(rendered[: len(replies)], rendered[len(replies) :], strict=True):
+            learnt[len(start) : len(end)] = True
+        return ids, learnt.tolist()
 
-    def _beginning(self, ids: list[int], messages: Sequence[Mapping[str, str]], prompt: bool) -> list[int]:
-        rendered = self.tokenizer.encode_template(self._render(messages, prompt))
-        if ids[: len(rendered)] != rendered:
-            raise ChatError(
-                f"the chat template renders message {len(messages)} otherwise once others follow; "
-                "give shorter conversations"
-            )
-        return rendered
-
-    def _render(self, messages: Sequence[Mapping[str, str]], prompt: bool = True) -> str:
+    def _render(self, several: Sequence[tuple[Sequence[Mapping[str, str]], bool]]) -> list[str]:
+        """Each of these conversations as text, with the head of the assistant's next message or without."""
         spellings = {token_id: marker for marker, token_id in self.tokenizer.special_tokens.items()}
         eos_id = next(iter(self.tokenizer.eos_ids), None)
-        return without_surrogates(self._running.render(
-            messages=[{"role": row["role"], "content": self._shielded(row)} for row in messages],
-            add_generation_prompt=prompt, tools=None, documents=None,
-            bos_token=spellings.get(self.tokenizer.bos_id, ""), eos_token=spellings.get(eos_id, ""),
+        ends = {"bos_token": spellings.get(self.tokenizer.bos_id, ""), "eos_token": spellings.get(eos_id, "")}
+        texts = self._running.render(*(
+            {"messages": [{"role": row["role"], "content": self._shielded(row)} for row in messages],
+             "add_generation_prompt": prompt, "tools": None, "documents": None, **ends}
+            for messages, prompt in several
         ))
+        return [without_surrogates(text) for text in texts]
 
     def _shielded(self, message: Mapping[str, str]) -> str:
         if message["role"] != "assistant":

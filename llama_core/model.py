@@ -40,6 +40,12 @@ class KVCache:
         """C: how many positions fit."""
         return self.keys[0].shape[2]
 
+    def with_layers(self, here: slice, layers: tuple["LayerCache", ...]) -> "KVCache":
+        """The same with these layers in the place of some."""
+        keys, values = list(self.keys), list(self.values)
+        keys[here], values[here] = zip(*layers, strict=True)
+        return KVCache(tuple(keys), tuple(values))
+
 
 def init_cache(config: LlamaConfig, batch: int, length: int, dtype: Any = jnp.float32) -> KVCache:
     """An empty cache. Zeros, not uninitialised memory: a masked weight of 0 times NaN would be NaN."""
@@ -152,20 +158,32 @@ def transformer_block(
     return x + dropout(fed, dropout_rate, ffn_key), cache
 
 
+def run_blocks(
+    blocks: tuple[Block, ...], x: Float[Array, "B T D"], config: LlamaConfig, where: Where,
+    windows: tuple[int | None, ...], layers: tuple[LayerCache | None, ...], dropout_rate: float = 0.0,
+    key: PRNGKeyArray | None = None,
+) -> tuple[Float[Array, "B T D"], tuple[LayerCache | None, ...]]:
+    """These blocks one after the other, each with its window and its layer of the cache."""
+    keys = (None,) * len(blocks) if key is None else jax.random.split(key, len(blocks))
+    written = []
+    for block, window, layer, block_key in zip(blocks, windows, layers, keys, strict=True):
+        x, layer = transformer_block(block, x, config, replace(where, sliding_window=window), layer, dropout_rate,
+                                     block_key)
+        written.append(layer)
+    return x, tuple(written)
+
+
 def hidden_states(
     params: Params, tokens: Int[AnyArray, "B T"], config: LlamaConfig, where: Where, cache: KVCache | None = None,
     dropout_rate: float = 0.0, key: PRNGKeyArray | None = None,
 ) -> tuple[Float[Array, "B T D"], KVCache | None]:
     """The last layer's output after the final norm, for every token of the call; `logits` scores rows of it."""
+    L = len(params.blocks)
+    windows = tuple(config.window_of(i) for i in range(L))
+    layers = (None,) * L if cache is None else tuple(zip(cache.keys, cache.values, strict=True))
     x = params.token_embedding[tokens]
-    block_keys = (None,) * len(params.blocks) if key is None else jax.random.split(key, len(params.blocks))
-    layers = (None,) * len(params.blocks) if cache is None else zip(cache.keys, cache.values, strict=True)
-    written = []
-    for i, (block, layer, block_key) in enumerate(zip(params.blocks, layers, block_keys, strict=True)):
-        here = replace(where, sliding_window=config.window_of(i))
-        x, layer = transformer_block(block, x, config, here, layer, dropout_rate, block_key)
-        written.append(layer)
-    cache = None if cache is None else KVCache(*(tuple(half) for half in zip(*written, strict=True)))
+    x, layers = run_blocks(params.blocks, x, config, where, windows, layers, dropout_rate, key)
+    cache = None if cache is None else cache.with_layers(slice(None), layers)
     return rms_norm(x, params.norm, config.rms_norm_eps), cache
 
 

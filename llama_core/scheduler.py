@@ -16,22 +16,24 @@ import numpy as np
 from llama_core.generation import Generation
 from llama_core.metering import EngineStats, Meter
 from llama_core.pacing import Pace
-from llama_core.programs import Dispatched, slot_row
+from llama_core.programs import Chunk, Dispatched
 from llama_core.records import Records, Status
 from llama_core.sampling_params import SamplingParams
+from llama_core.slot_table import slot_row
 from llama_core.slots import Slot, place
 
 
 @dataclasses.dataclass(eq=False)
 class Running:
-    """A generation in a slot: how much of its prompt has been dispatched, how many tokens of its reply at most, and how
-    many tokens it may have."""
+    """A generation in a slot: how much of its prompt has been dispatched, how many tokens its reply may have and how
+    many at most have been dispatched, and the chunk of the prompt that is on its way through the layers."""
 
     generation: Generation
     slot: Slot
     start: int
     limit: int
     dispatched: int = 0
+    chunk: Chunk | None = None
 
     @property
     def is_reading(self) -> bool:
@@ -46,11 +48,13 @@ class Running:
 
 @dataclasses.dataclass
 class Dispatch:
-    """A chunk of a prompt or a block of replies that the device was asked for and nobody has read yet."""
+    """Some parts of a chunk of a prompt, or a block of replies, that the device was asked for and nobody has read yet.
+    """
 
     dispatched: Dispatched
     owners: dict[int, Running]
-    chunk: int = 0
+    size: int = 0
+    parts: int = 0
     steps: int = 0
     scores: Any = None
 
@@ -121,9 +125,9 @@ class Scheduler:
         for dispatch in earlier:
             self._read(dispatch)
         if earlier and self._unread:  # the device was busy all the time
-            chunk, steps = sum(one.chunk for one in earlier), sum(one.steps for one in earlier)
+            steps, size, parts = (sum(getattr(one, name) for one in earlier) for name in ("steps", "size", "parts"))
             alone = all(len(one.owners) == 1 for one in earlier if one.steps)
-            self._pace.observe(time.perf_counter() - started, chunk, steps, alone)
+            self._pace.observe(time.perf_counter() - started, steps, alone, size, parts)
 
     def _drop_cancelled(self) -> None:
         for running in self._running():
@@ -177,25 +181,41 @@ class Scheduler:
         self._programs.prepare(running.slot.index, row, is_new)
 
     def _dispatch_prefill(self) -> None:
-        """One chunk a turn, of the request that came first: a long prompt never makes the others wait for all of it."""
+        """Some of one chunk a turn, of the request that came first: the others' words do not wait for a long prompt."""
         reading = [running for running in self._running() if running.is_reading]
         if not reading:
             return
         running = min(reading, key=lambda running: running.generation.submitted)
-        in_company = any(other.remaining > 0 for other in self._running())
-        generation, start, slot = running.generation, running.start, running.slot
+        writing = sum(other.remaining > 0 for other in self._running())
+        chunk = running.chunk = running.chunk or self._begin_chunk(running, writing)
+        parts = self._programs.parts - chunk.done
+        if writing:
+            parts = min(parts, self._pace.parts(writing))
+        dispatch = Dispatch(self._programs.read(chunk, parts), {}, chunk.size, parts)
+        if chunk.done == self._programs.parts:
+            self._end_chunk(running, chunk, dispatch)
+        self._unread.append(dispatch)
+
+    def _begin_chunk(self, running: Running, writing: int) -> Chunk:
+        generation, start = running.generation, running.start
         if start == generation.cached_tokens:
             self._pace.begin_prompt()
-        size = self._pace.chunk(generation.prompt_tokens - start, in_company)
+        size = self._pace.chunk(generation.prompt_tokens - start, writing)
         ids = generation.prompt_ids[start : start + size]
-        running.start += size
-        slot.write(start, ids)
-        dispatched, scores = self._programs.prefill(slot.index, ids, start, not running.is_reading)
-        running.dispatched = 0 if running.is_reading else 1
-        wanted = scores if generation.keeps_logits and not running.is_reading else None
-        self._unread.append(Dispatch(dispatched, {slot.index: running}, chunk=size, scores=wanted))
+        running.slot.keep(start, ids)
+        return self._programs.begin_chunk(running.slot.index, ids, start)
+
+    def _end_chunk(self, running: Running, chunk: Chunk, dispatch: Dispatch) -> None:
+        generation, slot = running.generation, running.slot
+        running.chunk, running.start = None, chunk.start + chunk.length
+        slot.write(chunk.start, generation.prompt_ids[chunk.start : running.start])
         with self.lock:
-            self._meter.read_tokens(size)
+            self._meter.read_tokens(chunk.length)
+        if not running.is_reading:
+            dispatch.dispatched, scores = self._programs.draw_first(chunk)
+            dispatch.owners[slot.index] = running
+            dispatch.scores = scores if generation.keeps_logits else None
+            running.dispatched = 1
 
     def _dispatch_decode(self) -> None:
         writing = {running.slot.index: running for running in self._running() if running.remaining > 0}

@@ -17,10 +17,16 @@ class Slot:
     tenant: Any = None
     last_used: int = 0
 
-    def write(self, start: int, ids: Sequence[int]) -> None:
-        """Tokens were read into positions `start`…; what lay behind them stays good only if they were there before."""
+    def keep(self, start: int, ids: Sequence[int]) -> None:
+        """Tokens are about to be read into positions `start`…; what lies there and behind stays good only if it is the
+        same already."""
         if self.ids[start : start + len(ids)] != list(ids):
             del self.ids[start:]
+
+    def write(self, start: int, ids: Sequence[int]) -> None:
+        """They have been read."""
+        self.keep(start, ids)
+        if len(self.ids) == start:
             self.ids.extend(ids)
 
 

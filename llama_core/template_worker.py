@@ -1,8 +1,8 @@
 """The process in which a chat template runs. A template is a program by a stranger: here it has Jinja's immutable
 sandbox, little memory, no files to write and no secrets in the environment, and `templates.py` ends it after a while.
 
-Started by its path, so it imports nothing of ours. Speaks lines of JSON: first the template, then one conversation
-after another; each is answered by one line with `text`, or with what went wrong under `refused` or `failed`.
+Started by its path, so it imports nothing of ours. Speaks lines of JSON: first the template, then lists of
+conversations; each is answered by one line with `texts`, or with what went wrong under `refused` or `failed`.
 """
 
 import contextlib
@@ -53,16 +53,20 @@ def _refuse(message: str) -> None:
     raise jinja2.TemplateError(message)
 
 
-def _render(template: jinja2.Template, values: dict[str, Any]) -> dict[str, str]:
-    template.environment.globals["strftime_now"] = datetime.datetime.fromisoformat(values.pop("now")).strftime
+def _render_all(template: jinja2.Template, several: list[dict[str, Any]]) -> dict[str, Any]:
     try:
-        return {"text": "".join(_bounded(template.generate(**values)))}
+        return {"texts": [_render(template, **values) for values in several]}
     except jinja2.TemplateError as problem:
         return {"refused": str(problem)}
     except MemoryError:
         return {"failed": f"it needs more than {MAX_MEMORY >> 20} MiB of memory"}
     except Exception as problem:  # a template can divide by zero, index past an end, call what is not callable
         return {"failed": f"{type(problem).__name__}: {problem}"}
+
+
+def _render(template: jinja2.Template, now: str, **values: Any) -> str:
+    template.environment.globals["strftime_now"] = datetime.datetime.fromisoformat(now).strftime
+    return "".join(_bounded(template.generate(**values)))
 
 
 def _bounded(pieces: Iterator[str]) -> Iterator[str]:
@@ -92,9 +96,9 @@ def main() -> None:
     except Exception as problem:  # deep nesting is a RecursionError
         print(json.dumps({"refused": str(problem)}), flush=True)
         return
-    print(json.dumps({"text": ""}), flush=True)
+    print(json.dumps({"texts": []}), flush=True)
     for line in sys.stdin:
-        print(json.dumps(_render(template, json.loads(line))), flush=True)
+        print(json.dumps(_render_all(template, json.loads(line))), flush=True)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import weakref
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,20 +52,21 @@ class Template:
         self._process: subprocess.Popen | None = None
         self._start()
 
-    def render(self, **values: Any) -> str:
-        """The text for these values. Raises `ChatError` when the template refuses, fails or does not end."""
+    def render(self, *several: Mapping[str, Any]) -> list[str]:
+        """The text for each of these sets of values, in one time limit. Raises `ChatError` when the template refuses
+        one, fails or does not end."""
         now = datetime.datetime.now().isoformat()
         with self._lock:
             if self._process is None:
                 self._start()
-            answer = self._ask({**values, "now": now}, self._seconds)
+            answer = self._ask([{**values, "now": now} for values in several], self._seconds)
         if "refused" in answer:
             words = " ".join(answer["refused"].split())
             raise ChatError(f"the model's chat template refuses this conversation: {words}")
         if "failed" in answer:
             words = " ".join(answer["failed"].split())
             raise ChatError(f"the model's chat template failed ({words}); choose another model")
-        return answer["text"]
+        return answer["texts"]
 
     def _start(self) -> None:
         # Isolated: of our environment it knows where Python packages lie and nothing else.
@@ -75,12 +77,12 @@ class Template:
         )
         self._end = weakref.finalize(self, _end, self._process)
         answer = self._ask(self._source, SECONDS_TO_START)
-        if "text" not in answer:
+        if "texts" not in answer:
             self._end()
             words = " ".join(next(iter(answer.values())).split())
             raise ChatError(f"the chat template is not valid Jinja ({words}); correct or remove it")
 
-    def _ask(self, request: Any, seconds: float) -> dict[str, str]:
+    def _ask(self, request: Any, seconds: float) -> dict[str, Any]:
         """One line there, one line back. A process that does not answer is ended, which ends the wait."""
         process, too_late = self._process, threading.Timer(seconds, self._process.kill)
         too_late.start()

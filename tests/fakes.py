@@ -4,9 +4,10 @@ import threading
 import time
 from types import SimpleNamespace
 
+import jax.numpy as jnp
 import numpy as np
 
-from llama_core.programs import Dispatched
+from llama_core.programs import CHUNK_SIZES, Chunk, Dispatched
 from llama_core.records import WIDTH, Status
 
 VOCAB = 97
@@ -34,9 +35,11 @@ def expected_tokens(prompt, count, temperature=0.0, changes=()):
 
 
 class FakePrograms:
-    """Programs in NumPy on `next_token`. `rows` are what lies in each slot's cache, of which the first `ends` count,
-    `newest` the token drawn last, which is not in it yet. `gate` holds everything back, `pace` is seconds a step,
-    `fails_at` the call at which the device fails."""
+    """Programs in NumPy on `next_token`, where chunks have three parts to go. `rows` are what lies in each
+    slot's cache, of which the first `ends` count, `newest` the token drawn last, which is not in it yet. `gate` holds
+    everything back, `pace` is seconds a step, `fails_at` the call at which the device fails."""
+
+    parts = 3
 
     def __init__(self, slots, fails_at=None):
         self.rows, self.ends, self.newest = [[] for _ in range(slots)], [0] * slots, [None] * slots
@@ -51,13 +54,28 @@ class FakePrograms:
         self.calls.append(("copy", source, target, length))
         self.rows[target] = self.rows[source][:length]
 
-    def prefill(self, slot, ids, start, is_last):
-        self.gate.wait(10)
+    def begin_chunk(self, slot, ids, start):
         self.calls.append(("prefill", slot, len(ids)))
-        self._write(slot, start, ids)
+        size = min(size for size in CHUNK_SIZES if size >= len(ids))
+        # While a chunk is between layers, what lay in its place is not to be relied on.
+        if self.rows[slot][start : start + len(ids)] != list(ids):
+            del self.rows[slot][start:]
+        self.reading = ids
+        return Chunk(slot, start, len(ids), jnp.zeros((1, size, 1)))
+
+    def read(self, chunk, parts):
+        self.gate.wait(10)
+        self.calls.append(("read", chunk.slot, parts))
+        chunk.done += parts
+        assert chunk.done <= self.parts
+        if chunk.done == self.parts:
+            self._write(chunk.slot, chunk.start, self.reading)
+        return Dispatched(np.zeros(0), {})
+
+    def draw_first(self, chunk):
         packed = np.zeros((1, 1, WIDTH), np.int32)
-        packed[0, 0, :2] = self._draw(slot) if is_last else 0
-        return Dispatched(packed, {slot: 0}), np.arange(VOCAB, dtype=np.float32)
+        packed[0, 0, :2] = self._draw(chunk.slot)
+        return Dispatched(packed, {chunk.slot: 0}), np.arange(VOCAB, dtype=np.float32)
 
     def decode(self, slots, steps):
         self.gate.wait(10)

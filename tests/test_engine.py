@@ -80,9 +80,9 @@ def test_a_long_prompt_is_read_between_the_others_words(start):
     ids(reading)
     talking.cancel()
     kinds = [call[:2] for call in fake.calls]
-    chunks = [place for place, call in enumerate(fake.calls) if call[:2] == ("prefill", 1)]
-    assert len(chunks) > 2
-    for one, next_one in itertools.pairwise(chunks):
+    reads = [place for place, call in enumerate(fake.calls) if call[:2] == ("read", 1)]
+    assert len(reads) > 2
+    for one, next_one in itertools.pairwise(reads):
         assert ("decode", (0,)) in kinds[one:next_one]
 
 

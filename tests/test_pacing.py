@@ -3,15 +3,16 @@
 import pytest
 
 from llama_core.pacing import BLOCK_SECONDS, LONGEST_GAP, Pace
-from llama_core.programs import CHUNK_SIZES, MAX_STEPS
+from llama_core.programs import CHUNK_SIZES
+from llama_core.steps import MAX_STEPS
 
 
 @pytest.mark.parametrize("length", [1, 3, 15, 16, 17, 64, 65, 128, 129, 255, 256, 257, 300, 5000])
-@pytest.mark.parametrize("in_company", [False, True])
-def test_a_prompt_is_read_in_chunks_that_programs_exist_for(length, in_company):
+@pytest.mark.parametrize("writing", [0, 1, 3])
+def test_a_prompt_is_read_in_chunks_that_programs_exist_for(length, writing):
     chunks, pace = [], Pace()
     while sum(chunks) < length:
-        chunks.append(pace.chunk(length - sum(chunks), in_company))
+        chunks.append(pace.chunk(length - sum(chunks), writing))
     assert sum(chunks) == length and min(chunks) > 0 and max(chunks) <= max(CHUNK_SIZES)
     empty = sum(min(size for size in CHUNK_SIZES if size >= chunk) - chunk for chunk in chunks)
     assert empty < max(16, length)
@@ -21,23 +22,38 @@ def test_a_prompt_is_read_in_chunks_that_programs_exist_for(length, in_company):
 def test_a_block_takes_about_as_long_as_a_word_may(step_seconds):
     pace = Pace()
     assert pace.steps(alone=True, hurried=False) == 1  # nothing is known yet
-    pace.observe(8 * step_seconds, chunk=0, steps=8, alone=True)
+    pace.observe(8 * step_seconds, steps=8, alone=True)
     steps = pace.steps(alone=True, hurried=False)
     assert steps == 1 or steps * step_seconds <= BLOCK_SECONDS
     assert steps == MAX_STEPS or (steps + 1) * step_seconds > BLOCK_SECONDS
     assert pace.steps(alone=True, hurried=True) == 1
 
 
-@pytest.mark.parametrize("step_seconds, token_seconds", [(0.04, 0.002), (0.2, 0.01), (0.01, 0.0001), (0.04, 0.008)])
+@pytest.mark.parametrize("step_seconds, token_seconds", [(0.04, 0.0005), (0.2, 0.01), (0.01, 0.0001), (0.04, 0.002)])
 def test_a_long_prompt_does_not_hold_up_words(step_seconds, token_seconds):
-    """A device that takes this long for a step and for each token of a prompt: the gaps settle below the longest one,
-    and no smaller chunk is used than that asks for."""
-    pace, gaps = Pace(), []
-    pace.observe(step_seconds, chunk=0, steps=1, alone=False)
-    for _ in range(30):
-        chunk = pace.chunk(4000, in_company=True)
-        gaps.append(step_seconds + chunk * token_seconds)
-        pace.observe(gaps[-1], chunk, steps=1, alone=False)
+    """A device that takes this long for a step and for a token in each of ten parts, more the deeper it is in a prompt:
+    gaps stay below the longest one unless the least that can be asked for takes longer, and are not far below it."""
+    pace, gaps, read = Pace(), [], 0
+    pace.observe(step_seconds, steps=1, alone=False)
+    while read < 4000:
+        chunk, done = pace.chunk(4000 - read, writing=3), 0
+        while done < 10:
+            parts = min(10 - done, pace.parts(writing=3))
+            depth = 1 + read / 2000
+            gaps.append(step_seconds + parts * chunk * token_seconds * depth)
+            pace.observe(gaps[-1], 1, False, chunk, parts)
+            done += parts
+        read += chunk
     longest = LONGEST_GAP * max(step_seconds, BLOCK_SECONDS)
-    assert max(gaps[20:]) <= longest or chunk == CHUNK_SIZES[0]
-    assert max(gaps[20:]) >= longest / 12 or chunk == CHUNK_SIZES[-1]
+    least = step_seconds + CHUNK_SIZES[0] * token_seconds * 3
+    assert max(gaps[5:]) <= 1.2 * max(longest, least)
+    assert sum(gaps) / len(gaps) >= 0.6 * longest
+
+
+def test_a_slow_turn_of_the_machine_changes_nothing():
+    pace = Pace()
+    for seconds in (0.04, 0.04, 0.4, 0.04):
+        pace.observe(seconds, steps=1, alone=False)
+    for seconds in (0.059, 0.059, 0.5, 0.059):
+        pace.observe(seconds, 1, False, size=16, parts=1)
+    assert pace.chunk(1000, writing=2) == 16 and pace.parts(writing=2) == 2

@@ -10,9 +10,10 @@ from checkpoints import reference_greedy, reference_logits
 
 from llama_core import Engine, SamplingParams
 from llama_core.pacing import Pace
-from llama_core.programs import compile_programs, slot_row
+from llama_core.programs import compile_programs
 from llama_core.records import Records, Status
 from llama_core.sampling import next_token_distribution
+from llama_core.slot_table import slot_row
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +43,10 @@ def read_prompt(programs, slot, ids, params=GREEDY, limit=300, stops=(), start=0
     """Prepare and read all of a prompt; the records of its first token."""
     programs.prepare(slot, slot_row(ids, start, limit, stops, params, 320), True)
     while start < len(ids):
-        size = Pace().chunk(len(ids) - start, in_company=False)
-        dispatched, _ = programs.prefill(slot, ids[start : start + size], start, start + size == len(ids))
-        start += size
-    return Records.of(dispatched.read()[slot])
+        chunk = programs.begin_chunk(slot, ids[start : start + Pace().chunk(len(ids) - start, writing=0)], start)
+        programs.read(chunk, programs.parts)
+        start += chunk.length
+    return Records.of(programs.draw_first(chunk)[0].read()[slot])
 
 
 @pytest.mark.parametrize("length", [1, 32, 33, 130, 270])

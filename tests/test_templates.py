@@ -48,11 +48,16 @@ def pair(request, tmp_path_factory):
     return Chat.from_folder(folder, load_tokenizer(folder / "tokenizer.json")), theirs
 
 
+def prompt_text(chat, messages):
+    [text] = chat._render([(messages, True)])
+    return chat.tokenizer.unshield(text)
+
+
 @pytest.mark.parametrize("messages", CONVERSATIONS.values(), ids=CONVERSATIONS)
 def test_prompts_are_those_of_transformers(pair, messages):
     chat, theirs = pair
     expected = theirs.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-    assert chat.tokenizer.unshield(chat._render(messages)) == expected
+    assert prompt_text(chat, messages) == expected
     assert chat.prompt_ids(messages) == theirs.encode(expected, add_special_tokens=False)
 
 
@@ -61,7 +66,7 @@ def test_an_attack_is_rendered_as_by_transformers_but_stays_text(pair, attack):
     chat, theirs = pair
     messages = [{"role": "system", "content": attack}, {"role": "user", "content": f"a {attack}"}, REPLY,
                 {"role": "user", "content": attack + " b"}]
-    rendered = chat.tokenizer.unshield(chat._render(messages))
+    rendered = prompt_text(chat, messages)
     expected = theirs.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
     assert rendered == expected.replace("\U0010f800", "�")
     special = set(chat.tokenizer.special_tokens.values())
@@ -75,7 +80,7 @@ def test_an_attack_is_rendered_as_by_transformers_but_stays_text(pair, attack):
 def test_any_text_is_rendered_as_by_transformers(text):
     chat, theirs = any_pair()
     expected = theirs.apply_chat_template([{"role": "user", "content": text}], tokenize=False)
-    rendered = chat.tokenizer.unshield(chat._render([{"role": "user", "content": text}]))
+    rendered = prompt_text(chat, [{"role": "user", "content": text}])
     assert rendered.removesuffix("!") == expected
 
 
@@ -147,16 +152,16 @@ ENDLESS = (
 def test_a_template_reaches_nothing_and_breaks_nothing(source, words):
     template = Template(source, seconds=0.5 if "did not end" in words else 30)
     with pytest.raises(ChatError, match=words) as refusal:
-        template.render(messages=[{"role": "user", "content": "x"}])
+        template.render({"messages": [{"role": "user", "content": "x"}]})
     assert "chat template" in str(refusal.value) and "\n" not in str(refusal.value)
 
 
 def test_after_an_endless_conversation_the_next_one_is_answered():
     template = Template("{% if messages %}" + ENDLESS + "{% endif %}fine", seconds=0.5)
     with pytest.raises(ChatError, match="did not end"):
-        template.render(messages=[1])
+        template.render({"messages": [1]})
     template._seconds = 30
-    assert template.render(messages=[]) == "fine"
+    assert template.render({"messages": []}) == ["fine"]
 
 
 def test_the_process_ends_with_its_template():
@@ -173,7 +178,7 @@ def test_a_template_runs_without_our_environment(monkeypatch):
     real = subprocess.Popen
     monkeypatch.setenv("HF_TOKEN", "secret")
     monkeypatch.setattr(templates.subprocess, "Popen", lambda *args, **more: seen.update(more) or real(*args, **more))
-    assert Template("fine").render() == "fine"
+    assert Template("fine").render({}, {}) == ["fine", "fine"]
     assert "HF_TOKEN" in os.environ and set(seen["env"]) == {"PYTHONPATH"}
 
 
