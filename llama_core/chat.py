@@ -62,28 +62,24 @@ class Chat:
         [text] = self._render([(messages, True)])
         return self.tokenizer.encode_template(text)
 
-    def training_ids(self, messages: Sequence[Mapping[str, str]]) -> tuple[list[int], list[bool]]:
-        """The ids of a whole conversation, and which of them are the assistant's: what it has to learn to write.
+    def training_ids(
+        self, conversations: Sequence[Sequence[Mapping[str, str]]]
+    ) -> list[tuple[list[int], list[bool]]]:
+        """The ids of each whole conversation, and which of them are the assistant's: what it has to learn to write.
 
         Raises `ChatError` for messages that cannot be rendered, and for a template by which a conversation does not
         begin with the prompt of each of its replies.
         """
-        for message in messages:
-            _check_message(message)
-        replies = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
-        before, after = [(messages[:i], True) for i in replies], [(messages[: i + 1], False) for i in replies]
-        beginnings = [(messages, False), *before, *after]
-        ids, *rendered = (self.tokenizer.encode_template(text) for text in self._render(beginnings))
-        for (some, _), beginning in zip(beginnings[1:], rendered, strict=True):
-            if ids[: len(beginning)] != beginning:
-                raise ChatError(
-                    f"the chat template renders message {len(some)} otherwise once others follow; "
-                    "give shorter conversations"
-                )
-        learnt = np.zeros(len(ids), bool)
-        for start, end in zip(rendered[: len(replies)], rendered[len(replies) :], strict=True):
-            learnt[len(start) : len(end)] = True
-        return ids, learnt.tolist()
+        # Each as a whole, then up to the beginning of every reply, then up to its end.
+        wanted = [[(messages, False)] for messages in conversations]
+        for messages, beginnings in zip(conversations, wanted, strict=True):
+            for message in messages:
+                _check_message(message)
+            replies = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
+            beginnings += [(messages[:i], True) for i in replies] + [(messages[: i + 1], False) for i in replies]
+        texts = iter(self._render([beginning for beginnings in wanted for beginning in beginnings]))
+        return [_learnt(beginnings, [self.tokenizer.encode_template(next(texts)) for _ in beginnings])
+                for beginnings in wanted]
 
     def _render(self, several: Sequence[tuple[Sequence[Mapping[str, str]], bool]]) -> list[str]:
         """Each of these conversations as text, with the head of the assistant's next message or without."""
@@ -106,6 +102,22 @@ class Chat:
     @cached_property
     def _running(self) -> Template | None:
         return None if self.template is None else Template(self.template)
+
+
+def _learnt(
+    beginnings: Sequence[tuple[Sequence[Mapping[str, str]], bool]], rendered: Sequence[list[int]]
+) -> tuple[list[int], list[bool]]:
+    ids, *parts = rendered
+    for (messages, _), part in zip(beginnings[1:], parts, strict=True):
+        if ids[: len(part)] != part:
+            raise ChatError(
+                f"the chat template renders message {len(messages)} otherwise once others follow; "
+                "give shorter conversations"
+            )
+    learnt, half = np.zeros(len(ids), bool), len(parts) // 2
+    for start, end in zip(parts[:half], parts[half:], strict=True):
+        learnt[len(start) : len(end)] = True
+    return ids, learnt.tolist()
 
 
 def _check_message(message: Mapping[str, str]) -> None:

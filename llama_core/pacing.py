@@ -3,6 +3,7 @@ All of it follows what turns were measured to take, so it is the same on a lapto
 
 import statistics
 from collections import defaultdict, deque
+from collections.abc import Collection
 
 from llama_core.programs import CHUNK_SIZES
 from llama_core.steps import MAX_STEPS
@@ -23,15 +24,10 @@ class Pace:
     def __init__(self):
         # For one reply alone, and for several.
         self._step_seconds: dict[bool, deque[float]] = defaultdict(lambda: deque(maxlen=REMEMBERED))
-        self.begin_prompt()
-
-    def begin_prompt(self) -> None:
-        """Another prompt is read from now on; what was measured deep in the last one does not hold for it."""
-        self._use(1)
-
-    def _use(self, company_size: int) -> None:
-        """Beside replies, read in chunks of this one of CHUNK_SIZES; how long their parts take is not known yet."""
-        self._company_size, self._part_seconds = company_size, deque(maxlen=REMEMBERED)
+        # For a part of a chunk of each size.
+        self._part_seconds: dict[int, deque[float]] = defaultdict(lambda: deque(maxlen=REMEMBERED))
+        # The largest of CHUNK_SIZES to be used beside replies.
+        self._largest = 1
 
     def steps(self, alone: bool, hurried: bool) -> int:
         """How many tokens a block has, of one reply `alone` or of several; one if `hurried`."""
@@ -45,34 +41,41 @@ class Pace:
         usual = CHUNK_SIZES[1]
         fitting = max(size for size in CHUNK_SIZES if size <= usual or remaining > size // 2)
         if writing:
-            self._fit_company_size(self._spare(writing == 1))
-            fitting = min(fitting, CHUNK_SIZES[self._company_size])
+            self._fit_largest(self._spare(writing == 1))
+            fitting = min(fitting, CHUNK_SIZES[self._largest])
         return min(remaining, fitting)
 
-    def _fit_company_size(self, spare: float) -> None:
-        if not self._part_seconds:
+    def _fit_largest(self, spare: float) -> None:
+        size = CHUNK_SIZES[self._largest]
+        if not self._part_seconds[size]:
             return
-        part, last = statistics.median(self._part_seconds), len(CHUNK_SIZES) - 1
-        smaller, larger = max(self._company_size - 1, 0), min(self._company_size + 1, last)
-        # A larger chunk takes longer by its length at most.
-        if part > spare and smaller < self._company_size:
-            self._use(smaller)
-        elif part * CHUNK_SIZES[larger] / CHUNK_SIZES[self._company_size] <= spare and larger > self._company_size:
-            self._use(larger)
+        part, place = statistics.median(self._part_seconds[size]), self._largest
+        if part > spare and place > 0:
+            self._use(place - 1, part)
+        elif place + 1 < len(CHUNK_SIZES):
+            by_length = part * CHUNK_SIZES[place + 1] / size  # it takes less
+            if by_length <= spare:
+                self._use(place + 1, by_length)
 
-    def parts(self, writing: int) -> int:
-        """How many parts of a chunk to read between two words of so many replies."""
-        if not self._part_seconds:
-            return 1
-        return max(1, int(self._spare(writing == 1) / statistics.median(self._part_seconds)))
+    def _use(self, place: int, guess: float) -> None:
+        """What was measured at another depth of the prompt no longer holds."""
+        self._largest = place
+        self._part_seconds[CHUNK_SIZES[place]] = deque([guess], maxlen=REMEMBERED)
 
-    def observe(self, seconds: float, steps: int, alone: bool, size: int = 0, parts: int = 0) -> None:
-        """A turn that wrote `steps` tokens of one or of several replies and read some parts of a chunk of this size
+    def parts(self, size: int, writing: int) -> int:
+        """How many parts of a chunk of this size to read between two words of so many replies."""
+        seconds = self._part_seconds[size]
+        return max(1, int(self._spare(writing == 1) / statistics.median(seconds))) if seconds else 1
+
+    def observe(self, seconds: float, steps: int, alone: bool, sizes: Collection[int] = (), parts: int = 0) -> None:
+        """A turn that wrote `steps` tokens of one or of several replies and read some parts of chunks of these sizes
         took `seconds`."""
         if steps and not parts:
             self._step_seconds[alone].append(seconds / steps)
-        if steps and parts and size == CHUNK_SIZES[self._company_size] and self._step_seconds[alone]:
-            self._part_seconds.append(max(seconds - steps * self._step(alone), 1e-6) / parts)
+        elif steps and len(sizes) == 1 and self._step_seconds[alone]:
+            # Turns vary more than a short part takes: a next turn reads at most twice as many.
+            reading = max(seconds - steps * self._step(alone), self._spare(alone) / 2)
+            self._part_seconds[min(sizes)].append(reading / parts)
 
     def _step(self, alone: bool) -> float:
         return statistics.median(self._step_seconds[alone])

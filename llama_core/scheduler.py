@@ -5,6 +5,7 @@ Python; when a reply ends is decided on the device. Only the engine's thread tak
 """
 
 import dataclasses
+import math
 import threading
 import time
 from collections import deque
@@ -125,9 +126,10 @@ class Scheduler:
         for dispatch in earlier:
             self._read(dispatch)
         if earlier and self._unread:  # the device was busy all the time
-            steps, size, parts = (sum(getattr(one, name) for one in earlier) for name in ("steps", "size", "parts"))
+            steps, parts = sum(one.steps for one in earlier), sum(one.parts for one in earlier)
             alone = all(len(one.owners) == 1 for one in earlier if one.steps)
-            self._pace.observe(time.perf_counter() - started, steps, alone, size, parts)
+            sizes = {one.size for one in earlier if one.parts}
+            self._pace.observe(time.perf_counter() - started, steps, alone, sizes, parts)
 
     def _drop_cancelled(self) -> None:
         for running in self._running():
@@ -181,25 +183,25 @@ class Scheduler:
         self._programs.prepare(running.slot.index, row, is_new)
 
     def _dispatch_prefill(self) -> None:
-        """Some of one chunk a turn, of the request that came first: the others' words do not wait for a long prompt."""
-        reading = [running for running in self._running() if running.is_reading]
-        if not reading:
-            return
-        running = min(reading, key=lambda running: running.generation.submitted)
-        writing = sum(other.remaining > 0 for other in self._running())
+        """Some parts of chunks, of the request that came first: the others' words do not wait for a long prompt."""
+        writing = sum(running.remaining > 0 for running in self._running())
+        share = 1.0  # of what this turn may read
+        while share > 0.1 and (reading := [running for running in self._running() if running.is_reading]):
+            share -= self._read_parts(min(reading, key=lambda running: running.generation.submitted), share, writing)
+
+    def _read_parts(self, running: Running, share: float, writing: int) -> float:
+        """Some parts of this request's chunk; what share of a turn that makes."""
         chunk = running.chunk = running.chunk or self._begin_chunk(running, writing)
-        parts = self._programs.parts - chunk.done
-        if writing:
-            parts = min(parts, self._pace.parts(writing))
+        most = self._pace.parts(chunk.size, writing) if writing else self._programs.parts
+        parts = min(math.ceil(share * most), self._programs.parts - chunk.done)
         dispatch = Dispatch(self._programs.read(chunk, parts), {}, chunk.size, parts)
         if chunk.done == self._programs.parts:
             self._end_chunk(running, chunk, dispatch)
         self._unread.append(dispatch)
+        return parts / most
 
     def _begin_chunk(self, running: Running, writing: int) -> Chunk:
         generation, start = running.generation, running.start
-        if start == generation.cached_tokens:
-            self._pace.begin_prompt()
         size = self._pace.chunk(generation.prompt_tokens - start, writing)
         ids = generation.prompt_ids[start : start + size]
         running.slot.keep(start, ids)

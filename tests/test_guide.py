@@ -104,7 +104,7 @@ def test_the_prompt_keeps_the_last_three_messages_and_is_that_of_transformers(gu
 
 def test_transformers_gives_the_same_logits(guide):
     reference = transformers.AutoModelForCausalLM.from_pretrained(GUIDE, dtype=torch.float32)
-    ids, _ = guide.chat.training_ids(next(iter(conversations(1, 7)))["messages"])
+    [(ids, _)] = guide.chat.training_ids([next(iter(conversations(1, 7)))["messages"]])
     with torch.no_grad():
         expected = reference(torch.tensor([ids])).logits.numpy()
     with jax.default_matmul_precision("highest"):

@@ -38,10 +38,10 @@ def test_a_long_prompt_does_not_hold_up_words(step_seconds, token_seconds):
     while read < 4000:
         chunk, done = pace.chunk(4000 - read, writing=3), 0
         while done < 10:
-            parts = min(10 - done, pace.parts(writing=3))
+            parts = min(10 - done, pace.parts(chunk, writing=3))
             depth = 1 + read / 2000
             gaps.append(step_seconds + parts * chunk * token_seconds * depth)
-            pace.observe(gaps[-1], 1, False, chunk, parts)
+            pace.observe(gaps[-1], 1, False, {chunk}, parts)
             done += parts
         read += chunk
     longest = LONGEST_GAP * max(step_seconds, BLOCK_SECONDS)
@@ -55,5 +55,5 @@ def test_a_slow_turn_of_the_machine_changes_nothing():
     for seconds in (0.04, 0.04, 0.4, 0.04):
         pace.observe(seconds, steps=1, alone=False)
     for seconds in (0.059, 0.059, 0.5, 0.059):
-        pace.observe(seconds, 1, False, size=16, parts=1)
-    assert pace.chunk(1000, writing=2) == 16 and pace.parts(writing=2) == 2
+        pace.observe(seconds, 1, False, sizes={16}, parts=1)
+    assert pace.chunk(1000, writing=2) == 16 and pace.parts(16, writing=2) == 2

@@ -134,7 +134,7 @@ def test_a_toy_learns_its_conversations_and_not_the_questions(options, tmp_path)
     assert done.training[0][1] > 2 and done.training[-1][1] < 0.1
     model = load_checkpoint(options.out)
     reference = transformers.AutoModelForCausalLM.from_pretrained(options.out, dtype=torch.float32)
-    ids, learnt = model.chat.training_ids(CHAT)
+    [(ids, learnt)] = model.chat.training_ids([CHAT])
     with torch.no_grad():
         scores = torch.log_softmax(reference(torch.tensor([ids])).logits[0], -1)
     chances = [float(scores[i - 1, ids[i]]) for i in range(1, len(ids))]

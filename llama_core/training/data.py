@@ -17,6 +17,9 @@ from llama_core.training.options import TrainingError
 # How many unfinished rows a document may be put into before the oldest is closed: 16 leave 3 % of the tokens empty.
 OPEN_ROWS = 16
 
+# How many conversations go through the chat template at once: it runs in another process.
+AT_ONCE = 100
+
 
 @dataclass(frozen=True)
 class Document:
@@ -49,7 +52,8 @@ def read_documents(path: Path, chat: Chat) -> list[Document]:
         raise TrainingError(f"{path} holds no conversation; expected one a line")
     if not chat.has_template:
         raise TrainingError(f"{path} holds conversations, but the model has no chat template; give a text")
-    return [_conversation(line, f"{path}, line {number}", chat) for number, line in lines]
+    groups = (lines[first : first + AT_ONCE] for first in range(0, len(lines), AT_ONCE))
+    return [document for group in groups for document in _conversations(group, path, chat)]
 
 
 def _text_document(text: str, chat: Chat) -> Document:
@@ -59,13 +63,16 @@ def _text_document(text: str, chat: Chat) -> Document:
     return Document(ids, np.arange(len(ids)) >= len(begin))
 
 
-def _conversation(line: str, place: str, chat: Chat) -> Document:
+def _conversations(lines: Sequence[tuple[int, str]], path: Path, chat: Chat) -> list[Document]:
     try:
-        messages = json.loads(line)["messages"]
-        ids, learnt = chat.training_ids(messages)
+        found = chat.training_ids([json.loads(line)["messages"] for _, line in lines])
     except (ValueError, TypeError, KeyError, RecursionError, ChatError) as problem:
-        raise TrainingError(f"{place} is not a conversation ({type(problem).__name__}: {problem})") from None
-    return Document(np.array(ids, np.int32), np.array(learnt, bool))
+        if len(lines) > 1:  # which one?
+            return [document for line in lines for document in _conversations([line], path, chat)]
+        raise TrainingError(
+            f"{path}, line {lines[0][0]} is not a conversation ({type(problem).__name__}: {problem})"
+        ) from None
+    return [Document(np.array(ids, np.int32), np.array(learnt, bool)) for ids, learnt in found]
 
 
 def fingerprint(documents: Sequence[Document]) -> str:

@@ -14,6 +14,7 @@ from llama_core.chat import Chat
 from llama_core.checkpoint import load_checkpoint, load_shape
 from llama_core.config import LlamaConfig
 from llama_core.files import read_bytes
+from llama_core.host_memory import keep_freed_memory
 from llama_core.params import Params, init_model_params
 from llama_core.saving import save_checkpoint
 from llama_core.training.curve import loss_curve
@@ -56,6 +57,7 @@ def train(options: TrainingOptions, report: Callable[[str], None] = print) -> Jo
 
     Raises `TrainingError`, and what `load_checkpoint` raises.
     """
+    keep_freed_memory()
     start, out = find_start(options), Path(options.out)
     documents = read_documents(Path(options.data), start.chat)
     held_out = read_documents(Path(options.validation), start.chat) if options.validation else []
