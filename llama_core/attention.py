@@ -123,7 +123,7 @@ def cached_attention(
 
     nothing = jnp.zeros((B, K, H // K * T), jnp.float32)
     carry, done = (nothing + LOWEST, nothing, jnp.zeros((*nothing.shape, E), jnp.float32)), 0
-    sizes = [size for size in KEY_BLOCKS if size <= C] or [C]
+    sizes = [size for size in KEY_BLOCKS if size < C] or [C]
     for size in sizes:
         # Large blocks as far as they are full, small ones for the rest.
         left = where.filled - done

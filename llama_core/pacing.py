@@ -72,16 +72,15 @@ class Pace:
         took `seconds`."""
         if steps and not parts:
             self._step_seconds[alone].append(seconds / steps)
-        elif steps and len(sizes) == 1 and self._step_seconds[alone]:
+        elif steps and len(sizes) == 1:
             # Turns vary more than a short part takes: a next turn reads at most twice as many.
             reading = max(seconds - steps * self._step(alone), self._spare(alone) / 2)
             self._part_seconds[min(sizes)].append(reading / parts)
 
     def _step(self, alone: bool) -> float:
-        return statistics.median(self._step_seconds[alone])
+        """Seconds of a step, as long as one may take if none was measured without reading beside it."""
+        return statistics.median(self._step_seconds[alone] or [BLOCK_SECONDS])
 
     def _spare(self, alone: bool) -> float:
         """Seconds of a turn that are left for reading."""
-        if not self._step_seconds[alone]:
-            return 0.0
         return LONGEST_GAP * max(self._step(alone), BLOCK_SECONDS) - self._step(alone)

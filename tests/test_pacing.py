@@ -57,3 +57,11 @@ def test_a_slow_turn_of_the_machine_changes_nothing():
     for seconds in (0.059, 0.059, 0.5, 0.059):
         pace.observe(seconds, 1, False, sizes={16}, parts=1)
     assert pace.chunk(1000, writing=2) == 16 and pace.parts(16, writing=2) == 2
+
+
+def test_a_crowd_at_the_start_is_read_before_a_word_alone_was_timed():
+    pace = Pace()
+    for _ in range(8):
+        parts = pace.parts(16, writing=3)
+        pace.observe(0.035 + 0.005 * parts, 1, False, sizes={16}, parts=parts)
+    assert pace.parts(16, writing=3) > 3
