@@ -29,6 +29,7 @@ def start():
     def make(slots=2, fails_at=None, **options):
         fake = FakePrograms(slots, fails_at)
         engine = Engine(FAKE_MODEL, slots, compile=lambda *_: fake, **options)
+        engine.warm_up()
         engines.append((engine, fake))
         return engine, fake
 

@@ -44,6 +44,17 @@ window.Glass = (() => {
     setTimeout(() => { region.textContent = words; }, 60);
   }
 
+  // That the engine gets ready is said when it begins and when it ends, not at each program.
+  function followState(element, watch) {
+    let waits = false;
+    const look = () => {
+      const now = Boolean(element.querySelector(".progress"));
+      if (now !== waits) say(now ? T.getting_ready : T.ready);
+      waits = now;
+    };
+    watch("value", () => setTimeout(look));
+  }
+
   // A browser may refuse its storage to a page in a frame: then things are kept as long as the page is open.
   function storage(name) {
     try {
@@ -133,5 +144,5 @@ window.Glass = (() => {
     }
   }
 
-  return { T, make, button, fill, percent, say, store, textOf, download, copy };
+  return { T, make, button, fill, percent, say, followState, store, textOf, download, copy };
 })();
