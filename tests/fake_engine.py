@@ -101,7 +101,8 @@ class FakeGeneration:
 
 class FakeEngine:
     """Replies of `max_new_tokens` tokens, `pace` a second (0: at once). A prompt with "boom" in it breaks off after
-    three tokens, one with "script" is answered by `hostile`. A cold one gets ready as `heat` lets its 8 programs through."""
+    three tokens, one with "script" is answered by `hostile`. A cold one gets ready as `heat` lets its 8 programs
+    through."""
 
     def __init__(self, pace=0.0, slots=2, max_seq_len=4096, hostile=None, cold=False):
         self.pace, self.slots, self.max_seq_len, self.hostile = pace, slots, max_seq_len, hostile
