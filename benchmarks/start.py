@@ -4,8 +4,8 @@
 
 Each round starts the app as it stands here, opens its page in a headless chromium as soon as it answers, asks a
 question at once, and then for a story. Prints a table, and as its last line one JSON object: medians and the worst of
-the rounds, and the tokens/s that the page gives for the story. On Linux it runs in a network of its own that has nothing
-but the loopback; "network" says whether that could be had.
+the rounds, and the tokens/s that the page gives for the story. On Linux it runs in a network of its own with nothing in
+it but the loopback; "network" says whether that could be had.
 """
 
 import argparse
