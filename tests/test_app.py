@@ -7,6 +7,7 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -88,6 +89,8 @@ sys.exit(app.main(["--model", "random:tiny", "--port", "0"]))
 def test_programs_that_cannot_be_compiled_end_the_app_after_a_word_to_the_page():
     app = subprocess.Popen([sys.executable, "-c", UNCOMPILABLE], cwd=ROOT, text=True, stdin=subprocess.PIPE,
                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    timer = threading.Timer(100, app.kill)
+    timer.start()
     url = re.search(r"http://\S+", app.stdout.readline())[0]
     assert health(url) == (503, "starting")
     app.stdin.write("\n")
@@ -97,7 +100,8 @@ def test_programs_that_cannot_be_compiled_end_the_app_after_a_word_to_the_page()
         with contextlib.suppress(OSError):  # it is gone
             said.add(health(url))
         time.sleep(0.05)
-    printed, problem = app.communicate(timeout=60)
+    timer.cancel()
+    printed, problem = app.communicate()
     assert app.returncode == 2 and printed == "" and (503, "failed") in said
     assert re.fullmatch(r"error: the model's programs cannot be compiled \(MemoryError: no room\)[^\n]+\n", problem)
 
