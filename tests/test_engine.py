@@ -113,7 +113,7 @@ def test_programs_that_cannot_be_compiled_are_said_to_everybody():
     waiting = engine.submit([1], params(3))
     with pytest.raises(EngineError, match=r"cannot be compiled \(RuntimeError: no room\); if memory is short"):
         engine.warm_up()
-    assert not engine.healthy and not engine.ready
+    assert not engine.healthy and not engine.ready and waiting.finish_reason == "error"
     for ask in (lambda: ids(waiting), lambda: engine.submit([1], params(3))):
         with pytest.raises(EngineError, match="no room"):
             ask()

@@ -131,11 +131,7 @@ def test_the_place_in_line_is_shown_while_waiting(desk, engine):
 
 def test_how_far_the_engine_is_is_shown_while_it_gets_ready(desk, engine):
     engine.ready, engine.compiled = False, (3, 8)
-
-    def finish(view):
-        engine.ready = "3 of 8 programs" in (view.status or "")
-
-    seen = views(desk, begin(desk), after=finish)
+    seen = views(desk, begin(desk), after=lambda view: setattr(engine, "ready", True))
     assert "3 of 8 programs" in seen[0].status and ending(seen[-1])["finish"] == "length"
 
 

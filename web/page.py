@@ -116,14 +116,15 @@ class Page:
         return [self._header(), gr.HTML(welcome=welcome.of(self.host.model))]
 
     async def _opened(self, request: gr.Request) -> AsyncIterator[list]:
-        """What the page shows first, and how the engine gets ready until it is or there is a reply to tell of."""
-        parts = self._swapped()
-        while request.session_hash not in self.desk.running:
-            yield [*parts, status.of_engine(self.host.engine)]
-            if self.host.ready or not self.host.healthy:
-                return
+        """What the page shows first, and how the engine gets ready. A reply tells of itself, also of its end."""
+        parts, asked, waits = self._swapped(), False, True
+        while waits:
+            before, asked = asked, request.session_hash in self.desk.running
+            waits = self.host.healthy and not self.host.ready
+            state = status.of_engine(self.host.engine) if not asked and (waits or not before) else gr.skip()
+            yield [*parts, state]  # also to say nothing: Gradio sends the last one once more at the end
             parts = [gr.skip()] * len(parts)
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(LOOK_SECONDS if waits else 0)
 
     def _closed(self, request: gr.Request) -> None:
         self.desk.abandon(request.session_hash)
@@ -200,10 +201,11 @@ class Page:
             case "undo":
                 self.desk.abandon(session)
                 before, draft = handlers.undo(node, conversation, typed)
-                return self._updates(View(write_conversation(before), "", status.line(TEXT["ready"]), False, draft))
+                state = status.of_engine(self.host.engine)
+                return self._updates(View(write_conversation(before), "", state, False, draft))
             case "leave":
                 self.desk.abandon(session)
-                return self._updates(View(status=status.line(TEXT["ready"]), running=False))
+                return self._updates(View(status=status.of_engine(self.host.engine), running=False))
             case "json":
                 return self._updates(View(), courier=_file(conversation, "json", export.to_json(conversation)))
             case "markdown":

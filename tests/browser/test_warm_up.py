@@ -5,6 +5,9 @@ from conftest import FAKE_APP, SCREENS
 from playwright.sync_api import expect
 from steps import close_settings, open_settings, questions, replies, send, set_knob, tokens, wait_until_ready
 
+HEAR = """() => { window.heard = []; const announcer = document.querySelector("#announcer");
+    new MutationObserver(() => heard.push(announcer.textContent)).observe(announcer, {childList: true}); }"""
+
 
 @pytest.fixture
 def cold(start_app):
@@ -18,6 +21,7 @@ def test_a_page_opened_early_shows_how_far_it_is_and_keeps_what_is_sent(cold, op
     for page in pages:
         expect(page.locator("#status")).to_contain_text("Getting ready")
         expect(page.locator("#announcer")).to_have_text("Getting ready")
+        page.evaluate(HEAR)
         expect(page.locator("#header")).to_contain_text("12.3K parameters")
     cold.ask("fake/heat/3", post=True)
     for page in pages:
@@ -31,6 +35,7 @@ def test_a_page_opened_early_shows_how_far_it_is_and_keeps_what_is_sent(cold, op
         page.get_by_role("button", name="Stop").click()
         expect(page.locator("#message .submit-button")).to_be_visible()
         expect(replies(page)).to_have_count(0)
+        expect(page.locator("#status")).to_contain_text("3 of 8 programs compiled")
         send(page, "Hello")
         expect(page.locator("#status")).to_contain_text("3 of 8 programs compiled")
         expect(questions(page)).to_have_count(2)
@@ -38,6 +43,8 @@ def test_a_page_opened_early_shows_how_far_it_is_and_keeps_what_is_sent(cold, op
     for page in pages:
         expect(tokens(page)).to_have_count(20)
         wait_until_ready(page, "reached the limit of 20 tokens")
+        expect(page.locator("#announcer")).to_contain_text("Reply:")
+        assert "Getting ready" not in page.evaluate("heard"), "said again at each program"
     assert cold.health()["status"] == "ready"
     late = open_page(cold)
     expect(late.locator("#status")).to_have_text("Ready")

@@ -48,9 +48,10 @@ window.Glass = (() => {
   function followState(element, watch) {
     let waits = false;
     const look = () => {
-      const now = Boolean(element.querySelector(".progress"));
-      if (now !== waits) say(now ? T.getting_ready : T.ready);
-      waits = now;
+      const now = element.querySelector(".progress") ? T.getting_ready : element.textContent.trim();
+      if (now !== (waits ? T.ready : T.getting_ready)) return;
+      say(now);
+      waits = !waits;
     };
     watch("value", () => setTimeout(look));
   }
