@@ -29,14 +29,12 @@ def _start(settings: Settings, door) -> int:
     from llama_core.hub import HubError
     from llama_core.memory import MemoryShortage
     from web.host import Host
+    from web.page import build_page
+    from web.server import build_app, serve
 
     with Host(settings) as host:
         try:
             loading = host.start(settings.model, show_progress)
-            # Gradio is imported while the programs are compiled: it takes seconds, and one core.
-            from web.page import build_page
-            from web.server import build_app, serve
-
             app = build_app(build_page(host, settings), host)
             open_port(door)
         except (HubError, ConfigError, ModelFileError, ChatError, EngineError, MemoryShortage, PortError) as problem:
