@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from web.console import show_progress
+from web.console import follow, show_progress
 from web.port import PortError, claim_port, open_port, url_of
 from web.settings import Settings, SettingsError, read_settings
 
@@ -34,7 +34,7 @@ def _start(settings: Settings, door) -> int:
 
     with Host(settings) as host:
         try:
-            host.put(settings.model, show_progress())
+            loading = host.start(settings.model, show_progress)
             app = build_app(build_page(host, settings), host)
             open_port(door)
         except (HubError, ConfigError, ModelFileError, ChatError, EngineError, MemoryShortage, PortError) as problem:
@@ -42,8 +42,8 @@ def _start(settings: Settings, door) -> int:
         engine = host.engine
         print(f"{settings.title}: {host.model.name} on {engine.device}, {engine.slots} replies at once of up to "
               f"{engine.max_seq_len} tokens with their prompts, open {url_of(door)}", flush=True)
-        serve(app, door)
-    return 0
+        serve(app, door, lambda: follow(loading))
+        return 0 if loading.problem is None else _refuse(loading.problem)
 
 
 def _refuse(problem: Exception) -> int:

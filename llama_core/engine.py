@@ -29,45 +29,79 @@ class QueueFull(EngineError):
 
 
 class Engine:
-    """Serves many generations at once from one model. A context manager: leaving it ends the thread.
+    """Serves many generations at once from one model. It takes requests from the beginning; they wait until `warm_up`
+    has compiled the programs. A context manager: entering it warms it up, leaving it ends the thread.
 
     `max_seq_len` (prompt and reply together, in tokens) is lowered to what the model was made for. At most `max_queue`
-    requests wait; a reply that takes longer than `time_limit` seconds is cancelled. `progress(done, total)` reports the
-    programs compiled; `compile` makes them. `slots` is how many replies are written at the same time.
+    requests wait; a reply that takes longer than `time_limit` seconds is cancelled. `compile` makes the programs.
+    `slots` is how many replies are written at the same time.
 
     Raises `EngineError` for impossible sizes.
     """
 
     def __init__(
-        self, model: Any, slots: int = 4, max_seq_len: int = 2048, progress: Callable[[int, int], None] | None = None,
-        compile: Callable = compile_programs, max_queue: int = 64, time_limit: float = 3600.0,
+        self, model: Any, slots: int = 4, max_seq_len: int = 2048, compile: Callable = compile_programs,
+        max_queue: int = 64, time_limit: float = 3600.0,
     ):
         if slots < 1 or max_seq_len < 2:
             raise EngineError(f"slots is {slots} and max_seq_len {max_seq_len}; expected at least 1 slot and 2 tokens")
         self.max_seq_len = min(max_seq_len, model.config.max_position_embeddings)
         self.slots, self.max_queue = slots, max_queue
         self._vocab_size = model.config.vocab_size
-        programs = compile(model.params, model.config, slots, self.max_seq_len, progress)
+        self._compile = lambda advance: compile(model.params, model.config, slots, self.max_seq_len, advance)
+        self._programs = _Coming()
         self._scheduler = Scheduler(
-            programs, slots, self.max_seq_len, self._vocab_size, model.config.eos_token_id, time_limit)
+            self._programs, slots, self.max_seq_len, self._vocab_size, model.config.eos_token_id, time_limit)
         self._lock = self._scheduler.lock
+        self.compiled = 0, 0
         self._closed = False
         self._failure: EngineError | None = None
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
-        self._thread.start()
 
     def __enter__(self) -> "Engine":
+        self.warm_up()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def warm_up(self, progress: Callable[[int, int], None] | None = None) -> None:
+        """Compile the programs and begin to answer. `progress(done, total)` counts them, as `compiled` does; what it
+        raises ends the warm-up.
+
+        Raises `EngineError` when it did not come to its end; then the engine has failed, and so have its requests.
+        """
+        def advance(done: int, total: int) -> None:
+            if self._closed:
+                raise EngineError("the engine is closed; start the app again")
+            self.compiled = done, total
+            if progress is not None:
+                progress(done, total)
+
+        try:
+            self._programs.compiled = self._compile(advance)
+        except Exception as problem:
+            self._fail(problem, "the model's programs cannot be compiled ({}); if memory is short, start the app with "
+                                "fewer --slots or a smaller --max-seq-len")
+            raise self._failure from problem
+        with self._lock:
+            if not self._closed:
+                self._thread.start()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the programs are compiled: a request need not wait for them."""
+        return self.healthy and self._thread.ident is not None
 
     def close(self) -> None:
         """Cancel everything and end the thread."""
         with self._lock:
             self._closed = True
             self._lock.notify()
-        self._thread.join()
+        if self._thread.ident is None:
+            self._scheduler.end_all("cancelled")
+        else:
+            self._thread.join()
 
     @property
     def device(self) -> str:
@@ -158,8 +192,12 @@ class Engine:
 
     def _wake(self) -> None:
         with self._lock:
+            over = [] if self.ready else [one for one in self._scheduler.queue if one.cancel_requested]
+            for generation in over:  # before the first turn nobody else lets them go
+                self._scheduler.queue.remove(generation)
             self._lock.notify()
-
+        for generation in over:
+            generation.finish("cancelled")
 
     def _run(self) -> None:
         try:
@@ -167,14 +205,27 @@ class Engine:
                 self._scheduler.take_turn()
             self._scheduler.end_all("cancelled")
         except Exception as problem:
-            self._failure = EngineError(f"the engine failed ({type(problem).__name__}: {problem}); start the app again")
-            self._failure.__cause__ = problem
-            self._scheduler.end_all("error", self._failure)
+            self._fail(problem, "the engine failed ({}); start the app again")
+
+    def _fail(self, problem: Exception, sentence: str) -> None:
+        first_line = str(problem).strip().partition("\n")[0]
+        self._failure = EngineError(sentence.format(f"{type(problem).__name__}: {first_line}"))
+        self._failure.__cause__ = problem
+        self._scheduler.end_all("error", self._failure)
 
     def _wait_for_work(self) -> bool:
         with self._lock:
             self._lock.wait_for(lambda: self._closed or self._scheduler.has_work())
             return not self._closed
+
+
+class _Coming:
+    """Stands for the programs until they are compiled; nobody calls one before."""
+
+    compiled: Any = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.compiled, name)
 
 
 def _cpu_cores() -> int:

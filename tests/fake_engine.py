@@ -101,12 +101,24 @@ class FakeGeneration:
 
 class FakeEngine:
     """Replies of `max_new_tokens` tokens, `pace` a second (0: at once). A prompt with "boom" in it breaks off after
-    three tokens, one with "script" is answered by `hostile`."""
+    three tokens, one with "script" is answered by `hostile`. A cold one gets ready as `heat` lets its 8 programs
+    through."""
 
-    def __init__(self, pace=0.0, slots=2, max_seq_len=4096, hostile=None):
+    def __init__(self, pace=0.0, slots=2, max_seq_len=4096, hostile=None, cold=False):
         self.pace, self.slots, self.max_seq_len, self.hostile = pace, slots, max_seq_len, hostile
         self.generations, self.healthy, self.device, self.closed = [], True, "CPU, 2 cores", False
         self.hold = None  # a place in line: nothing begins until it is None
+        self.ready, self.compiled, self._heat = not cold, (0, 0), threading.Semaphore(0 if cold else 8)
+
+    def heat(self, programs):
+        self._heat.release(programs)
+
+    def warm_up(self, progress):
+        for done in range(1, 9):
+            self._heat.acquire()
+            self.compiled = done, 8
+            progress(done, 8)
+        self.ready = True
 
     def submit(self, prompt_ids, params):
         if len(prompt_ids) >= self.max_seq_len:
@@ -124,7 +136,7 @@ class FakeEngine:
         generation.ended = time.time()
 
     def _choose_all(self, generation):
-        while self.hold and not generation.cancelled.wait(0.01):
+        while (self.hold or not self.ready) and not generation.cancelled.wait(0.01):
             generation.queue_position = self.hold
         generation.queue_position = None
         text = bytes(value - len(WORDS) for value in generation.prompt_ids if value >= len(WORDS))

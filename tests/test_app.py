@@ -1,10 +1,16 @@
 """The front door as a person uses it from a shell: every bad input is one line, exit code 2 and no traceback."""
 
+import contextlib
+import json
 import os
 import re
 import socket
 import subprocess
 import sys
+import threading
+import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -67,6 +73,46 @@ def test_a_port_in_use():
 def test_a_wrong_setting_and_a_wrong_host():
     assert "--slots is 'many'" in run("--slots", "many")
     assert "--host 999.1.1.1: not an address of this machine" in run("--host", "999.1.1.1")
+
+
+UNCOMPILABLE = """
+import functools, sys, llama_core
+def compile(*_):
+    sys.stdin.readline()
+    raise MemoryError("no room")
+llama_core.Engine = functools.partial(llama_core.Engine, compile=compile)
+import app
+sys.exit(app.main(["--model", "random:tiny", "--port", "0"]))
+"""
+
+
+def test_programs_that_cannot_be_compiled_end_the_app_after_a_word_to_the_page():
+    app = subprocess.Popen([sys.executable, "-c", UNCOMPILABLE], cwd=ROOT, text=True, stdin=subprocess.PIPE,
+                           stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    timer = threading.Timer(100, app.kill)
+    timer.start()
+    url = re.search(r"http://\S+", app.stdout.readline())[0]
+    assert health(url) == (503, "starting")
+    app.stdin.write("\n")
+    app.stdin.flush()
+    said = set()
+    while app.poll() is None:
+        with contextlib.suppress(OSError):  # it is gone
+            said.add(health(url))
+        time.sleep(0.05)
+    timer.cancel()
+    printed, problem = app.communicate()
+    assert app.returncode == 2 and printed == "" and (503, "failed") in said
+    assert re.fullmatch(r"error: the model's programs cannot be compiled \(MemoryError: no room\)[^\n]+\n", problem)
+
+
+def health(url):
+    try:
+        with urllib.request.urlopen(f"{url}/health") as answer:
+            return answer.status, json.load(answer)["status"]
+    except urllib.error.HTTPError as answer:
+        with answer:
+            return answer.code, json.load(answer)["status"]
 
 
 def test_imports_run_downhill():

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+import threading
 import time
 
 import fakes
@@ -29,6 +30,7 @@ def start():
     def make(slots=2, fails_at=None, **options):
         fake = FakePrograms(slots, fails_at)
         engine = Engine(FAKE_MODEL, slots, compile=lambda *_: fake, **options)
+        engine.warm_up()
         engines.append((engine, fake))
         return engine, fake
 
@@ -56,6 +58,86 @@ def test_everyone_gets_their_own_tokens(start):
     for i, (prompt, generation) in enumerate(zip(prompts, generations, strict=True)):
         assert ids(generation) == expected_tokens(prompt, 5 + i)
         assert generation.finish_reason == "length"
+
+
+@pytest.fixture
+def cold():
+    """An engine that is not warm yet, its programs, and the event that lets them be compiled."""
+    fake, gate = FakePrograms(1), threading.Event()
+
+    def compile(params, config, slots, max_seq_len, advance):
+        advance(1, 2)
+        gate.wait(10)
+        advance(2, 2)
+        return fake
+
+    engine = Engine(FAKE_MODEL, 1, compile=compile)
+    yield engine, gate
+    gate.set()
+    engine.close()
+
+
+def test_what_is_asked_before_the_programs_are_there_is_answered_in_order(cold):
+    engine, gate = cold
+    generations = [engine.submit([i + 1], params(3)) for i in range(3)]
+    seen = []
+    warm_up = threading.Thread(target=engine.warm_up, args=(lambda *step: seen.append(step),))
+    warm_up.start()
+    wait_for(lambda: engine.compiled == (1, 2))
+    assert engine.healthy and not engine.ready and not any(generation.token_ids for generation in generations)
+    assert [generation.queue_position for generation in generations] == [1, 2, 3] and engine.stats().queued == 3
+    gate.set()
+    for i, generation in enumerate(generations):
+        assert ids(generation) == expected_tokens([i + 1], 3)
+    assert engine.ready and seen == [(1, 2), (2, 2)]
+    begun = [generation.submitted + generation.time_to_first_token for generation in generations]
+    assert begun == sorted(begun)
+
+
+def test_who_gives_up_before_the_programs_are_there_need_not_wait(cold):
+    engine, gate = cold
+    first, second = engine.submit([1], params(3)), engine.submit([2], params(3))
+    first.cancel()
+    assert first.finish_reason == "cancelled" and ids(first) == [] and engine.stats().queued == 1
+    second.update(SamplingParams(temperature=0.5, max_new_tokens=4))
+    gate.set()
+    engine.warm_up()
+    assert ids(second) == expected_tokens([2], 4, 0.5)
+
+
+def test_programs_that_cannot_be_compiled_are_said_to_everybody():
+    def compile(*_):
+        raise RuntimeError("no room\nfor 3 arrays")
+
+    engine = Engine(FAKE_MODEL, 1, compile=compile)
+    waiting = engine.submit([1], params(3))
+    with pytest.raises(EngineError, match=r"cannot be compiled \(RuntimeError: no room\); if memory is short"):
+        engine.warm_up()
+    assert not engine.healthy and not engine.ready and waiting.finish_reason == "error"
+    for ask in (lambda: ids(waiting), lambda: engine.submit([1], params(3))):
+        with pytest.raises(EngineError, match="no room"):
+            ask()
+    engine.close()
+
+
+def test_closing_a_cold_engine_ends_its_warm_up(cold):
+    engine, gate = cold
+    waiting, problems = engine.submit([1], params(3)), []
+
+    def warm_up():
+        try:
+            engine.warm_up()
+        except EngineError as problem:
+            problems.append(str(problem))
+
+    thread = threading.Thread(target=warm_up)
+    thread.start()
+    wait_for(lambda: engine.compiled == (1, 2))
+    engine.close()
+    assert waiting.finish_reason == "cancelled"
+    gate.set()
+    thread.join(5)
+    assert not engine.ready and "the engine is closed" in problems[0]
 
 
 def test_first_come_first_served(start):

@@ -35,6 +35,46 @@ def host():
         yield host
 
 
+@pytest.fixture
+def cold_host():
+    """A host whose engines get ready when the test heats them."""
+    with Host(Settings(), load, lambda *_: FakeEngine(pace=100, cold=True)) as host:
+        yield host
+
+
+def test_the_first_model_can_be_asked_before_it_is_ready(cold_host):
+    loading = cold_host.start("random:first", lambda *_: None)
+    assert cold_host.model.name == loading.name == "first" and cold_host.healthy and not cold_host.ready
+    assert cold_host.begin("random:second") is None
+    generation = cold_host.engine.submit([20], SamplingParams(max_new_tokens=3))
+    cold_host.cancel()  # it is the only one there is
+    cold_host.engine.heat(3)
+    wait(lambda: loading.step == ("compile", 3, 8))
+    assert generation.token_ids == []
+    cold_host.engine.heat(5)
+    assert loading.wait() is None and not loading.cancelled and cold_host.ready
+    wait(lambda: generation.finish_reason == "length")
+
+
+def test_what_cannot_be_started_is_refused_at_the_door(cold_host):
+    with pytest.raises(ModelFileError, match="damaged"):
+        cold_host.start("random:broken", lambda *_: None)
+    assert cold_host.engine is None and not cold_host.healthy
+
+
+def test_the_old_model_serves_until_the_new_one_is_ready(host, monkeypatch):
+    before, cold = host.engine, FakeEngine(cold=True)
+    monkeypatch.setattr(host, "_serve", lambda *_: cold)
+    loading = host.begin("random:second")
+    cold.heat(2)
+    wait(lambda: loading.step == ("compile", 2, 8))
+    assert host.engine is before and host.ready and host.model.name == "first"
+    host.cancel()
+    cold.heat(1)
+    loading.wait()
+    assert loading.cancelled and loading.problem is None and host.engine is before
+
+
 def test_another_model_takes_over_and_running_replies_end_in_peace(host):
     before, generation = host.engine, host.engine.submit([20], SamplingParams(max_new_tokens=30))
     host.begin("random:second")

@@ -129,6 +129,18 @@ def test_the_place_in_line_is_shown_while_waiting(desk, engine):
     assert any("place 3 in line" in (view.status or "") for view in seen) and ending(seen[-1])["finish"] == "length"
 
 
+def test_how_far_the_engine_is_is_shown_while_it_gets_ready(desk, engine):
+    engine.ready, engine.compiled = False, (3, 8)
+    seen = views(desk, begin(desk), after=lambda view: setattr(engine, "ready", True))
+    assert "3 of 8 programs" in seen[0].status and ending(seen[-1])["finish"] == "length"
+
+
+def test_stop_works_while_the_engine_gets_ready(desk, engine):
+    engine.ready = False
+    seen = views(desk, begin(desk), after=lambda view: desk.stop("tab"))
+    assert "Getting ready" in seen[0].status and ending(seen[-1])["drop"] is True
+
+
 def test_speed_prompt_and_context_are_in_sight(desk, engine):
     engine.pace = 100
     statuses = [view.status for view in views(desk, begin(desk)) if view.status]

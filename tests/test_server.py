@@ -13,7 +13,7 @@ STATS = SimpleNamespace(slots=2, busy=1, queued=0)
 
 @pytest.fixture
 def engine():
-    return SimpleNamespace(healthy=True, stats=lambda: STATS)
+    return SimpleNamespace(healthy=True, ready=True, stats=lambda: STATS)
 
 
 @pytest.fixture
@@ -26,10 +26,13 @@ def client(engine):
 
 
 def test_health_is_what_the_engine_says(client, engine):
-    assert client.get("/health").json() == {"ok": True, "slots": 2, "busy": 1, "queued": 0}
-    engine.healthy = False
     answer = client.get("/health")
-    assert answer.status_code == 503 and answer.json()["ok"] is False
+    assert answer.status_code == 200
+    assert answer.json() == {"ok": True, "status": "ready", "slots": 2, "busy": 1, "queued": 0}
+    for healthy, status in ((True, "starting"), (False, "failed")):
+        engine.healthy, engine.ready = healthy, False
+        answer = client.get("/health")
+        assert answer.status_code == 503 and answer.json()["ok"] is False and answer.json()["status"] == status
 
 
 def test_nothing_may_be_loaded_from_other_hosts(client):

@@ -1,18 +1,32 @@
 """What the person who starts the app reads in the terminal."""
 
 import sys
-from collections.abc import Callable
+import time
+from typing import Any
 
 STEPS = {"download": "Downloading (MB)   ", "weights": "Loading weights    ", "compile": "Compiling programs "}
+LOOK_SECONDS = 0.1
 
 
-def show_progress() -> Callable[[str, int, int], None]:
-    """A function for `Host.put`: one line a step on stderr that fills up, or nothing where stderr is no terminal."""
+def show_progress(step: str, done: int, total: int) -> None:
+    """For `Host.start`: one line a step on stderr that fills up, or nothing where stderr is no terminal."""
+    if sys.stderr.isatty():
+        bar = ("#" * (24 * done // max(1, total))).ljust(24, ".")
+        end = "\n" if done == total else ""
+        print(f"\r{STEPS[step]} [{bar}] {done}/{total}", end=end, file=sys.stderr, flush=True)
 
-    def show(step: str, done: int, total: int) -> None:
-        if sys.stderr.isatty():
-            bar = ("#" * (24 * done // max(1, total))).ljust(24, ".")
-            end = "\n" if done == total else ""
-            print(f"\r{STEPS[step]} [{bar}] {done}/{total}", end=end, file=sys.stderr, flush=True)
 
-    return show
+def follow(loading: Any) -> bool:
+    """Show the steps of a `Loading` as they come, and say at last that all is ready, if it is."""
+    shown = loading.step
+    while not loading.ended:
+        if loading.step != shown:
+            shown = loading.step
+            show_progress(*shown)
+        time.sleep(LOOK_SECONDS)
+    is_ready = loading.problem is None
+    if is_ready:
+        print("ready", flush=True)
+    elif sys.stderr.isatty():
+        print(file=sys.stderr)  # the bar stands half filled in its line
+    return is_ready

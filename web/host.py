@@ -1,4 +1,5 @@
-"""The model that is served and the engine that serves it. Another pair takes their place while the page is open."""
+"""The model that is served and the engine that serves it. The page is open while the first one gets ready, and while
+another pair takes its place."""
 
 import threading
 import time
@@ -31,6 +32,11 @@ class Loading:
         """Whether it has come to its end, good or bad."""
         return not self._thread.is_alive()
 
+    def wait(self) -> Exception | None:
+        """Wait for the end. Its problem, if there is one."""
+        self._thread.join()
+        return self.problem
+
     def cancel(self) -> None:
         """Ask for an end; it comes with the next step of progress."""
         self._cancel.set()
@@ -38,10 +44,9 @@ class Loading:
     def _run(self, work: Callable[[str, Progress], None]) -> None:
         try:
             work(self.name, self._progress)
-        except Cancelled:
-            self.cancelled = True
         except Exception as problem:  # whatever goes wrong is said on the page; the old model stays
-            self.problem = problem
+            self.cancelled = self._cancel.is_set()
+            self.problem = None if self.cancelled else problem
 
     def _progress(self, step: str, done: int, total: int) -> None:
         if self._cancel.is_set():
@@ -50,7 +55,7 @@ class Loading:
 
 
 class Host:
-    """Holds `engine` and `model`. A context manager: leaving it closes the engine."""
+    """Holds `engine` and `model`, from `start` on. A context manager: leaving it closes the engine."""
 
     def __init__(self, settings: Settings, load: Callable = load_checkpoint, serve: Callable = Engine):
         self.settings, self.engine, self.model, self.loading = settings, None, None, None
@@ -69,6 +74,11 @@ class Host:
         """Whether the engine takes requests."""
         return self.engine is not None and self.engine.healthy
 
+    @property
+    def ready(self) -> bool:
+        """Whether a request is answered at once; before, it waits for the programs."""
+        return self.engine is not None and self.engine.ready
+
     def stats(self) -> Any:
         """What the engine is doing now."""
         return self.engine.stats()
@@ -83,6 +93,13 @@ class Host:
         stats = self.engine.stats()
         return Plan(self.model.config, self.model.dtype, stats.slots, stats.context_size // stats.slots)
 
+    def start(self, name: str, progress: Progress) -> Loading:
+        """Load the first model. It can be looked at and asked at once, while its programs are compiled. Raises what
+        `put` raises for a model that cannot be used."""
+        self.engine, self.model = self._open(name, progress)
+        self.loading = Loading(self.model.name, lambda _, step: self.engine.warm_up(_step("compile", step)))
+        return self.loading
+
     def begin(self, name: str) -> Loading | None:
         """Load a model beside the one that is served, and then serve it. None if another one is on its way."""
         with self._lock:
@@ -91,14 +108,23 @@ class Host:
             self.loading = Loading(name, self.put)
             return self.loading
 
+    def cancel(self) -> None:
+        """Give up the model on its way in, unless it is the first: then there would be none."""
+        if self.ready and self.loading is not None:
+            self.loading.cancel()
+
     def put(self, name: str, progress: Progress) -> None:
         """Load `name` and serve it from now on; the engine before it ends when its replies have. Raises `HubError`,
-        `ConfigError`, `ModelFileError`, `ChatError`, `EngineError`, `MemoryShortage`, and `Cancelled` if `progress`
-        does."""
-        settings, context = self.settings, self.settings.max_seq_len
+        `ConfigError`, `ModelFileError`, `ChatError`, `EngineError`, `MemoryShortage`, and what `progress` does."""
+        engine, model = self._open(name, progress)
+        engine.warm_up(_step("compile", progress))
+        before, self.engine, self.model = self.engine, engine, model
+        if before is not None:
+            threading.Thread(target=_farewell, args=(before,), name="farewell", daemon=True).start()
 
-        def step(name: str) -> Callable[[int, int], None]:
-            return lambda done, total: progress(name, done, total)
+    def _open(self, name: str, progress: Progress) -> tuple[Any, Any]:
+        """An engine that is not warm yet, and its model."""
+        settings, context = self.settings, self.settings.max_seq_len
 
         def check(config: Any, dtype: str) -> None:
             nonlocal context
@@ -107,11 +133,13 @@ class Host:
             else:
                 context = fitting_context(config, dtype, settings.slots)
 
-        model = self._load(name, settings.dtype, step("weights"), check=check, download=step("download"))
-        engine = self._serve(model, settings.slots, context, step("compile"))
-        before, self.engine, self.model = self.engine, engine, model
-        if before is not None:
-            threading.Thread(target=_farewell, args=(before,), name="farewell", daemon=True).start()
+        model = self._load(name, settings.dtype, _step("weights", progress), check=check,
+                           download=_step("download", progress))
+        return self._serve(model, settings.slots, context), model
+
+
+def _step(name: str, progress: Progress) -> Callable[[int, int], None]:
+    return lambda done, total: progress(name, done, total)
 
 
 def _farewell(engine: Any) -> None:

@@ -93,8 +93,7 @@ class ModelPanel:
             yield [status.line(TEXT["model_loaded"].format(name=self.host.model.name)), self._now()]
 
     def _cancel(self) -> Any:
-        if self.host.loading is not None:
-            self.host.loading.cancel()
+        self.host.cancel()
         return gr.skip()
 
 
@@ -106,7 +105,4 @@ def _progress(loading: Loading) -> str:
     step, done, total = loading.step
     if not step:
         return status.line(TEXT["model_looking"].format(name=loading.name))
-    words = TEXT[f"step_{step}"].format(name=loading.name, done=done, total=total)
-    percent = round(100 * done / max(1, total))
-    return (f'<div class="progress" role="progressbar" aria-label="{escape(words)}" aria-valuenow="{percent}" '
-            f'aria-valuemin="0" aria-valuemax="100"><b style="width:{percent}%"></b></div>{status.line(words)}')
+    return status.bar(TEXT[f"step_{step}"].format(name=loading.name, done=done, total=total), done, total)

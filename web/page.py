@@ -1,6 +1,7 @@
 """The page: which components there are and which handler each event calls. What handlers do stands in handlers.py,
 replies.py and chosen.py."""
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable
@@ -23,6 +24,8 @@ from web.model_panel import ModelPanel
 from web.replies import Desk, View
 from web.settings import Settings
 from web.strings import TEXT
+
+LOOK_SECONDS = 0.25  # how often a page looks whether the engine is ready
 
 # No spinner over the conversation, no endpoint for other programs, and no waiting for other people's events.
 QUIET = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
@@ -74,7 +77,7 @@ class Page:
         self.courier = html("", html_template="", elem_id="courier", visible="hidden",
                                js_on_load="watch('value', () => Glass.chats.receive(props.value));")
         with gr.Column(elem_id="composer"):
-            self.line = html(status.line(TEXT["ready"]), elem_id="status")
+            self.line = html("", elem_id="status", js_on_load="Glass.followState(element, watch);")
             self.box = gr.Textbox(
                 label=TEXT["message"], elem_id="message", show_label=False, placeholder=TEXT["message_hint"], lines=1,
                 max_lines=8, autofocus=True, submit_btn=True, stop_btn=False)
@@ -106,11 +109,22 @@ class Page:
         self.panel.connect(page, QUIET)
         self.hood.connect(self.hood_tab, QUIET)
         self.model.connect([self.header, self.conversation], self._swapped, QUIET)
-        page.load(self._swapped, None, [self.header, self.conversation], **QUIET)
+        page.load(self._opened, None, [self.header, self.conversation, self.line], **QUIET)
         page.unload(self._closed)
 
     def _swapped(self) -> list[Any]:
         return [self._header(), gr.HTML(welcome=welcome.of(self.host.model))]
+
+    async def _opened(self, request: gr.Request) -> AsyncIterator[list]:
+        """What the page shows first, and how the engine gets ready. A reply tells of itself, also of its end."""
+        parts, asked, waits = self._swapped(), False, True
+        while waits:
+            before, asked = asked, request.session_hash in self.desk.running
+            waits = self.host.healthy and not self.host.ready
+            state = status.of_engine(self.host.engine) if not asked and (waits or not before) else gr.skip()
+            yield [*parts, state]  # also to say nothing: Gradio sends the last one once more at the end
+            parts = [gr.skip()] * len(parts)
+            await asyncio.sleep(LOOK_SECONDS if waits else 0)
 
     def _closed(self, request: gr.Request) -> None:
         self.desk.abandon(request.session_hash)
@@ -187,10 +201,11 @@ class Page:
             case "undo":
                 self.desk.abandon(session)
                 before, draft = handlers.undo(node, conversation, typed)
-                return self._updates(View(write_conversation(before), "", status.line(TEXT["ready"]), False, draft))
+                state = status.of_engine(self.host.engine)
+                return self._updates(View(write_conversation(before), "", state, False, draft))
             case "leave":
                 self.desk.abandon(session)
-                return self._updates(View(status=status.line(TEXT["ready"]), running=False))
+                return self._updates(View(status=status.of_engine(self.host.engine), running=False))
             case "json":
                 return self._updates(View(), courier=_file(conversation, "json", export.to_json(conversation)))
             case "markdown":

@@ -73,7 +73,8 @@ class Desk:
             conversation, ids = self._prompt(start, params)
             stream = Stream(conversation, start.node)
             generation = self.running[session] = engine.submit(ids, params)
-            yield View(write_conversation(conversation), stream.text, status.waiting(generation), True, start.draft)
+            yield View(write_conversation(conversation), stream.text, status.waiting(generation, engine), True,
+                       start.draft)
             writer = Writer(generation, stream, model, conversation.nodes[start.node].records)
             async for batch in _batches(generation, max(INTERVAL, INTERVAL_A_REPLY * len(self.running))):
                 if self.running.get(session) is not generation:
@@ -101,7 +102,7 @@ class Desk:
 
     def _status(self, generation: Any) -> str:
         if not generation.token_ids:
-            return status.waiting(generation)
+            return status.waiting(generation, self.host.engine)
         return status.progress(generation, self.host.engine.max_seq_len)
 
     def _ended(self, generation: Any, stream: Stream) -> View:

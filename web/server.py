@@ -2,6 +2,9 @@
 
 import json
 import socket
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from web.source import source_page
 from web.strings import SCRIPT
 
 ASSETS = Path(__file__).parent / "assets"
+LAST_WORDS_SECONDS = 3
 
 # Nothing from other hosts, also when a model's words ask for it: an image address can carry a conversation away.
 # Gradio itself needs inline scripts and eval. A Space is shown in a frame of huggingface.co.
@@ -39,8 +43,8 @@ SCRIPTS = ("glass", "markdown", "tokens", "conversation", "chats", "help")
 
 
 def build_app(page: gr.Blocks, engine: Any) -> FastAPI:
-    """The page at `/`, the engine's state at `/health` and our own code at `/source`. `engine` has `healthy` and
-    `stats()`."""
+    """The page at `/`, the engine's state at `/health` and our own code at `/source`. `engine` has `healthy`, `ready`
+    and `stats()`."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     # No other origin may read answers; without this Gradio would allow every one, with cookies (gradio#13741).
     app.add_middleware(CORSMiddleware, allow_origins=[])
@@ -56,10 +60,10 @@ def build_app(page: gr.Blocks, engine: Any) -> FastAPI:
 
     @app.get("/health")
     def health(response: Response) -> dict[str, Any]:
-        if not engine.healthy:
-            response.status_code = 503
+        response.status_code = 200 if engine.ready else 503
+        state = "ready" if engine.ready else "starting" if engine.healthy else "failed"
         stats = engine.stats()
-        return {"ok": engine.healthy, "slots": stats.slots, "busy": stats.busy, "queued": stats.queued}
+        return {"ok": engine.ready, "status": state, "slots": stats.slots, "busy": stats.busy, "queued": stats.queued}
 
     @app.get("/source/{name:path}", response_class=HTMLResponse)
     def source(name: str) -> str:
@@ -89,7 +93,15 @@ def head() -> str:
             f"<script>window.GLASS_TEXT = {text};\n{code}</script>")
 
 
-def serve(app: FastAPI, door: socket.socket) -> None:
-    """Answer requests until the process is told to end. `door` is from `port.claim_port`."""
-    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2)
-    uvicorn.Server(config).run(sockets=[door])
+def serve(app: FastAPI, door: socket.socket, gets_ready: Callable[[], bool]) -> None:
+    """Answer requests until the process is told to end, or until `gets_ready`, which waits in a thread of its own, says
+    no; then open pages have a moment to say so. `door` is from `port.claim_port`."""
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2))
+
+    def watch() -> None:
+        if not gets_ready():
+            time.sleep(LAST_WORDS_SECONDS)
+            server.should_exit = True
+
+    threading.Thread(target=watch, name="watch", daemon=True).start()
+    server.run(sockets=[door])

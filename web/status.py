@@ -16,8 +16,27 @@ def problem(text: str) -> str:
     return f'<span class="problem">{escape(text)}</span>'
 
 
-def waiting(generation: Any) -> str:
-    """Before the first word: reading the prompt, or in line for one of the engine's slots."""
+def bar(words: str, done: int, total: int) -> str:
+    """How far something is, as a bar and in words."""
+    percent = round(100 * done / max(1, total))
+    return (f'<div class="progress" role="progressbar" aria-label="{escape(words)}" aria-valuenow="{percent}" '
+            f'aria-valuemin="0" aria-valuemax="100"><b style="width:{percent}%"></b></div>{line(words)}')
+
+
+def of_engine(engine: Any) -> str:
+    """While nobody asks for anything: ready, or how far the way there is."""
+    if engine.ready:
+        return line(TEXT["ready"])
+    if not engine.healthy:
+        return problem(TEXT["not_ready"])
+    done, total = engine.compiled
+    return bar(TEXT["getting_ready" if total else "getting_ready_soon"].format(done=done, total=total), done, total)
+
+
+def waiting(generation: Any, engine: Any) -> str:
+    """Before the first word: reading the prompt, in line for one of the engine's slots, or for the engine itself."""
+    if not engine.ready:
+        return of_engine(engine)
     place = generation.queue_position
     return line(TEXT["in_line"].format(place=place) if place else TEXT["waiting"])
 

@@ -48,6 +48,9 @@ TEXT = {
     "plot_whole": "No cut: all {all} tokens can come",
     # the status line
     "ready": "Ready",
+    "getting_ready": "Getting ready: {done} of {total} programs compiled",
+    "getting_ready_soon": "Getting ready…",
+    "not_ready": "The model cannot be used: see the console of the server.",
     "waiting": "Reading the prompt…",
     "in_line": "Waiting for a free slot: place {place} in line…",
     "speed": "{speed:.1f} tokens/s",
@@ -147,6 +150,8 @@ TEXT = {
 }
 
 SCRIPT = {
+    "getting_ready": "Getting ready",
+    "ready": "Ready",
     "conversation": "Conversation",
     "you": "You",
     "reply": "Reply",

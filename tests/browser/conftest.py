@@ -6,12 +6,13 @@ import re
 import shutil
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import sync_playwright
-from steps import close_settings, open_settings, set_knob
+from steps import close_settings, open_settings, set_knob, wait_for
 
 ROOT = Path(__file__).parents[2]
 FAKE_APP = ("tests/browser/fake_app.py", "0", "300")
@@ -23,9 +24,10 @@ FLAGS = [
 
 
 class App:
-    """`python app.py` as a person starts it, on a free port; or another program that prints its address."""
+    """`python app.py` as a person starts it, on a free port; or another program that prints its address. Ready, unless
+    that is not waited for."""
 
-    def __init__(self, *arguments, program=("app.py", "--port", "0")):
+    def __init__(self, *arguments, program=("app.py", "--port", "0"), waits=True):
         self.process = subprocess.Popen(
             [sys.executable, *program, *arguments], cwd=ROOT, text=True, stdout=subprocess.PIPE
         )
@@ -33,9 +35,16 @@ class App:
         found = re.search(r"http://127\.0\.0\.1:\d+", line)
         assert found, line
         self.url = found[0]
+        if waits:
+            wait_for(lambda: self.health()["ok"], 100)
 
     def health(self):
-        return self.ask("health")
+        """What /health says, also when that is 503."""
+        try:
+            return self.ask("health")
+        except urllib.error.HTTPError as problem:
+            with problem:
+                return json.load(problem)
 
     def ask(self, path, post=False):
         """The JSON at a path."""

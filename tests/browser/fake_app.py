@@ -1,4 +1,4 @@
-"""The page with an engine that needs no model, as a program of its own: `fake_app.py PORT PACE`."""
+"""The page with an engine that needs no model, as a program of its own: `fake_app.py PORT PACE [cold]`."""
 
 import sys
 import time
@@ -18,7 +18,7 @@ HOSTILE = """<script>document.title='owned'</script><img src=x onerror="document
 """ + "x" * 3000
 
 
-def main(port, pace):
+def main(port, pace, state="warm"):
     from fake_engine import FakeEngine, fake_model
 
     from web.host import Host
@@ -38,8 +38,8 @@ def main(port, pace):
             raise ValueError("this one cannot be loaded; choose another")
         return fake_model(name.removeprefix("random:"))
 
-    host = Host(settings, load, lambda *_: FakeEngine(pace, hostile=HOSTILE))
-    host.put("random:fake", lambda *_: None)
+    host = Host(settings, load, lambda *_: FakeEngine(pace, hostile=HOSTILE, cold=state == "cold"))
+    loading = host.start("random:fake", lambda *_: None)
     door = claim_port("127.0.0.1", port)
     app = build_app(build_page(host, settings), host)
 
@@ -54,12 +54,17 @@ def main(port, pace):
         host.engine.hold = place or None
         return SimpleNamespace(place=place).__dict__
 
+    @app.post("/fake/heat/{programs}")
+    def heat(programs: int):
+        host.engine.heat(programs)
+        return host.engine.compiled
+
     # The page takes every path that is left: ours go before it.
     app.router.routes.sort(key=lambda route: not getattr(route, "path", "").startswith("/fake"))
     open_port(door)
     print(url_of(door), flush=True)
-    serve(app, door)
+    serve(app, door, lambda: loading.wait() is None)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), float(sys.argv[2]))
+    main(int(sys.argv[1]), float(sys.argv[2]), *sys.argv[3:])

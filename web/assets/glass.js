@@ -44,6 +44,18 @@ window.Glass = (() => {
     setTimeout(() => { region.textContent = words; }, 60);
   }
 
+  // That the engine gets ready is said when it begins and when it ends, not at each program.
+  function followState(element, watch) {
+    let waits = false;
+    const look = () => {
+      const now = element.querySelector(".progress") ? T.getting_ready : element.textContent.trim();
+      if (now !== (waits ? T.ready : T.getting_ready)) return;
+      say(now);
+      waits = !waits;
+    };
+    watch("value", () => setTimeout(look));
+  }
+
   // A browser may refuse its storage to a page in a frame: then things are kept as long as the page is open.
   function storage(name) {
     try {
@@ -133,5 +145,5 @@ window.Glass = (() => {
     }
   }
 
-  return { T, make, button, fill, percent, say, store, textOf, download, copy };
+  return { T, make, button, fill, percent, say, followState, store, textOf, download, copy };
 })();

@@ -1,0 +1,51 @@
+"""The page before its model is ready: how far it is, and a message that waits."""
+
+import pytest
+from conftest import FAKE_APP, SCREENS
+from playwright.sync_api import expect
+from steps import close_settings, open_settings, questions, replies, send, set_knob, tokens, wait_until_ready
+
+HEAR = """() => { window.heard = []; const announcer = document.querySelector("#announcer");
+    new MutationObserver(() => heard.push(announcer.textContent)).observe(announcer, {childList: true}); }"""
+
+
+@pytest.fixture
+def cold(start_app):
+    """An app whose programs are compiled when the test heats it."""
+    return start_app("cold", program=FAKE_APP, waits=False)
+
+
+def test_a_page_opened_early_shows_how_far_it_is_and_keeps_what_is_sent(cold, open_page):
+    pages = [open_page(cold, width, height, theme) for width, height, theme in SCREENS.values()]
+    assert cold.health()["status"] == "starting"
+    for page in pages:
+        expect(page.locator("#status")).to_contain_text("Getting ready")
+        expect(page.locator("#announcer")).to_have_text("Getting ready")
+        page.evaluate(HEAR)
+        expect(page.locator("#header")).to_contain_text("12.3K parameters")
+    cold.ask("fake/heat/3", post=True)
+    for page in pages:
+        expect(page.locator("#status")).to_contain_text("3 of 8 programs compiled")
+        expect(page.locator("#status [role=progressbar]")).to_have_attribute("aria-valuenow", "38")
+        page.wait_for_timeout(600 if page.viewport_size["width"] < 1200 else 0)  # the sidebars have closed
+        open_settings(page)
+        set_knob(page, "Max tokens", 20)
+        close_settings(page)
+        send(page, "Never mind")
+        page.get_by_role("button", name="Stop").click()
+        expect(page.locator("#message .submit-button")).to_be_visible()
+        expect(replies(page)).to_have_count(0)
+        expect(page.locator("#status")).to_contain_text("3 of 8 programs compiled")
+        send(page, "Hello")
+        expect(page.locator("#status")).to_contain_text("3 of 8 programs compiled")
+        expect(questions(page)).to_have_count(2)
+    cold.ask("fake/heat/5", post=True)
+    for page in pages:
+        expect(tokens(page)).to_have_count(20)
+        wait_until_ready(page, "reached the limit of 20 tokens")
+        expect(page.locator("#announcer")).to_contain_text("Reply:")
+        assert "Getting ready" not in page.evaluate("heard"), "said again at each program"
+    assert cold.health()["status"] == "ready"
+    late = open_page(cold)
+    expect(late.locator("#status")).to_have_text("Ready")
+    expect(late.locator("#announcer")).to_have_count(0)
