@@ -49,9 +49,8 @@ class Engine:
         self.slots, self.max_queue = slots, max_queue
         self._vocab_size = model.config.vocab_size
         self._compile = lambda advance: compile(model.params, model.config, slots, self.max_seq_len, advance)
-        self._programs = _Coming()
         self._scheduler = Scheduler(
-            self._programs, slots, self.max_seq_len, self._vocab_size, model.config.eos_token_id, time_limit)
+            slots, self.max_seq_len, self._vocab_size, model.config.eos_token_id, time_limit)
         self._lock = self._scheduler.lock
         self.compiled = 0, 0
         self._closed = False
@@ -79,7 +78,7 @@ class Engine:
                 progress(done, total)
 
         try:
-            self._programs.compiled = self._compile(advance)
+            self._scheduler.programs = self._compile(advance)
         except Exception as problem:
             self._fail(problem, "the model's programs cannot be compiled ({}); if memory is short, start the app with "
                                 "fewer --slots or a smaller --max-seq-len")
@@ -217,15 +216,6 @@ class Engine:
         with self._lock:
             self._lock.wait_for(lambda: self._closed or self._scheduler.has_work())
             return not self._closed
-
-
-class _Coming:
-    """Stands for the programs until they are compiled; nobody calls one before."""
-
-    compiled: Any = None
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.compiled, name)
 
 
 def _cpu_cores() -> int:

@@ -61,16 +61,15 @@ class Dispatch:
 
 
 class Scheduler:
-    """The slots of one set of programs and the line of requests before them. `vocab_size` and `eos_ids` are the
-    model's; a reply that takes longer than `time_limit` seconds is cancelled."""
+    """The slots of `programs`, which are given before the first turn, and the line of requests before them.
+    `vocab_size` and `eos_ids` are the model's; a reply that takes longer than `time_limit` seconds is cancelled."""
 
-    def __init__(
-        self, programs: Any, slots: int, max_seq_len: int, vocab_size: int, eos_ids: Collection[int], time_limit: float
-    ):
+    def __init__(self, slots: int, max_seq_len: int, vocab_size: int, eos_ids: Collection[int], time_limit: float):
         self.lock = threading.Condition()
         self.slots = [Slot(index) for index in range(slots)]
         self.queue: deque[Generation] = deque()
-        self._programs, self._vocab_size, self._eos_ids = programs, vocab_size, tuple(eos_ids)
+        self.programs: Any = None
+        self._vocab_size, self._eos_ids = vocab_size, tuple(eos_ids)
         self._max_seq_len, self._time_limit = max_seq_len, time_limit
         self._unread: list[Dispatch] = []
         self._meter = Meter()
@@ -161,7 +160,7 @@ class Scheduler:
             generation.take_update(0)
             self._prepare(running, is_new=True)
             if placement.source is not None:
-                self._programs.copy_prefix(placement.source.index, placement.slot.index, placement.prefix)
+                self.programs.copy_prefix(placement.source.index, placement.slot.index, placement.prefix)
                 placement.slot.ids = placement.source.ids[: placement.prefix]
             generation.cached_tokens = placement.prefix
             self._meter.tokens_cached += placement.prefix
@@ -180,7 +179,7 @@ class Scheduler:
             generation.prompt_ids, running.start, generation.prompt_tokens + limit,
             self.stops(generation.params), generation.params, self._vocab_size,
         )
-        self._programs.prepare(running.slot.index, row, is_new)
+        self.programs.prepare(running.slot.index, row, is_new)
 
     def _dispatch_prefill(self) -> None:
         """Some parts of chunks, of the request that came first: the others' words do not wait for a long prompt."""
@@ -192,10 +191,10 @@ class Scheduler:
     def _read_parts(self, running: Running, share: float, writing: int) -> float:
         """Some parts of this request's chunk; what share of a turn that makes."""
         chunk = running.chunk = running.chunk or self._begin_chunk(running, writing)
-        most = self._pace.parts(chunk.size, writing) if writing else self._programs.parts
-        parts = min(math.ceil(share * most), self._programs.parts - chunk.done)
-        dispatch = Dispatch(self._programs.read(chunk, parts), {}, chunk.size, parts)
-        if chunk.done == self._programs.parts:
+        most = self._pace.parts(chunk.size, writing) if writing else self.programs.parts
+        parts = min(math.ceil(share * most), self.programs.parts - chunk.done)
+        dispatch = Dispatch(self.programs.read(chunk, parts), {}, chunk.size, parts)
+        if chunk.done == self.programs.parts:
             self._end_chunk(running, chunk, dispatch)
         self._unread.append(dispatch)
         return parts / most
@@ -205,7 +204,7 @@ class Scheduler:
         size = self._pace.chunk(generation.prompt_tokens - start, writing)
         ids = generation.prompt_ids[start : start + size]
         running.slot.keep(start, ids)
-        return self._programs.begin_chunk(running.slot.index, ids, start)
+        return self.programs.begin_chunk(running.slot.index, ids, start)
 
     def _end_chunk(self, running: Running, chunk: Chunk, dispatch: Dispatch) -> None:
         generation, slot = running.generation, running.slot
@@ -214,7 +213,7 @@ class Scheduler:
         with self.lock:
             self._meter.read_tokens(chunk.length)
         if not running.is_reading:
-            dispatch.dispatched, scores = self._programs.draw_first(chunk)
+            dispatch.dispatched, scores = self.programs.draw_first(chunk)
             dispatch.owners[slot.index] = running
             dispatch.scores = scores if generation.keeps_logits else None
             running.dispatched = 1
@@ -230,7 +229,7 @@ class Scheduler:
         for running in writing.values():
             if running.dispatched == 1:  # from now on, tokens of the reply are written behind the prompt
                 del running.slot.ids[running.generation.prompt_tokens :]
-        self._unread.append(Dispatch(self._programs.decode(list(writing), steps), writing, steps=steps))
+        self._unread.append(Dispatch(self.programs.decode(list(writing), steps), writing, steps=steps))
         for running in writing.values():
             running.dispatched += steps
 
