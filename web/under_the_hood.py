@@ -114,6 +114,13 @@ def _table(title: str, rows: Mapping[str, str]) -> str:
     return f'<table class="facts"><caption>{escape(title)}</caption><tbody>{body}</tbody></table>'
 
 
+def looking() -> str:
+    """Until the lens is there."""
+    words = escape(TEXT["hood_looking"])
+    bar = f'<div class="progress endless" role="progressbar" aria-label="{words}"><b></b></div>'
+    return f'{bar}<p class="hint">{words}</p>'
+
+
 def lens(inside: Any, label: Callable[[int], str]) -> str:
     """What each layer would have said, the last layer on top as in the picture."""
     rows = []

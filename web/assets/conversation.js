@@ -15,6 +15,8 @@ Glass.conversation = (() => {
       element.setAttribute("role", "region");
       element.setAttribute("aria-label", T.conversation);
       addEventListener("pagehide", () => this.save());
+      // Another tab may have changed the model.
+      for (const returned of ["focus", "pageshow"]) addEventListener(returned, () => trigger("look"));
       this.open(store.read(store.current || ""));
     }
 
@@ -30,6 +32,8 @@ Glass.conversation = (() => {
       store.current = chat.id;
       this.save();
       Glass.chats?.draw();
+      const { model } = chat.nodes.findLast((node) => node.role === "assistant") || {};
+      if (model && model !== this.props.welcome.model) this.trigger("look");
     }
     // What goes to the server with each event: it remembers nothing.
     get sent() { return this.chat.id ? JSON.stringify(this.chat) : ""; }
@@ -69,11 +73,12 @@ Glass.conversation = (() => {
         else if ("mark" in value) node.marks.push([node.tokens.length, value.mark]);
         else this.finish(value.end);
       }
-      if (!this.live) return;
-      this.live.read = text.lastIndexOf("\n") + 1;
-      this.grow();
+      if (this.live) {
+        this.live.read = text.lastIndexOf("\n") + 1;
+        this.grow();
+        if (Date.now() - this.live.saved > 1000) { this.live.saved = Date.now(); this.save(); }
+      }
       if (follow) this.end();
-      if (Date.now() - this.live.saved > 1000) { this.live.saved = Date.now(); this.save(); }
     }
     begin(head, line) {
       const node = this.chat.nodes[head.node];
@@ -130,6 +135,7 @@ Glass.conversation = (() => {
     leave(chat) {
       if (this.live) { this.interrupt(); this.trigger("act", { do: "leave" }); }
       this.open(chat);
+      this.trigger("opened");
     }
 
     path() {
@@ -280,6 +286,7 @@ Glass.conversation = (() => {
     mount(element, props, trigger, watch) {
       self = new Conversation(element, props, trigger);
       watch("value", () => self.receive());
+      watch("welcome", () => { if (!self.path().length) self.draw(); });
       Glass.chat = self;
       if (Glass.waitingStream) Glass.conversation.mountStream(...Glass.waitingStream);
     },
