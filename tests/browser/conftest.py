@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import sync_playwright
-from steps import close_settings, open_settings, set_knob
+from steps import settle
 
 ROOT = Path(__file__).parents[2]
 FAKE_APP = ("tests/browser/fake_app.py", "0", "300")
@@ -95,7 +95,6 @@ def shoot(request, tmp_path_factory):
     folder = ROOT / "docs" if request.config.getoption("--screenshots") else tmp_path_factory.mktemp("screenshots")
 
     def take(page, name):
-        page.wait_for_timeout(400)  # what slides in has arrived
         page.screenshot(path=folder / f"{name}.png")
 
     return take
@@ -113,14 +112,13 @@ def open_page(browser):
 
     def open_(app, width=1280, height=800, theme="light", beside=None):
         context = beside.context if beside else browser.new_context(
-            viewport={"width": width, "height": height}, accept_downloads=True)
+            viewport={"width": width, "height": height}, accept_downloads=True, reduced_motion="reduce")
         page = context.new_page()
         page.on("requestfinished", watch)
         page.on("requestfailed", watch)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(f"{app.url}/?__theme={theme}")
-        page.wait_for_selector("#message textarea")
-        page.wait_for_function("window.Glass?.chat")
+        settle(page)
         pages.append(page)
         return page
 
@@ -131,20 +129,12 @@ def open_page(browser):
 
 
 @pytest.fixture(params=list(SCREENS))
-def page(request, fake, open_page):
-    """The fake app's page at desktop and phone widths, with replies of 40 tokens."""
-    width, height, theme = SCREENS[request.param]
-    page = open_page(fake, width, height, theme)
-    page.wait_for_timeout(600 if width < 1200 else 0)  # Gradio opens the sidebars, the page closes them
-    open_settings(page)
-    set_knob(page, "Max tokens", 40)
-    close_settings(page)
-    return page
+def look(request):
+    """Width, height and theme: each scenario is played at a desk and on a phone."""
+    return SCREENS[request.param]
 
 
 @pytest.fixture
-def wide(fake, open_page):
-    """The fake app's page on a desktop, with replies of 40 tokens."""
-    page = open_page(fake)
-    set_knob(page, "Max tokens", 40)
-    return page
+def page(look, fake, open_page):
+    """The fake app's page, where replies have 40 tokens unless told otherwise."""
+    return open_page(fake, *look)

@@ -15,6 +15,7 @@ Glass.conversation = (() => {
       element.setAttribute("role", "region");
       element.setAttribute("aria-label", T.conversation);
       addEventListener("pagehide", () => this.save());
+      new ResizeObserver(() => { if (element.checkVisibility() && this.nearEnd()) this.end(); }).observe(document.body);
       // Another tab may have changed the model.
       for (const returned of ["focus", "pageshow"]) addEventListener(returned, () => trigger("look"));
       this.open(store.read(store.current || ""));
@@ -50,6 +51,7 @@ Glass.conversation = (() => {
       this.interrupt();
       this.chat = chat || empty();
       this.live = null;
+      this.rows.clear();
       store.current = this.chat.id || "";
       this.draw();
       this.end();
@@ -159,11 +161,12 @@ Glass.conversation = (() => {
 
     draw() {
       this.popover.hide();
+      const heights = new Map([...this.rows].map(([number, { row }]) => [number, row.offsetHeight]));
       this.rows.clear();
       const path = this.path(), rows = [];
       for (const number of path) {
         if (number === this.chat.told_from) rows.push(make("p", { class: "dropped", role: "note" }, fill(T.dropped, { count: rows.length })));
-        rows.push(this.message(number));
+        rows.push(this.message(number, heights.get(number)));
       }
       if (this.chat.told_from !== null && this.chat.told_from !== undefined)
         for (const row of rows.slice(0, rows.findIndex((row) => row.classList.contains("dropped")))) row.classList.add("forgotten");
@@ -175,11 +178,12 @@ Glass.conversation = (() => {
       return make("div", { class: "welcome" }, make("p", {}, hint),
         make("div", { class: "examples" }, ...examples.map((words) => make("button", { type: "button", onclick: () => ask(words) }, words))));
     }
-    message(number) {
+    message(number, height) {
       const node = this.chat.nodes[number], mine = node.role === "user";
       const head = make("header", {}, make("h2", {}, mine ? T.you : node.model || T.reply), this.chooser(number));
       const body = make("div", { class: "body", dir: "auto" });
       const row = make("article", { class: `message ${node.role}`, "data-testid": mine ? "user" : "bot", "data-node": number }, head, body);
+      if (height) row.style.containIntrinsicHeight = `auto ${height}px`; // as long as it is out of sight
       this.rows.set(number, { row, body, view: null });
       if (mine) body.textContent = node.words;
       else this.reply(number);
@@ -188,7 +192,7 @@ Glass.conversation = (() => {
     }
     redraw(number) {
       const old = this.rows.get(number);
-      if (old) old.row.replaceWith(this.message(number));
+      if (old) old.row.replaceWith(this.message(number, old.row.offsetHeight));
     }
     reply(number) {
       const node = this.chat.nodes[number], entry = this.rows.get(number), live = this.live?.number === number;
@@ -259,7 +263,9 @@ Glass.conversation = (() => {
       const home = document.scrollingElement;
       return home.scrollHeight - home.scrollTop - home.clientHeight < 140;
     }
+    // The latest words; before there are any, the page begins at its top.
     end() {
+      if (!this.path().length) return;
       const home = document.scrollingElement;
       home.scrollTop = home.scrollHeight;
     }

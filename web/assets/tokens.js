@@ -2,8 +2,8 @@
 // arrows walk, Enter opens the alternatives, Enter on one of them branches.
 Glass.tokens = (() => {
   const { T, make, fill, percent } = Glass;
-  const visible = (text) => text.replace(/\n/g, "⏎").replace(/\t/g, "⇥") || "▫";
-  const quoted = (text) => (text.trim() ? text.trim() : visible(text).replace(/ /g, "␣"));
+  const visible = (text) => (text.trim() ? text : text.replace(/ /g, "␣")).replace(/\n/g, "⏎").replace(/\t/g, "⇥") || "▫";
+  const quoted = (text) => text.trim() || visible(text);
   // Six steps of tint: the less likely, the warmer.
   const step = (share) => (share === null ? "x" : share >= 0.9 ? 0 : share >= 0.6 ? 1 : share >= 0.3 ? 2 : share >= 0.1 ? 3 : share >= 0.02 ? 4 : 5);
 
