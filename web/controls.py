@@ -60,7 +60,8 @@ class ControlPanel:
     def fitting(self, length: Any, host: Host) -> Any:
         """The slider of the reply's length, as far as the context of the model now served goes."""
         maximum = _longest(host)
-        return gr.Slider(maximum=maximum, value=min(length or maximum, maximum))
+        # Only if it has to move: the person may be moving it.
+        return gr.Slider(maximum=maximum, **({"value": maximum} if length and length > maximum else {}))
 
     def connect(self, page: gr.Blocks, quiet: dict) -> None:
         """Presets: taken, saved, deleted, and read once from the browser."""

@@ -91,6 +91,7 @@ def test_chats_stay_in_the_browser_and_are_deleted_on_purpose(page, fake, open_p
     other = open_page(fake, beside=page)  # another tab adds its own and overwrites none
     new_chat(other)
     converse(other, "about mice")
+    page.bring_to_front()
     converse(page, "more about dogs")
     listed = page.locator("#chats li .open")
     with sidebar(page, "library"):

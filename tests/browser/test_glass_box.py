@@ -27,7 +27,7 @@ def test_a_token_shows_its_alternatives_and_branches(page, fake, shoot):
     expect(tokens(page)).to_have_count(40)
     box = page.get_by_role("dialog", name="What could have come")
     tokens(page).nth(7).hover()
-    expect(box).to_contain_text("60 % → 60 %")
+    expect(box).to_contain_text("60 %, after the sliders")
     tokens(page).nth(5).click()
     expect(box.get_by_role("button")).to_have_count(6)
     expect(box).to_contain_text("5.0 % → 5.5 %")
@@ -105,6 +105,7 @@ def test_turns_that_no_longer_fit_are_shown_as_left_out(page, fake):
 
 def test_another_model_takes_over_and_the_chat_goes_on_in_every_tab(page, fake, open_page, look, shoot):
     other = open_page(fake, *look)
+    page.bring_to_front()
     converse(page, "about cats")
     page.get_by_role("tab", name="Model").click()
     shoot(page, f"model-{page.viewport_size['width']}")
@@ -117,6 +118,7 @@ def test_another_model_takes_over_and_the_chat_goes_on_in_every_tab(page, fake, 
     expect(other.locator("#header")).to_contain_text("fake")
     converse(other, "Hello")
     expect(other.locator("#header")).to_contain_text("tiny")
+    page.bring_to_front()
     page.get_by_label("Or a Hub id or folder").fill("random:135M")
     page.get_by_role("button", name="Load", exact=True).click()
     expect(page.locator("#model-said")).to_contain_text("Not loaded: this one cannot be loaded; choose another")

@@ -44,6 +44,11 @@
     KEYS[event.key][1]();
   });
 
+  // Gradio opens a list again when Tab leaves it, over what has the focus then: it is not told of Tab.
+  addEventListener("keydown", (event) => {
+    if (event.key === "Tab" && event.target.matches?.("[role=listbox], [role=combobox]")) event.stopPropagation();
+  }, true);
+
   // Gradio draws Send, Stop and the sidebars' toggles without a name that a screen reader could say, again whenever
   // they swap; its tab panels and number boxes likewise.
   const NAMES = { ".submit-button": T.send, ".stop-button": T.stop, "#settings .toggle-button": T.settings, "#library .toggle-button": T.chats };

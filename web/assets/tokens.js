@@ -81,6 +81,7 @@ Glass.tokens = (() => {
       document.addEventListener("pointerdown", (event) => {
         if (!this.box.contains(event.target) && !event.target.closest?.(".tok")) this.hide();
       });
+      home.addEventListener("focusout", ({ relatedTarget: to }) => { if (to && !this.box.contains(to) && !to.closest(".tok")) this.hide(); });
       home.addEventListener("mouseleave", () => { if (!this.pinned && !this.box.contains(document.activeElement)) this.hide(); });
     }
     show(view, target, pin = false) {
