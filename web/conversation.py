@@ -16,7 +16,7 @@ FORMAT = "glass-llama/1"
 MAX_NODES = 2000
 MAX_CHARACTERS = 400_000
 MAX_TOKENS = 100_000
-FINISHES = ("stop", "length", "context", "cancelled", "error", "broken")
+FINISHES = ("stop", "cut", "length", "context", "cancelled", "error", "broken")
 ROOT = -1  # the parent of first messages
 
 

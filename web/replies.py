@@ -75,16 +75,16 @@ class Desk:
             stream = Stream(conversation, start.node)
             generation = self.running[session] = engine.submit(ids, params)
             yield View(write_conversation(conversation), stream.text, status.waiting(generation), True, start.draft)
-            writer = Writer(generation, stream, model, conversation.nodes[start.node].records)
-            async for batch in _batches(generation, max(INTERVAL, INTERVAL_A_REPLY * len(self.running))):
-                if self.running.get(session) is not generation:
-                    return
-                writer.write(batch)
-                if writer.cut.found:
-                    break
-                yield View(stream=stream.text if batch else None, status=self._status(generation))
+            begun = conversation.nodes[start.node].records
+            with contextlib.closing(Writer(generation, stream, model, begun)) as writer:
+                async for batch in _batches(generation, max(INTERVAL, INTERVAL_A_REPLY * len(self.running))):
+                    if self.running.get(session) is not generation:
+                        return
+                    writer.write(batch)
+                    if writer.cut.found:
+                        break
+                    yield View(stream=stream.text if batch else None, status=self._status(generation))
             if self.running.get(session) is generation:
-                writer.finish()
                 yield self._ended(generation, stream, writer.cut.found)
         except (ChatError, EngineError, HistoryError, ValueError) as problem:
             yield _failed(conversation, start, stream, str(problem))
@@ -112,7 +112,7 @@ class Desk:
         context = self.host.engine.max_seq_len
         finish, words = status.reason(generation.finish_reason or "error", generation, context)
         if cut:
-            finish, words = "stop", TEXT["cut_reason"]
+            finish, words = "cut", TEXT["cut_reason"]
         facts = " · ".join(part for part in (*status.facts(generation), words) if part)
         stream.end(finish=finish, facts=facts, drop=finish == "cancelled" and not generation.token_ids)
         used = generation.prompt_tokens + len(generation.token_ids)
@@ -137,8 +137,8 @@ class Writer:
             if not self.cut.found:
                 self._add(self.cut.push(record_of(token, self._decoder.push(token.id), self._labels)))
 
-    def finish(self) -> None:
-        """No more tokens come."""
+    def close(self) -> None:
+        """No more tokens come: nothing is held back any longer."""
         self._add(self.cut.flush())
 
     def _add(self, records: list[Record]) -> None:
