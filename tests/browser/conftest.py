@@ -1,52 +1,12 @@
-"""A running app and a real browser (Debian's chromium, driven by Playwright)."""
+"""The fixtures of the tests in a browser."""
 
-import json
 import os
 import re
-import shutil
-import subprocess
-import sys
-import urllib.request
-from pathlib import Path
 
 import pytest
+from apps import FAKE_APP, ROOT, SCREENS, App, browser_path, launch
 from playwright.sync_api import sync_playwright
 from steps import settle
-
-ROOT = Path(__file__).parents[2]
-FAKE_APP = ("tests/browser/fake_app.py", "0", "300")
-SCREENS = {"desktop light": (1280, 800, "light"), "phone dark": (390, 844, "dark")}
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-    "--disable-sync", "--no-first-run",
-]
-
-
-class App:
-    """`python app.py` as a person starts it, on a free port; or another program that prints its address."""
-
-    def __init__(self, *arguments, program=("app.py", "--port", "0")):
-        self.process = subprocess.Popen(
-            [sys.executable, *program, *arguments], cwd=ROOT, text=True, stdout=subprocess.PIPE
-        )
-        line = self.process.stdout.readline()
-        found = re.search(r"http://127\.0\.0\.1:\d+", line)
-        assert found, line
-        self.url = found[0]
-
-    def health(self):
-        return self.ask("health")
-
-    def ask(self, path, post=False):
-        """The JSON at a path."""
-        request = urllib.request.Request(f"{self.url}/{path}", method="POST" if post else "GET")
-        with urllib.request.urlopen(request) as answer:
-            return json.load(answer)
-
-    def close(self):
-        self.process.terminate()
-        self.process.wait(20)
-        self.process.stdout.close()
 
 
 @pytest.fixture(scope="module")
@@ -79,12 +39,11 @@ def fake():
 
 @pytest.fixture(scope="module")  # Playwright keeps an event loop running, under which no test may start its own
 def browser():
-    path = next((found for name in ("chromium", "google-chrome", "chrome") if (found := shutil.which(name))), None)
-    if path is None:
+    if browser_path() is None:
         assert not os.environ.get("CI"), "no chromium on this machine"
         pytest.skip("no chromium on this machine: apt-get install chromium")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        browser = launch(playwright)
         yield browser
         browser.close()
 

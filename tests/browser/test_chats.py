@@ -1,6 +1,6 @@
 """Conversations that nothing loses: versions, files, presets, several tabs, a server that is killed."""
 
-from conftest import FAKE_APP, SCREENS
+from apps import FAKE_APP, SCREENS
 from playwright.sync_api import expect
 from steps import (
     OLD_TALK,
