@@ -20,7 +20,7 @@ from tests.browser.apps import FAKE_APP, App, launch
 from tests.browser.steps import OLD_TALK, make_endless, send, set_knob, settle, tokens, wait_for, wait_until_ready
 
 TOKENS = 2000
-CHATS = {"empty": "null", "after_60": f"({OLD_TALK})()"}
+CHATS = {"empty": "null", "after_60": f"{{...({OLD_TALK})(), id: 'old' + Date.now()}}"}
 
 # Times of this page in seconds since 1970, as the server's: Enter was pressed, the last token was painted.
 CLOCK = """last => { const now = () => (performance.timeOrigin + performance.now()) / 1000;

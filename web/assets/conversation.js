@@ -50,7 +50,6 @@ Glass.conversation = (() => {
     open(chat) {
       this.interrupt();
       this.chat = chat || empty();
-      this.live = null;
       this.rows.clear();
       store.current = this.chat.id || "";
       this.draw();
@@ -69,8 +68,8 @@ Glass.conversation = (() => {
       }
       const follow = this.nearEnd(), { node } = this.live;
       for (const row of text.slice(this.live.read, text.lastIndexOf("\n") + 1).split("\n")) {
-        if (!row) continue;
-        const value = JSON.parse(row);
+        const value = row && JSON.parse(row);
+        if (!value) continue;
         if (Array.isArray(value)) node.tokens.push(value);
         else if ("mark" in value) node.marks.push([node.tokens.length, value.mark]);
         else this.finish(value.end);
@@ -84,9 +83,8 @@ Glass.conversation = (() => {
     }
     begin(head, line) {
       const node = this.chat.nodes[head.node];
-      node.tokens = node.tokens || [];
-      node.marks = node.marks || [];
-      node.finish = "broken"; // until it is known; so it is saved
+      // "broken" until it is known; so it is saved.
+      Object.assign(node, { tokens: node.tokens || [], marks: node.marks || [], finish: "broken" });
       this.live = { head: line, number: head.node, node, read: line.length + 1, run: head.run, saved: Date.now() };
       this.redraw(head.node);
       this.end();
@@ -122,8 +120,8 @@ Glass.conversation = (() => {
       this.put();
     }
     lost() {
-      const { number, node } = this.live || {};
-      if (!node) return;
+      if (!this.live) return;
+      const { number, node } = this.live;
       this.interrupt();
       node.finish = "broken";
       this.save();
@@ -182,8 +180,8 @@ Glass.conversation = (() => {
       const node = this.chat.nodes[number], mine = node.role === "user";
       const head = make("header", {}, make("h2", {}, mine ? T.you : node.model || T.reply), this.chooser(number));
       const body = make("div", { class: "body", dir: "auto" });
-      const row = make("article", { class: `message ${node.role}`, "data-testid": mine ? "user" : "bot", "data-node": number }, head, body);
-      if (height) row.style.containIntrinsicHeight = `auto ${height}px`; // as long as it is out of sight
+      const style = height ? `contain-intrinsic-height: auto ${height}px` : null; // as long as it is out of sight
+      const row = make("article", { class: `message ${node.role}`, "data-testid": mine ? "user" : "bot", "data-node": number, style }, head, body);
       this.rows.set(number, { row, body, view: null });
       if (mine) body.textContent = node.words;
       else this.reply(number);
@@ -260,22 +258,18 @@ Glass.conversation = (() => {
       this.list.append(make("p", { class: "problem storage", role: "alert" }, words));
     }
     nearEnd() {
-      const home = document.scrollingElement;
-      return home.scrollHeight - home.scrollTop - home.clientHeight < 140;
+      const { scrollHeight, scrollTop, clientHeight } = document.scrollingElement;
+      return scrollHeight - scrollTop - clientHeight < 140;
     }
     // The latest words; before there are any, the page begins at its top.
     end() {
-      if (!this.path().length) return;
-      const home = document.scrollingElement;
-      home.scrollTop = home.scrollHeight;
+      if (this.path().length) document.scrollingElement.scrollTop = document.scrollingElement.scrollHeight;
     }
   }
 
   // What the tints mean, tokens or plain text, and the help.
   function toolbar() {
-    const key = make("span", { class: "key", "aria-hidden": "true" }, T.likely,
-      ...[0, 1, 2, 3, 4, 5].map((step) => make("i", { class: `t${step}` })), T.unlikely);
-    return make("div", { class: "toolbar" }, key,
+    return make("div", { class: "toolbar" }, Glass.tokens.legend(),
       button(T.as_tokens, "", toggleTokens, { id: "tokens-toggle", "aria-pressed": String(showsTokens()) }),
       button(T.help, "?", () => Glass.help()));
   }

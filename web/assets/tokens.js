@@ -20,6 +20,9 @@ Glass.tokens = (() => {
     }, text.replace(/\n/g, "⏎\n"));
   }
 
+  const legend = () => make("span", { class: "key", "aria-hidden": "true" }, T.likely,
+    ...[0, 1, 2, 3, 4, 5].map((step) => make("i", { class: `t${step}` })), T.unlikely);
+
   const mark = (words) => make("span", { class: "mark", role: "note" }, `⟨${words}⟩`);
 
   // The tokens of one reply in `element`; `node` is the message as it stands in the conversation, and grows.
@@ -153,5 +156,5 @@ Glass.tokens = (() => {
     }
   }
 
-  return { View, Popover, quoted };
+  return { View, Popover, legend };
 })();
