@@ -16,22 +16,22 @@ import json
 import os
 import platform
 import re
-import shutil
 import socket
 import statistics
 import struct
-import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Browser, sync_playwright
 
-ROOT = Path(__file__).parents[1]
+from tests.browser.apps import App, launch
+
 CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000  # linux/sched.h
 SIOCSIFFLAGS, IFF_UP = 0x8914, 1  # linux/sockios.h, linux/if.h
 FIGURES = {
@@ -49,7 +49,7 @@ def main() -> None:
     options = parser.parse_args()
     is_cut = cut_network()
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        browser = launch(playwright)
         rounds = [start_and_ask(browser, options.model) for _ in range(options.rounds)]
         browser.close()
     report(options, is_cut, rounds)
@@ -73,19 +73,16 @@ def cut_network() -> bool:
 def start_and_ask(browser: Browser, model: str) -> dict[str, float]:
     """One start: seconds to each of `FIGURES`, and the speed of a story."""
     begin = time.perf_counter()
-    app = subprocess.Popen([sys.executable, "app.py", "--port", "0", "--model", model], cwd=ROOT, text=True,
-                           stdout=subprocess.PIPE)
-    try:
+    with closing(App("--model", model, waits=False)) as app:
         found: dict[str, float] = {}
 
         def reached(name: str) -> None:
             found[name] = time.perf_counter() - begin
 
-        url = re.search(r"http://\S+", app.stdout.readline())[0]
-        wait_until(lambda: answers(url))
+        wait_until(lambda: answers(app.url))
         reached("page_answers")
         page = browser.new_context(viewport={"width": 1280, "height": 800}).new_page()
-        page.goto(url, wait_until="commit")
+        page.goto(app.url, wait_until="commit")
         page.wait_for_function("() => document.querySelector('#message textarea') && window.Glass?.chat")
         reached("page_usable")
         page.fill("#message textarea", "What is temperature?")
@@ -100,9 +97,6 @@ def start_and_ask(browser: Browser, model: str) -> dict[str, float]:
         found["tokens_per_second"] = float(re.search(r"([\d.]+) tokens/s", facts)[1])
         page.context.close()
         return found
-    finally:
-        app.terminate()
-        app.wait(30)
 
 
 def answers(url: str) -> bool:

@@ -1,5 +1,7 @@
 """Conversations as files."""
 
+from dataclasses import replace
+
 import pytest
 from test_handlers import talk
 
@@ -8,8 +10,10 @@ from web.export import file_name, from_json, to_json, to_markdown
 
 
 def test_an_exported_conversation_comes_back_whole_and_as_a_new_one():
-    found = from_json(to_json(talk()))
-    assert found.nodes == talk().nodes and found.selected == talk().selected and found.id != talk().id
+    kept = replace(talk(), system="Be brief", stop="The end")
+    found = from_json(to_json(kept))
+    assert found.nodes == kept.nodes and found.selected == kept.selected and found.id != kept.id
+    assert (found.system, found.stop) == ("Be brief", "The end")
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", "not json", None, '{"format": "other", "nodes": []}'])

@@ -7,7 +7,7 @@ from llama_core.chat import ChatError
 from llama_core.sampling_params import SamplingParams
 from web import handlers
 from web.conversation import ROOT, Alternative, Conversation, HistoryError, Node, Record
-from web.handlers import ALTERNATIVES, Controls, KnobError, moved, prompt_for, sampling_params
+from web.handlers import ALTERNATIVES, MAX_STOP, MAX_STOPS, Controls, KnobError, moved, prompt_for, sampling_params
 
 MODEL = fake_model()
 KNOBS = {name: knob.default for name, knob in SamplingParams.knobs().items()}
@@ -104,6 +104,14 @@ def test_impossible_controls_are_named(seed, knobs, words):
     with pytest.raises(ValueError, match=words):
         sampling_params(Controls({**KNOBS, **knobs}, seed=seed))
     assert issubclass(KnobError, ValueError)
+
+
+def test_texts_to_stop_at_stand_one_a_line():
+    stop = sampling_params(Controls(KNOBS, stop="The end\n\n\\n\\n\n\\\\nabla, b")).stop
+    assert stop == ("The end", "\n\n", "\\nabla, b")
+    for texts in ("x" * (MAX_STOP + 1), "a\n" * (MAX_STOPS + 1)):
+        with pytest.raises(KnobError, match="Stop at"):
+            sampling_params(Controls(KNOBS, stop=texts))
 
 
 def test_what_was_moved_is_said():

@@ -167,6 +167,38 @@ def test_stop_before_the_first_word_leaves_no_reply(desk, engine):
     assert ending(seen[-1])["drop"] is True
 
 
+@pytest.mark.parametrize(("text", "stop", "shown"), [
+    ("one two three", "o th", list("one tw")), ("abab", "b\nx\nba", ["a"]), ("abab", "c", list("abab")),
+    ("ab ac", "acd", list("ab ac")), ("aéb", "éb", ["a", ""]), ("aéb", "b", ["a", "", "é"]),
+])
+def test_a_reply_ends_before_a_text_to_stop_at(desk, engine, text, stop, shown):
+    engine.hostile = text
+    last = views(desk, begin(desk, "script"), Controls({**KNOBS, "temperature": 1.0}, stop=stop))[-1]
+    assert [read_record(line).text for line in lines(last)[1:-1]] == shown
+    is_cut = "".join(shown) != text
+    assert ("texts to stop at" in ending(last)["facts"]) == is_cut and desk.running == {}
+    assert ending(last)["finish"] == ("cut" if is_cut else "stop")
+
+
+def test_what_was_held_back_for_a_text_to_stop_at_is_shown_when_the_reply_breaks_off(desk, engine):
+    first = engine_words(desk, "boom")
+    broken = views(desk, begin(desk, "boom"), Controls(KNOBS, stop="".join(first) + "!"))[-1]
+    assert ending(broken)["problem"] == "out of words"
+    assert [read_record(line).text for line in lines(broken)[1:-1]] == first
+
+
+def engine_words(desk, text):
+    """What the fake writes before it breaks off."""
+    return [read_record(line).text for line in lines(views(desk, begin(desk, text), CONTROLS)[-1])[1:-1]]
+
+
+def test_a_token_is_cut_where_a_text_to_stop_at_begins(desk, engine):
+    assert engine_words(desk, "cats")[:3] == [" dog", " it", " mat"]
+    last = views(desk, begin(desk, "cats"), Controls(SHORT.values, stop="t mat"))[-1]
+    assert [read_record(line).text for line in lines(last)[1:-1]] == [" dog", " i"]
+    assert engine.generations[-1].cancelled.is_set()
+
+
 def test_leaving_frees_the_slot(desk, engine):
     engine.pace = 100
 

@@ -34,12 +34,13 @@ class ControlPanel:
                 for name in self.knobs:
                     if name not in by_name:
                         by_name[name] = _slider(name, host)
-        self.sliders = [by_name[name] for name in self.knobs]
+        self.sliders, self.length = [by_name[name] for name in self.knobs], by_name["max_new_tokens"]
+        self.stop = gr.Textbox("", label=TEXT["stop_at"], info=TEXT["stop_at_help"], lines=1, max_lines=6)
         self.seed = gr.Textbox("", label=TEXT["seed"], info=TEXT["seed_help"])  # a Number shows nothing as 0
         self.prefill = gr.Textbox("", label=TEXT["prefill"], info=TEXT["prefill_hint"], lines=1, max_lines=4)
         self.system = gr.Textbox(settings.system_prompt, label=TEXT["system"], info=TEXT["system_hint"], lines=3,
                                  max_lines=10)
-        self.inputs = [self.system, self.prefill, self.seed, *self.sliders]
+        self.inputs = [self.system, self.prefill, self.seed, self.stop, *self.sliders]
 
     def _presets(self) -> None:
         self.stored = gr.BrowserState([], **STORAGE)
@@ -53,12 +54,18 @@ class ControlPanel:
 
     def read(self, values: Any) -> Controls:
         """The values of `inputs`, in that order."""
-        system, prefill, seed, *numbers = values
-        return Controls(dict(zip(self.knobs, numbers, strict=True)), system or "", prefill or "", seed or "")
+        system, prefill, seed, stop = (text or "" for text in values[:4])
+        return Controls(dict(zip(self.knobs, values[4:], strict=True)), system, prefill, seed, stop)
+
+    def fitting(self, length: Any, host: Host) -> Any:
+        """The slider of the reply's length, as far as the context of the model now served goes."""
+        maximum = _longest(host)
+        # Only if it has to move: the person may be moving it.
+        return gr.Slider(maximum=maximum, **({"value": maximum} if length and length > maximum else {}))
 
     def connect(self, page: gr.Blocks, quiet: dict) -> None:
         """Presets: taken, saved, deleted, and read once from the browser."""
-        self.picked.input(self._take, [self.picked, self.stored], [self.system, *self.sliders], **quiet)
+        self.picked.input(self._take, [self.picked, self.stored], [self.system, self.stop, *self.sliders], **quiet)
         said = [self.stored, self.picked, self.said]
         self.save.click(self._save, [self.stored, self.name, *self.inputs], said, **quiet)
         self.delete.click(self._delete, [self.stored, self.picked], said, **quiet)
@@ -67,15 +74,14 @@ class ControlPanel:
     def _take(self, name: Any, stored: Any) -> list[Any]:
         preset = {**presets.read_presets(stored), **presets.BUILT_IN}.get(name)
         if preset is None:
-            return [gr.skip()] * (1 + len(self.sliders))
+            return [gr.skip()] * (2 + len(self.sliders))
         values = preset.complete() | dict(preset.values)
-        return [gr.skip() if preset.system is None else preset.system,
-                *(values.get(knob, gr.skip()) for knob in self.knobs)]
+        texts = (gr.skip() if text is None else text for text in (preset.system, preset.stop))
+        return [*texts, *(values.get(knob, gr.skip()) for knob in self.knobs)]
 
     def _save(self, stored: Any, name: Any, *values: Any) -> list[Any]:
-        controls = self.read(values)
         try:
-            kept = presets.save(stored, name, controls.system, controls.values)
+            kept = presets.save(stored, name, self.read(values))
         except presets.PresetError as problem:
             return [gr.skip(), gr.skip(), status.problem(str(problem))]
         words = TEXT["preset_saved"].format(name=name.strip())
@@ -95,9 +101,13 @@ def _names(kept: dict[str, presets.Preset], picked: str | None = None) -> Any:
 
 def _slider(name: str, host: Host) -> gr.Slider:
     knob = SamplingParams.knobs()[name]
-    maximum = min(knob.maximum, host.engine.max_seq_len) if name == "max_new_tokens" else knob.maximum
+    maximum = _longest(host) if name == "max_new_tokens" else knob.maximum
     value = min(getattr(host.model.defaults, name), maximum)
     return gr.Slider(knob.minimum, maximum, value, step=knob.step, label=knob.label, info=knob.help)
+
+
+def _longest(host: Host) -> int:
+    return min(SamplingParams.knobs()["max_new_tokens"].maximum, host.engine.max_seq_len)
 
 
 def _empty() -> str:

@@ -16,7 +16,7 @@ FORMAT = "glass-llama/1"
 MAX_NODES = 2000
 MAX_CHARACTERS = 400_000
 MAX_TOKENS = 100_000
-FINISHES = ("stop", "length", "context", "cancelled", "error", "broken")
+FINISHES = ("stop", "cut", "length", "context", "cancelled", "error", "broken")
 ROOT = -1  # the parent of first messages
 
 
@@ -68,13 +68,15 @@ class Node:
 @dataclass(frozen=True)
 class Conversation:
     """All versions of all messages. `selected[parent]` is the child that is shown; `told_from` the first message that
-    the model was told last time, None when it was told all. `revision` grows with every change."""
+    the model was told last time, None when it was told all. `system` and `stop` are what stood in those boxes last
+    time. `revision` grows with every change."""
 
     id: str = field(default_factory=lambda: secrets.token_hex(6))
     nodes: tuple[Node, ...] = ()
     selected: Mapping[int, int] = field(default_factory=dict)
     told_from: int | None = None
     system: str = ""
+    stop: str = ""
     revision: int = 0
 
     def path(self, until: int | None = None) -> list[int]:
@@ -138,7 +140,8 @@ def write_conversation(conversation: Conversation) -> str:
     """As JSON that can stand anywhere in a page: no `<` in it."""
     return dump({
         "format": FORMAT, "id": conversation.id, "revision": conversation.revision, "system": conversation.system,
-        "told_from": conversation.told_from, "selected": {str(k): v for k, v in conversation.selected.items()},
+        "stop": conversation.stop, "told_from": conversation.told_from,
+        "selected": {str(k): v for k, v in conversation.selected.items()},
         "nodes": [_node_to_json(node) for node in conversation.nodes],
     })
 
@@ -195,7 +198,7 @@ def _read(value: Any) -> Conversation:
     _require(told_from is None or (_is_whole(told_from) and 0 <= told_from < len(nodes)))
     _require(_is_whole(revision) and 0 <= revision < 2**50)
     conversation = Conversation(_read_name(value.get("id")), nodes, selected, told_from, _read_text(value, "system"),
-                                revision)
+                                _read_text(value, "stop"), revision)
     check_size(conversation)
     return conversation
 

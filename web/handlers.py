@@ -17,6 +17,8 @@ from web.strings import TEXT
 
 MAX_SEED = 2**31 - 1
 ALTERNATIVES = 8
+MAX_STOPS, MAX_STOP = 16, 100
+ESCAPE, ESCAPED = re.compile(r"\\([nt\\])"), {"n": "\n", "t": "\t", "\\": "\\"}
 
 
 class KnobError(ValueError):
@@ -25,12 +27,14 @@ class KnobError(ValueError):
 
 @dataclass(frozen=True)
 class Controls:
-    """What stands beside the conversation: `values` are the knobs by name, `prefill` is how the reply has to begin."""
+    """What stands beside the conversation: `values` are the knobs by name, `prefill` is how the reply has to begin,
+    `stop` are the texts that end it, one a line."""
 
     values: Mapping[str, Any]
     system: str = ""
     prefill: str = ""
     seed: str = ""
+    stop: str = ""
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,7 @@ def _reply_to(conversation: Conversation, question: int, model: Any, controls: C
     prefill = controls.prefill.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     records = prefix_of(prefill, model) if prefill else ()
     node = Node("assistant", question, records=records, model=model.name)
-    return _start(replace(conversation, system=controls.system), node, model, draft)
+    return _start(replace(conversation, system=controls.system, stop=controls.stop), node, model, draft)
 
 
 def _start(conversation: Conversation, node: Node, model: Any, draft: str | None = None) -> Start:
@@ -148,7 +152,16 @@ def sampling_params(controls: Controls) -> SamplingParams:
     digits = controls.seed.strip()
     if digits and not (re.fullmatch(r"[0-9]{1,20}", digits) and int(digits) <= MAX_SEED):
         raise KnobError(TEXT["bad_seed"].format(found=digits[:20], limit=MAX_SEED))
-    return SamplingParams(**numbers, seed=int(digits) if digits else None, logprobs=ALTERNATIVES)
+    return SamplingParams(**numbers, seed=int(digits) if digits else None, stop=stop_strings(controls.stop),
+                          logprobs=ALTERNATIVES)
+
+
+def stop_strings(lines: str) -> tuple[str, ...]:
+    r"""One text a line, in which `\n` and `\t` stand for white space and `\\` for a backslash. Raises `KnobError`."""
+    texts = tuple(ESCAPE.sub(lambda found: ESCAPED[found[1]], line) for line in lines.splitlines() if line)
+    if len(texts) > MAX_STOPS or any(len(text) > MAX_STOP for text in texts):
+        raise KnobError(TEXT["bad_stop"].format(limit=MAX_STOPS, length=MAX_STOP))
+    return texts
 
 
 def moved(old: SamplingParams, new: SamplingParams) -> str:

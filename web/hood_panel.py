@@ -1,13 +1,16 @@
 """The tab "Under the hood": what under_the_hood.py draws, and when."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import gradio as gr
 
-from web import under_the_hood
+from llama_core.chat import ChatError
+from llama_core.inspection import InspectionError
+from web import status, under_the_hood
 from web.chosen import Choices
-from web.conversation import Conversation
+from web.conversation import Conversation, HistoryError
 from web.handlers import Controls
 from web.host import Host
 from web.html import html
@@ -52,10 +55,16 @@ class HoodPanel:
         ]
 
     async def look(
-        self, session: str, number: Any, index: Any, conversation: Conversation, controls: Controls
-    ) -> str:
-        """The lens of a token; the attention follows it."""
-        return await asyncio.to_thread(self.choices.look_inside, session, number, index, conversation, controls)
+        self, session: str, wish: dict, conversation: Conversation, controls: Controls
+    ) -> AsyncIterator[tuple[str, str | None]]:
+        """What stands in place of the lens and the tab to be opened: first that it takes a moment, then the lens of the
+        token `wish` (the attention follows it) or why there is none."""
+        yield under_the_hood.looking(), "hood"
+        place = session, wish.get("node"), wish.get("index")
+        try:
+            yield await asyncio.to_thread(self.choices.look_inside, *place, conversation, controls), None
+        except (HistoryError, InspectionError, ChatError) as problem:
+            yield f"<p>{status.problem(str(problem))}</p>", None
 
     def _attention(self, request: gr.Request, layer: Any, head: Any) -> Any:
-        return self.choices.attention(request.session_hash, layer, head) or gr.skip()
+        return self.choices.attention(request.session_hash, layer, head)

@@ -34,15 +34,15 @@ class ModelPanel:
             self.cancel = gr.Button(TEXT["model_cancel"])
         self.said = html("", elem_id="model-said")
 
-    def connect(self, shown: list, swapped: Callable[[], list], quiet: dict) -> None:
-        """`shown` are the components that name the model, `swapped` their new values."""
+    def connect(self, length: Any, shown: list, swapped: Callable[[Any], list], quiet: dict) -> None:
+        """`shown` are the components that depend on the model, `swapped` their new values from that of `length`."""
         if not self.allowed:
             return
         names = [self.picked, self.typed]
         gr.on([self.check.click, self.picked.input], self._check, names, self.said, trigger_mode="always_last", **quiet)
         self.cancel.click(self._cancel, None, self.said, **quiet)
         run = self.load.click(self._load, names, [self.said, self.now], **quiet)
-        run.success(swapped, None, shown, **quiet)
+        run.success(swapped, length, shown, **quiet)
 
     def _now(self) -> str:
         model = self.host.model

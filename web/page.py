@@ -35,6 +35,9 @@ SEND = "(typed, chat, ...controls) => [typed, Glass.chat.sent, ...controls]"
 # The server went away in mid-reply: what has come stays, and Send comes back.
 LOST = "() => { Glass.chat.lost(); return { __type__: 'update', submit_btn: true, stop_btn: false }; }"
 
+# An earlier conversation brings its own words back into the boxes beside it; a new one takes those that stand there.
+OPENED = "(...now) => { const { id, system, stop } = Glass.chat.chat; return id ? [system || '', stop || ''] : now; }"
+
 
 def build_page(host: Host, settings: Settings) -> gr.Blocks:
     """The page of the model that `host` serves."""
@@ -70,7 +73,7 @@ class Page:
     def _chat(self) -> None:
         self.conversation = html(
             "", html_template='<div class="unseen"></div>', elem_id="conversation", welcome=welcome.of(self.host.model),
-            js_on_load="Glass.conversation.mount(element, props, trigger, watch); // sends 'act'")
+            js_on_load="Glass.conversation.mount(element, props, trigger, watch); // sends 'act', 'opened', 'look'")
         # Apart from the conversation, so that only what is new has to travel and to be compared.
         self.stream = html("", html_template="", elem_id="stream", visible="hidden",
                               js_on_load="Glass.conversation.mountStream(props, watch);")
@@ -108,16 +111,26 @@ class Page:
               trigger_mode="always_last", **QUIET)
         self.panel.connect(page, QUIET)
         self.hood.connect(self.hood_tab, QUIET)
-        self.model.connect([self.header, self.conversation], self._swapped, QUIET)
-        page.load(self._opened, None, [self.header, self.conversation, self.line], **QUIET)
+        self._follow_the_model(page)
+        texts = [self.panel.system, self.panel.stop]
+        for opened in (page.load, self.conversation.opened):
+            opened(None, texts, texts, js=OPENED, **QUIET)
         page.unload(self._closed)
 
-    def _swapped(self) -> list[Any]:
-        return [self._header(), gr.HTML(welcome=welcome.of(self.host.model))]
+    def _follow_the_model(self, page: gr.Blocks) -> None:
+        """It may be another one by now: loaded here, or in another tab."""
+        length = self.panel.length
+        shown = [self.header, self.conversation, length]
+        self.model.connect(length, shown, self._swapped, QUIET)
+        page.load(self._opened, length, [*shown, self.line], **QUIET)
+        self.conversation.look(self._swapped, length, shown, **QUIET)
 
-    async def _opened(self, request: gr.Request) -> AsyncIterator[list]:
+    def _swapped(self, length: Any) -> list[Any]:
+        return [self._header(), gr.HTML(welcome=welcome.of(self.host.model)), self.panel.fitting(length, self.host)]
+
+    async def _opened(self, length: Any, request: gr.Request) -> AsyncIterator[list]:
         """What the page shows first, and how the engine gets ready. A reply tells of itself, also of its end."""
-        parts, asked, waits = self._swapped(), False, True
+        parts, asked, waits = self._swapped(length), False, True
         while waits:
             before, asked = asked, request.session_hash in self.desk.running
             waits = self.host.healthy and not self.host.ready
@@ -159,7 +172,11 @@ class Page:
                 yield update
             return
         try:
-            yield await self._answer(wish, session, read_conversation(chat), typed, controls)
+            if wish.get("do") == "inspect":
+                async for lens, tab in self.hood.look(session, wish, read_conversation(chat), controls):
+                    yield self._updates(View(), lens=lens, tab=tab)
+            else:
+                yield await self._answer(wish, session, read_conversation(chat), typed, controls)
         except (HistoryError, ChatError, EngineError, ValueError) as problem:
             yield self._updates(View(status=status.problem(str(problem))))
 
@@ -195,9 +212,6 @@ class Page:
             case "choose":
                 plot = await self.choices.plot(session, node, index, conversation, controls)
                 return self._updates(View(), plot=plot)
-            case "inspect":
-                lens = await self.hood.look(session, node, index, conversation, controls)
-                return self._updates(View(), lens=lens, tab="hood")
             case "undo":
                 self.desk.abandon(session)
                 before, draft = handlers.undo(node, conversation, typed)

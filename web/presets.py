@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from llama_core.sampling_params import SamplingParams
+from web.handlers import Controls
 from web.strings import TEXT
 
 MAX_PRESETS = 50
 MAX_NAME = 60
-MAX_SYSTEM = 20_000
+MAX_TEXT = 20_000
 
 
 class PresetError(ValueError):
@@ -18,10 +19,11 @@ class PresetError(ValueError):
 
 @dataclass(frozen=True)
 class Preset:
-    """`system` None leaves the system prompt as it is; knobs that are not in `values` go to their defaults."""
+    """`system` and `stop` None leave what stands in those boxes; knobs not in `values` go to their defaults."""
 
     values: Mapping[str, float]
     system: str | None = None
+    stop: str | None = None
 
     def complete(self) -> dict[str, float]:
         """Every knob but the length of the reply."""
@@ -44,8 +46,9 @@ def read_presets(stored: Any) -> dict[str, Preset]:
         return {}
     found = {}
     for row in stored[:MAX_PRESETS]:
-        if isinstance(row, dict) and _is_name(row.get("name")) and _is_text(row.get("system", "")):
-            found[row["name"]] = Preset(_read_values(row.get("values")), row.get("system", ""))
+        texts = [row.get(name, "") for name in ("system", "stop")] if isinstance(row, dict) else [None]
+        if all(map(_is_text, texts)) and _is_name(row.get("name")):
+            found[row["name"]] = Preset(_read_values(row.get("values")), *texts)
     return found
 
 
@@ -54,7 +57,7 @@ def _is_name(name: Any) -> bool:
 
 
 def _is_text(text: Any) -> bool:
-    return isinstance(text, str) and len(text) <= MAX_SYSTEM
+    return isinstance(text, str) and len(text) <= MAX_TEXT
 
 
 def _read_values(values: Any) -> dict[str, float]:
@@ -68,10 +71,11 @@ def _read_values(values: Any) -> dict[str, float]:
 
 def write_presets(presets: Mapping[str, Preset]) -> list[dict]:
     """As the browser keeps them."""
-    return [{"name": name, "system": preset.system, "values": dict(preset.values)} for name, preset in presets.items()]
+    return [{"name": name, "system": preset.system, "stop": preset.stop, "values": dict(preset.values)}
+            for name, preset in presets.items()]
 
 
-def save(stored: Any, name: Any, system: str, values: Mapping[str, float]) -> dict[str, Preset]:
+def save(stored: Any, name: Any, controls: Controls) -> dict[str, Preset]:
     """With one more preset, or another of that name. Raises `PresetError`."""
     presets, name = read_presets(stored), str(name or "").strip()[:MAX_NAME]
     if not name:
@@ -80,7 +84,8 @@ def save(stored: Any, name: Any, system: str, values: Mapping[str, float]) -> di
         raise PresetError(TEXT["preset_builtin"].format(name=name))
     if len(presets) >= MAX_PRESETS and name not in presets:
         raise PresetError(TEXT["preset_full"].format(limit=MAX_PRESETS))
-    return {**presets, name: Preset(_read_values(dict(values)), system[:MAX_SYSTEM])}
+    kept = Preset(_read_values(dict(controls.values)), controls.system[:MAX_TEXT], controls.stop[:MAX_TEXT])
+    return {**presets, name: kept}
 
 
 def delete(stored: Any, name: Any) -> dict[str, Preset]:

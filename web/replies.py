@@ -14,7 +14,7 @@ from llama_core.sampling_params import SamplingParams
 from web import status
 from web.conversation import Conversation, HistoryError, Record, write_conversation
 from web.handlers import Controls, Start, moved, prompt_for, sampling_params
-from web.stream import Labels, Stream, record_of
+from web.stream import Cut, Labels, Stream, record_of
 from web.strings import TEXT
 
 # First token at once, then one view per 45 ms: faster, and browsers fall behind. With many replies at once slower.
@@ -59,7 +59,8 @@ class Desk:
         generation = self.running.get(session)
         if generation is not None:
             with contextlib.suppress(ValueError, EngineError):  # half-typed numbers
-                generation.update(sampling_params(controls))
+                params = sampling_params(controls)
+                generation.update(dataclasses.replace(params, stop=generation.params.stop))
 
     async def respond(self, session: str, start: Start, controls: Controls) -> AsyncIterator[View]:
         """Stream the reply. Never raises: problems are shown in the conversation.
@@ -75,14 +76,17 @@ class Desk:
             generation = self.running[session] = engine.submit(ids, params)
             yield View(write_conversation(conversation), stream.text, status.waiting(generation, engine), True,
                        start.draft)
-            writer = Writer(generation, stream, model, conversation.nodes[start.node].records)
-            async for batch in _batches(generation, max(INTERVAL, INTERVAL_A_REPLY * len(self.running))):
-                if self.running.get(session) is not generation:
-                    return
-                writer.write(batch)
-                yield View(stream=stream.text if batch else None, status=self._status(generation))
+            begun = conversation.nodes[start.node].records
+            with contextlib.closing(Writer(generation, stream, model, begun)) as writer:
+                async for batch in _batches(generation, max(INTERVAL, INTERVAL_A_REPLY * len(self.running))):
+                    if self.running.get(session) is not generation:
+                        return
+                    writer.write(batch)
+                    if writer.cut.found:
+                        break
+                    yield View(stream=stream.text if batch else None, status=self._status(generation))
             if self.running.get(session) is generation:
-                yield self._ended(generation, stream)
+                yield self._ended(generation, stream, writer.cut.found)
         except (ChatError, EngineError, HistoryError, ValueError) as problem:
             yield _failed(conversation, start, stream, str(problem))
         except Exception as problem:
@@ -105,9 +109,11 @@ class Desk:
             return status.waiting(generation, self.host.engine)
         return status.progress(generation, self.host.engine.max_seq_len)
 
-    def _ended(self, generation: Any, stream: Stream) -> View:
+    def _ended(self, generation: Any, stream: Stream, cut: bool) -> View:
         context = self.host.engine.max_seq_len
         finish, words = status.reason(generation.finish_reason or "error", generation, context)
+        if cut:
+            finish, words = "cut", TEXT["cut_reason"]
         facts = " · ".join(part for part in (*status.facts(generation), words) if part)
         stream.end(finish=finish, facts=facts, drop=finish == "cancelled" and not generation.token_ids)
         used = generation.prompt_tokens + len(generation.token_ids)
@@ -115,20 +121,31 @@ class Desk:
 
 
 class Writer:
-    """Puts the tokens of a reply into its stream, readable, with marks where the controls were moved."""
+    """Puts the tokens of a reply into its stream, readable, up to a stop string, with marks where the controls were
+    moved."""
 
     def __init__(self, generation: Any, stream: Stream, model: Any, begun: tuple[Record, ...]):
         self._generation, self._stream = generation, stream
         self._params, self._changes = generation.params, 0
         self._decoder, self._labels = model.tokenizer.stream(), Labels(model.tokenizer)
+        self.cut = Cut(generation.params.stop)
         for record in begun:
             self._decoder.push(record.id)
 
     def write(self, tokens: list) -> None:
         """The next tokens."""
         for token in tokens:
+            if not self.cut.found:
+                self._add(self.cut.push(record_of(token, self._decoder.push(token.id), self._labels)))
+
+    def close(self) -> None:
+        """No more tokens come: nothing is held back any longer."""
+        self._add(self.cut.flush())
+
+    def _add(self, records: list[Record]) -> None:
+        for record in records:
             self._mark()
-            self._stream.add(record_of(token, self._decoder.push(token.id), self._labels))
+            self._stream.add(record)
 
     def _mark(self) -> None:
         for place, params in self._generation.changes[self._changes:]:

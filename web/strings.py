@@ -13,6 +13,8 @@ TEXT = {
     "prefill_hint": "The model goes on from these words",
     "sampling": "Sampling",
     "more": "Repetition and more",
+    "stop_at": "Stop at",
+    "stop_at_help": "One text a line; the reply ends before it. \\n is a new line.",
     "seed": "Seed",
     "seed_help": "The same seed gives the same reply. Empty: a new one each time.",
     "welcome": "Say something, and watch the words come. Point at a word to see what else could have come; "
@@ -62,6 +64,7 @@ TEXT = {
     "context": "{used} of {size} tokens of context",
     # why a reply ended
     "stop_reason": "the model finished",
+    "cut_reason": "came to one of the texts to stop at",
     "length_reason": "reached the limit of {limit} tokens",
     "context_reason": "the context of {context} tokens is full",
     "cancelled_reason": "stopped by you",
@@ -76,6 +79,7 @@ TEXT = {
     "import_form": "this file is not a conversation exported from this page",
     "other_model": "this reply was written by {model}; load that model to go on from its words",
     "bad_seed": "the seed is {found}; expected a whole number from 0 to {limit}, or nothing",
+    "bad_stop": "“Stop at” is too long; expected at most {limit} lines of at most {length} characters",
     "bad_knob": "{label} is {found}; expected a number",
     # exported text
     "export_you": "You",
@@ -117,6 +121,7 @@ TEXT = {
     "hood_token": "Inside one word",
     "hood_none": "Choose a word in a reply, then “Look inside”, to see what each layer would have said and where the "
                  "model looked.",
+    "hood_looking": "Looking inside… A program is compiled for the first look at a text of this length.",
     "hood_lens": "What each layer would have said (logit lens)",
     "hood_lens_hint": "The output of each layer, read as if it were the last one.",
     "hood_layer": "Layer",
@@ -193,6 +198,8 @@ SCRIPT = {
     "alternative": "{token}: {share}, after the sliders {after}",
     "cut": "cut",
     "look_inside": "Look inside",
+    "end": "end",
+    "end_label": "end of the reply",
     "untitled": "New chat",
     "new_chat": "New chat",
     "no_chats": "No chats yet. They stay in this browser.",

@@ -114,6 +114,13 @@ def _table(title: str, rows: Mapping[str, str]) -> str:
     return f'<table class="facts"><caption>{escape(title)}</caption><tbody>{body}</tbody></table>'
 
 
+def looking() -> str:
+    """Until the lens is there."""
+    words = escape(TEXT["hood_looking"])
+    bar = f'<div class="progress endless" role="progressbar" aria-label="{words}"><b></b></div>'
+    return f'{bar}<p class="hint">{words}</p>'
+
+
 def lens(inside: Any, label: Callable[[int], str]) -> str:
     """What each layer would have said, the last layer on top as in the picture."""
     rows = []
@@ -124,12 +131,13 @@ def lens(inside: Any, label: Callable[[int], str]) -> str:
             for token, share in zip(inside.ids[layer], inside.shares[layer], strict=True)
         )
         rows.append(f'<tr><th scope="row">{layer + 1}</th>{cells}</tr>')
-    caption = f"{escape(TEXT['hood_lens'])}<br><small>{escape(TEXT['hood_lens_hint'])}</small>"
     head = f'<th scope="col">{escape(TEXT["hood_layer"])}</th>' + "".join(
         f'<th scope="col">{rank}</th>' for rank in range(1, inside.ids.shape[1] + 1))
-    return (f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(TEXT["hood_lens"])}">'
-            f'<table class="lens"><caption>{caption}</caption><thead><tr>{head}</tr></thead>'
-            f"<tbody>{''.join(rows)}</tbody></table></div>")
+    title = escape(TEXT["hood_lens"])
+    return (f'<h3>{title}</h3><p class="hint">{escape(TEXT["hood_lens_hint"])}</p>'
+            f'<div class="scroll" tabindex="0" role="region" aria-label="{title}">'
+            f'<table class="lens" aria-label="{title}">'
+            f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>")
 
 
 def attention(weights: np.ndarray, words: list[str], layer: int, head: int, token: str) -> str:

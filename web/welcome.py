@@ -11,8 +11,9 @@ MOST_EXAMPLES = 4
 
 
 def of(model: Any, guide: Path = GUIDE) -> dict[str, Any]:
-    """The words over an empty conversation, and questions to begin with."""
+    """The model's name, the words over an empty conversation, and questions to begin with."""
     return {
+        "model": model.name,
         "hint": TEXT["welcome"] if model.chat.has_template else TEXT["continues"],
         "examples": _examples(guide) if is_guide(model, guide) else [],
     }

@@ -1,61 +1,12 @@
-"""A running app and a real browser (Debian's chromium, driven by Playwright)."""
+"""The fixtures of the tests in a browser."""
 
-import json
 import os
 import re
-import shutil
-import subprocess
-import sys
-import urllib.error
-import urllib.request
-from pathlib import Path
 
 import pytest
+from apps import FAKE_APP, ROOT, SCREENS, App, browser_path, launch
 from playwright.sync_api import sync_playwright
-from steps import close_settings, open_settings, set_knob, wait_for
-
-ROOT = Path(__file__).parents[2]
-FAKE_APP = ("tests/browser/fake_app.py", "0", "300")
-SCREENS = {"desktop light": (1280, 800, "light"), "phone dark": (390, 844, "dark")}
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-    "--disable-sync", "--no-first-run",
-]
-
-
-class App:
-    """`python app.py` as a person starts it, on a free port; or another program that prints its address. Ready, unless
-    that is not waited for."""
-
-    def __init__(self, *arguments, program=("app.py", "--port", "0"), waits=True):
-        self.process = subprocess.Popen(
-            [sys.executable, *program, *arguments], cwd=ROOT, text=True, stdout=subprocess.PIPE
-        )
-        line = self.process.stdout.readline()
-        found = re.search(r"http://127\.0\.0\.1:\d+", line)
-        assert found, line
-        self.url = found[0]
-        if waits:
-            wait_for(lambda: self.health()["ok"], 100)
-
-    def health(self):
-        """What /health says, also when that is 503."""
-        try:
-            return self.ask("health")
-        except urllib.error.HTTPError as problem:
-            with problem:
-                return json.load(problem)
-
-    def ask(self, path, post=False):
-        """The JSON at a path."""
-        request = urllib.request.Request(f"{self.url}/{path}", method="POST" if post else "GET")
-        with urllib.request.urlopen(request) as answer:
-            return json.load(answer)
-
-    def close(self):
-        self.process.terminate()
-        self.process.wait(20)
-        self.process.stdout.close()
+from steps import settle
 
 
 @pytest.fixture(scope="module")
@@ -88,12 +39,11 @@ def fake():
 
 @pytest.fixture(scope="module")  # Playwright keeps an event loop running, under which no test may start its own
 def browser():
-    path = next((found for name in ("chromium", "google-chrome", "chrome") if (found := shutil.which(name))), None)
-    if path is None:
+    if browser_path() is None:
         assert not os.environ.get("CI"), "no chromium on this machine"
         pytest.skip("no chromium on this machine: apt-get install chromium")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        browser = launch(playwright)
         yield browser
         browser.close()
 
@@ -104,7 +54,6 @@ def shoot(request, tmp_path_factory):
     folder = ROOT / "docs" if request.config.getoption("--screenshots") else tmp_path_factory.mktemp("screenshots")
 
     def take(page, name):
-        page.wait_for_timeout(400)  # what slides in has arrived
         page.screenshot(path=folder / f"{name}.png")
 
     return take
@@ -122,14 +71,13 @@ def open_page(browser):
 
     def open_(app, width=1280, height=800, theme="light", beside=None):
         context = beside.context if beside else browser.new_context(
-            viewport={"width": width, "height": height}, accept_downloads=True)
+            viewport={"width": width, "height": height}, accept_downloads=True, reduced_motion="reduce")
         page = context.new_page()
         page.on("requestfinished", watch)
         page.on("requestfailed", watch)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(f"{app.url}/?__theme={theme}")
-        page.wait_for_selector("#message textarea")
-        page.wait_for_function("window.Glass?.chat")
+        settle(page)
         pages.append(page)
         return page
 
@@ -140,20 +88,12 @@ def open_page(browser):
 
 
 @pytest.fixture(params=list(SCREENS))
-def page(request, fake, open_page):
-    """The fake app's page at desktop and phone widths, with replies of 40 tokens."""
-    width, height, theme = SCREENS[request.param]
-    page = open_page(fake, width, height, theme)
-    page.wait_for_timeout(600 if width < 1200 else 0)  # Gradio opens the sidebars, the page closes them
-    open_settings(page)
-    set_knob(page, "Max tokens", 40)
-    close_settings(page)
-    return page
+def look(request):
+    """Width, height and theme: each scenario is played at a desk and on a phone."""
+    return SCREENS[request.param]
 
 
 @pytest.fixture
-def wide(fake, open_page):
-    """The fake app's page on a desktop, with replies of 40 tokens."""
-    page = open_page(fake)
-    set_knob(page, "Max tokens", 40)
-    return page
+def page(look, fake, open_page):
+    """The fake app's page, where replies have 40 tokens unless told otherwise."""
+    return open_page(fake, *look)

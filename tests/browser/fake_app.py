@@ -21,6 +21,7 @@ HOSTILE = """<script>document.title='owned'</script><img src=x onerror="document
 def main(port, pace, state="warm"):
     from fake_engine import FakeEngine, fake_model
 
+    from llama_core.sampling_params import SamplingParams
     from web.host import Host
     from web.page import build_page
     from web.port import claim_port, open_port, url_of
@@ -36,7 +37,9 @@ def main(port, pace, state="warm"):
                 download(megabyte, 1000)
         if name == "random:135M":
             raise ValueError("this one cannot be loaded; choose another")
-        return fake_model(name.removeprefix("random:"))
+        model = fake_model(name.removeprefix("random:"))
+        model.defaults = SamplingParams(max_new_tokens=40)
+        return model
 
     host = Host(settings, load, lambda *_: FakeEngine(pace, hostile=HOSTILE, cold=state == "cold"))
     loading = host.start("random:fake", lambda *_: None)
@@ -48,6 +51,11 @@ def main(port, pace, state="warm"):
         return [{"prompt": reply.prompt_ids, "tokens": reply.token_ids, "cached": reply.cached_tokens,
                  "ended": reply.ended, "updates": [params.temperature for _, params in reply.changes]}
                 for reply in host.engine.generations]
+
+    @app.post("/fake/pace/{pace}")
+    def hurry(pace: int):
+        host.engine.pace = pace
+        return {"pace": pace}
 
     @app.post("/fake/hold/{place}")
     def hold(place: int):

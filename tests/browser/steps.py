@@ -2,6 +2,7 @@
 
 import re
 import time
+from contextlib import contextmanager
 
 from playwright.sync_api import expect
 
@@ -63,25 +64,49 @@ def converse(page, text, said=ENDED):
     wait_until_ready(page, said)
 
 
-def open_settings(page):
-    """On a phone the controls lie behind a button."""
-    toggle = page.locator("#settings .toggle-button")
-    if toggle.get_attribute("aria-expanded") != "true":
+def is_phone(page):
+    return page.viewport_size["width"] < 768
+
+
+@contextmanager
+def sidebar(page, name):
+    """On a phone "settings" and the "library" of chats lie behind a button, and cover the conversation when they are
+    open."""
+    toggle = page.locator(f"#{name} .toggle-button")
+    covered = is_phone(page) and toggle.get_attribute("aria-expanded") == "false"
+    if covered:
         toggle.click()
         expect(toggle).to_have_attribute("aria-expanded", "true")
-
-
-def close_settings(page):
-    toggle = page.locator("#settings .toggle-button")
-    if page.viewport_size["width"] < 1024 and toggle.get_attribute("aria-expanded") == "true":
+    yield
+    if covered and toggle.get_attribute("aria-expanded") == "true":
         toggle.click()
         expect(toggle).to_have_attribute("aria-expanded", "false")
 
 
 def set_knob(page, name, value):
-    box = page.get_by_label(f"number input for {name}")
-    box.fill(str(value))
-    box.press("Tab")
+    with sidebar(page, "settings"):
+        box = page.get_by_label(f"number input for {name}")
+        box.fill(str(value))
+        box.press("Tab")
+
+
+def write(page, label, text):
+    """Into a box of the sidebar."""
+    with sidebar(page, "settings"):
+        page.get_by_label(label).fill(text)
+
+
+def reload(page):
+    page.reload()
+    settle(page)
+
+
+def settle(page):
+    """Gradio opens the sidebars, and on a phone the page closes them."""
+    page.wait_for_selector("#message textarea")
+    page.wait_for_function("window.Glass?.chat")
+    if is_phone(page):
+        page.wait_for_selector("html.settled")
 
 
 def make_endless(page):

@@ -1,146 +1,183 @@
 """Conversations that nothing loses: versions, files, presets, several tabs, a server that is killed."""
 
+from apps import FAKE_APP, SCREENS
 from playwright.sync_api import expect
 from steps import (
     OLD_TALK,
     converse,
     questions,
+    reload,
     replies,
     reply,
     send,
     set_knob,
+    sidebar,
     tokens,
     version,
     wait_until_ready,
     words,
+    write,
 )
 
 
-def test_retry_edit_walk_and_undo_lose_nothing(wide):
-    converse(wide, "first question")
-    first = words(wide).text_content()
-    wide.get_by_role("button", name="Retry").click()
-    expect(version(wide)).to_have_text("2/2")
-    wait_until_ready(wide)
-    wide.get_by_role("button", name="Edit").click()
-    wide.locator(".message textarea").fill("another question")
-    wide.get_by_role("button", name="Submit").click()
-    expect(questions(wide)).to_have_count(1)
-    expect(questions(wide)).to_contain_text("another question")
-    wait_until_ready(wide)
-    questions(wide).get_by_role("button", name="Earlier version").click()
-    expect(questions(wide)).to_contain_text("first question")
-    reply(wide).get_by_role("button", name="Earlier version").click()
-    assert words(wide).text_content() == first
-    wide.get_by_role("button", name="Undo").click()
-    expect(questions(wide)).to_have_count(0)
-    expect(wide.locator("#message textarea")).to_have_value("first question")
-    converse(wide, "third question")
-    expect(questions(wide).locator(".versions span")).to_have_text("3/3")
+def test_retry_edit_walk_and_undo_lose_nothing(page):
+    converse(page, "first question")
+    first = words(page).text_content()
+    page.get_by_role("button", name="Retry").click()
+    expect(version(page)).to_have_text("2/2")
+    wait_until_ready(page)
+    page.get_by_role("button", name="Edit").click()
+    page.locator(".message textarea").fill("another question")
+    page.get_by_role("button", name="Submit").click()
+    expect(questions(page)).to_have_count(1)
+    expect(questions(page)).to_contain_text("another question")
+    wait_until_ready(page)
+    questions(page).get_by_role("button", name="Earlier version").click()
+    expect(questions(page)).to_contain_text("first question")
+    reply(page).get_by_role("button", name="Earlier version").click()
+    assert words(page).text_content() == first
+    page.get_by_role("button", name="Undo").click()
+    expect(questions(page)).to_have_count(0)
+    expect(page.locator("#message textarea")).to_have_value("first question")
+    converse(page, "third question")
+    expect(questions(page).locator(".versions span")).to_have_text("3/3")
 
 
-def test_a_cut_reply_goes_on_and_a_reply_begins_as_told(wide, fake):
-    converse(wide, "first question", "reached the limit of 40")
-    wide.get_by_role("button", name="Continue").click()
-    expect(tokens(wide)).to_have_count(80)
-    wait_until_ready(wide)
+def test_a_cut_reply_goes_on_and_a_reply_begins_as_told(page, fake):
+    converse(page, "first question", "reached the limit of 40")
+    page.get_by_role("button", name="Continue").click()
+    expect(tokens(page)).to_have_count(80)
+    wait_until_ready(page)
     one, two = fake.ask("fake")[-2:]
     assert two["prompt"] == [*one["prompt"], *one["tokens"]]
-    wide.get_by_label("Start the reply with").fill("Well")
-    converse(wide, "second question")
-    expect(words(wide)).to_contain_text("Well")
-    expect(reply(wide).locator(".forced")).to_have_count(4)
+    write(page, "Start the reply with", "Well")
+    converse(page, "second question")
+    expect(words(page)).to_contain_text("Well")
+    expect(reply(page).locator(".forced")).to_have_count(4)
 
 
-def test_chats_stay_in_the_browser_and_are_deleted_on_purpose(wide, fake, open_page):
-    converse(wide, "about cats")
-    wide.get_by_role("button", name="New chat").click()
-    expect(replies(wide)).to_have_count(0)
-    converse(wide, "about dogs")
-    wide.reload()
-    wide.wait_for_function("window.Glass?.chat")
-    expect(questions(wide)).to_contain_text("about dogs")
-    other = open_page(fake, beside=wide)  # another tab adds its own and overwrites none
-    other.get_by_role("button", name="New chat").click()
+def test_a_reply_stops_at_a_text_and_its_chat_remembers_it(page):
+    stops = "zebra\non\\n cat"
+    write(page, "Stop at", stops)
+    write(page, "System prompt", "Be short")
+    converse(page, "Tell me more", "came to one of the texts to stop at")
+    before, count = words(page).text_content(), tokens(page).count()
+    new_chat(page)
+    write(page, "Stop at", "")
+    converse(page, "Tell me more", "reached the limit")
+    assert count < 40 and words(page).text_content().startswith(before + "on⏎\n cat")
+    write(page, "System prompt", "Be long")
+    with sidebar(page, "library"):
+        page.locator("#chats li .open").nth(1).click()
+    expect(page.get_by_label("Stop at")).to_have_value(stops)
+    expect(page.get_by_label("System prompt")).to_have_value("Be short")
+    reload(page)
+    expect(page.get_by_label("System prompt")).to_have_value("Be short")
+
+
+def new_chat(page):
+    with sidebar(page, "library"):
+        page.get_by_role("button", name="New chat").click()
+    expect(replies(page)).to_have_count(0)
+    expect(page.locator("#message textarea")).to_be_in_viewport()  # nothing lies over the new one
+
+
+def test_chats_stay_in_the_browser_and_are_deleted_on_purpose(page, fake, open_page):
+    converse(page, "about cats")
+    new_chat(page)
+    converse(page, "about dogs")
+    reload(page)
+    expect(questions(page)).to_contain_text("about dogs")
+    other = open_page(fake, beside=page)  # another tab adds its own and overwrites none
+    new_chat(other)
     converse(other, "about mice")
-    converse(wide, "more about dogs")
-    listed = wide.locator("#chats li .open")
-    expect(listed).to_have_text(["about dogs", "about mice", "about cats"])
-    listed.nth(2).click()
-    expect(questions(wide)).to_contain_text("about cats")
-    wide.get_by_role("button", name="Delete “about cats”").click()
-    expect(listed).to_have_count(3)
-    wide.locator("#chats").get_by_role("button", name="Delete", exact=True).click()
-    expect(listed).to_have_text(["about dogs", "about mice"])
-    expect(replies(wide)).to_have_count(0)
+    page.bring_to_front()
+    converse(page, "more about dogs")
+    listed = page.locator("#chats li .open")
+    with sidebar(page, "library"):
+        expect(listed).to_have_text(["about dogs", "about mice", "about cats"])
+        listed.nth(2).click()
+    expect(questions(page)).to_contain_text("about cats")
+    with sidebar(page, "library"):
+        page.get_by_role("button", name="Delete “about cats”").click()
+        expect(listed).to_have_count(3)
+        page.locator("#chats").get_by_role("button", name="Delete", exact=True).click()
+        expect(listed).to_have_text(["about dogs", "about mice"])
+    expect(replies(page)).to_have_count(0)
 
 
-def test_a_conversation_leaves_as_a_file_and_comes_back(wide, tmp_path):
-    converse(wide, "about cats")
-    wide.get_by_role("button", name="Retry").click()
-    expect(version(wide)).to_have_text("2/2")
-    wait_until_ready(wide)
-    with wide.expect_download() as waiting:
-        wide.get_by_role("button", name="Export JSON").click()
-    waiting.value.save_as(tmp_path / "chat.json")
-    assert waiting.value.suggested_filename == "about-cats.json"
-    for _ in range(2):  # the same file again is saved again
-        with wide.expect_download() as waiting:
-            wide.get_by_role("button", name="Export Markdown").click()
-    waiting.value.save_as(tmp_path / "chat.md")
+def test_a_conversation_leaves_as_a_file_and_comes_back(page, tmp_path):
+    converse(page, "about cats")
+    page.get_by_role("button", name="Retry").click()
+    expect(version(page)).to_have_text("2/2")
+    wait_until_ready(page)
+    with sidebar(page, "library"):
+        with page.expect_download() as waiting:
+            page.get_by_role("button", name="Export JSON").click()
+        waiting.value.save_as(tmp_path / "chat.json")
+        assert waiting.value.suggested_filename == "about-cats.json"
+        for _ in range(2):  # the same file again is saved again
+            with page.expect_download() as waiting:
+                page.get_by_role("button", name="Export Markdown").click()
+        waiting.value.save_as(tmp_path / "chat.md")
     assert (tmp_path / "chat.md").read_text().startswith("**You:**\n\nabout cats\n\n**fake:**")
-    wide.get_by_role("button", name="New chat").click()
-    wide.locator("#chats input[type=file]").set_input_files(tmp_path / "chat.json")
-    expect(version(wide)).to_have_text("2/2")
-    expect(tokens(wide)).to_have_count(40)
+    new_chat(page)
+    with sidebar(page, "library"):
+        page.locator("#chats input[type=file]").set_input_files(tmp_path / "chat.json")
+        expect(version(page)).to_have_text("2/2")
+    expect(tokens(page)).to_have_count(40)
     (tmp_path / "bad.json").write_text("{}")
-    wide.locator("#chats input[type=file]").set_input_files(tmp_path / "bad.json")
-    expect(wide.locator("#status")).to_contain_text("not a conversation exported from this page")
+    page.locator("#chats input[type=file]").set_input_files(tmp_path / "bad.json")
+    expect(page.locator("#status")).to_contain_text("not a conversation exported from this page")
 
 
-def test_presets_are_saved_by_name(wide):
-    set_knob(wide, "Temperature", 1.55)
-    wide.get_by_label("System prompt").fill("Be brief")
-    wide.get_by_role("button", name="Save or delete presets").click()
-    wide.get_by_label("Name of a new preset").fill("Mine")
-    wide.get_by_role("button", name="Save", exact=True).click()
-    expect(wide.locator("#preset-said")).to_contain_text("Saved as “Mine”")
-    wide.reload()
-    wide.wait_for_function("window.Glass?.chat")
-    expect(wide.get_by_label("number input for Temperature")).to_have_value("0.7")
-    wide.get_by_label("Preset", exact=True).click()
-    wide.get_by_role("option", name="Mine").click()
-    expect(wide.get_by_label("number input for Temperature")).to_have_value("1.55")
-    expect(wide.get_by_label("System prompt")).to_have_value("Be brief")
+def test_presets_are_saved_by_name(page):
+    set_knob(page, "Temperature", 1.55)
+    write(page, "System prompt", "Be brief")
+    write(page, "Stop at", "The end")
+    with sidebar(page, "settings"):
+        page.get_by_role("button", name="Save or delete presets").click()
+        page.get_by_label("Name of a new preset").fill("Mine")
+        page.get_by_role("button", name="Save", exact=True).click()
+        expect(page.locator("#preset-said")).to_contain_text("Saved as “Mine”")
+    reload(page)
+    expect(page.get_by_label("number input for Temperature")).to_have_value("0.7")
+    with sidebar(page, "settings"):
+        page.get_by_label("Preset", exact=True).click()
+        page.get_by_role("option", name="Mine").click()
+        expect(page.get_by_label("number input for Temperature")).to_have_value("1.55")
+        expect(page.get_by_label("System prompt")).to_have_value("Be brief")
+        expect(page.get_by_label("Stop at")).to_have_value("The end")
 
 
-def test_a_full_browser_drops_the_probabilities_of_older_chats_and_no_words(wide):
-    wide.evaluate(f"Glass.store.write(({OLD_TALK})())")
-    wide.evaluate("""() => { let i = 0; for (const size of [50000, 500])
+def test_a_full_browser_drops_the_probabilities_of_older_chats_and_no_words(page):
+    page.evaluate(f"Glass.store.write(({OLD_TALK})())")
+    page.evaluate("""() => { let i = 0; for (const size of [50000, 500])
         try { for (;;) localStorage.setItem('junk' + i++, 'x'.repeat(size)); } catch {} }""")
-    converse(wide, "one more")
-    older, newer = wide.evaluate("[Glass.store.read('old'), Glass.store.read(Glass.chat.chat.id)]")
+    converse(page, "one more")
+    older, newer = page.evaluate("[Glass.store.read('old'), Glass.store.read(Glass.chat.chat.id)]")
     assert older["nodes"][1]["words"] == " word" * 100 and "tokens" not in older["nodes"][1]
     assert len(newer["nodes"][1]["tokens"]) == 40
 
 
 def test_a_killed_server_takes_nothing_with_it(start_app, open_page):
-    program = "tests/browser/fake_app.py"
-    first = start_app(program=(program, "0", "300"))
-    page = open_page(first)
-    set_knob(page, "Max tokens", 2000)
-    send(page, "one")
-    expect(tokens(page).nth(300)).to_be_attached()
+    first = start_app(program=FAKE_APP)
+    pages = [open_page(first, *look) for look in SCREENS.values()]
+    for page in pages:
+        set_knob(page, "Max tokens", 2000)
+        send(page, "one")
+    for page in pages:
+        expect(tokens(page).nth(300)).to_be_attached()
     first.process.kill()
     first.process.wait(20)
-    count = tokens(page).count()
-    again = start_app(program=(program, first.url.rpartition(":")[2], "300"))
-    expect(reply(page)).to_contain_text("The reply was cut off.")
-    set_knob(page, "Max tokens", 20)
-    converse(page, "two")  # without a reload
-    assert len(again.ask("fake")[-1]["prompt"]) > count  # the cut reply was told
-    page.reload()
-    page.wait_for_function("window.Glass?.chat")
-    expect(questions(page)).to_have_count(2)
-    expect(replies(page).first.locator(".tok")).to_have_count(count)
-    expect(tokens(page)).to_have_count(20)
+    counts = [tokens(page).count() for page in pages]
+    again = start_app(program=(FAKE_APP[0], first.url.rpartition(":")[2], FAKE_APP[2]))
+    for page, count in zip(pages, counts, strict=True):
+        expect(reply(page)).to_contain_text("The reply was cut off.")
+        set_knob(page, "Max tokens", 20)
+        converse(page, "two")  # without a reload
+        assert len(again.ask("fake")[-1]["prompt"]) > count  # the cut reply was told
+        reload(page)
+        expect(questions(page)).to_have_count(2)
+        expect(replies(page).first.locator(".tok")).to_have_count(count)
+        expect(tokens(page)).to_have_count(20)

@@ -1,7 +1,7 @@
 """The page before its model is ready: how far it is, and a message that waits."""
 
 import pytest
-from conftest import FAKE_APP, SCREENS
+from apps import FAKE_APP, SCREENS
 from playwright.sync_api import expect
 from steps import close_settings, open_settings, questions, replies, send, set_knob, tokens, wait_until_ready
 

@@ -6,12 +6,17 @@ Glass.chats = (() => {
   function row(chat) {
     const current = chat.id === Glass.chat?.chat.id;
     const open = make("button", {
-      type: "button", class: "open", "aria-current": current ? "page" : null, onclick: () => Glass.chat.leave(store.read(chat.id)),
+      type: "button", class: "open", "aria-current": current ? "page" : null, onclick: () => show(store.read(chat.id)),
     }, chat.title || T.untitled);
     const remove = asked === chat.id ? make("span", { class: "sure", role: "group", "aria-label": T.delete_sure }, T.delete_sure,
       button(T.delete_yes, "", () => drop(chat.id), { class: "yes" }), button(T.cancel, "", () => ask(null))) :
       button(fill(T.delete_chat, { title: chat.title || T.untitled }), "remove", () => ask(chat.id), { class: "delete" });
     return make("li", { "data-chat": chat.id }, open, remove);
+  }
+
+  function show(chat) {
+    Glass.chat.leave(chat);
+    Glass.uncover();
   }
 
   function ask(id) {
@@ -53,7 +58,7 @@ Glass.chats = (() => {
       const file = make("input", { type: "file", accept: ".json,application/json", class: "unseen", tabindex: -1, "aria-hidden": "true", onchange: (event) => take(event, trigger) });
       const exported = (what) => () => (Glass.chat.chat.id ? trigger("act", { do: what }) : Glass.say(T.no_chats));
       element.append(
-        button(T.new_chat, "", () => { Glass.chat.leave(null); document.querySelector("#message textarea").focus(); }, { class: "new" }),
+        button(T.new_chat, "", () => { show(null); document.querySelector("#message textarea").focus(); }, { class: "new" }),
         make("nav", { "aria-label": T.chats }, list),
         make("div", { class: "files" }, button(T.import, "", () => file.click()), button(T.export_json, "", exported("json")),
           button(T.export_markdown, "", exported("markdown"))), file);
@@ -65,7 +70,7 @@ Glass.chats = (() => {
       if (!text) return;
       const { file, name, open } = JSON.parse(text);
       if (file !== undefined) Glass.download(name, file);
-      if (open) { Glass.chat.leave(open); Glass.chat.save(); draw(); }
+      if (open) { show(open); Glass.chat.save(); draw(); }
     },
   };
 })();

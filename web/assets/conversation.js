@@ -15,6 +15,9 @@ Glass.conversation = (() => {
       element.setAttribute("role", "region");
       element.setAttribute("aria-label", T.conversation);
       addEventListener("pagehide", () => this.save());
+      new ResizeObserver(() => { if (element.checkVisibility() && this.nearEnd()) this.end(); }).observe(document.body);
+      // Another tab may have changed the model.
+      for (const returned of ["focus", "pageshow"]) addEventListener(returned, () => trigger("look"));
       this.open(store.read(store.current || ""));
     }
 
@@ -30,6 +33,8 @@ Glass.conversation = (() => {
       store.current = chat.id;
       this.save();
       Glass.chats?.draw();
+      const { model } = chat.nodes.findLast((node) => node.role === "assistant") || {};
+      if (model && model !== this.props.welcome.model) this.trigger("look");
     }
     // What goes to the server with each event: it remembers nothing.
     get sent() { return this.chat.id ? JSON.stringify(this.chat) : ""; }
@@ -45,7 +50,7 @@ Glass.conversation = (() => {
     open(chat) {
       this.interrupt();
       this.chat = chat || empty();
-      this.live = null;
+      this.rows.clear();
       store.current = this.chat.id || "";
       this.draw();
       this.end();
@@ -63,23 +68,23 @@ Glass.conversation = (() => {
       }
       const follow = this.nearEnd(), { node } = this.live;
       for (const row of text.slice(this.live.read, text.lastIndexOf("\n") + 1).split("\n")) {
-        if (!row) continue;
-        const value = JSON.parse(row);
+        const value = row && JSON.parse(row);
+        if (!value) continue;
         if (Array.isArray(value)) node.tokens.push(value);
         else if ("mark" in value) node.marks.push([node.tokens.length, value.mark]);
         else this.finish(value.end);
       }
-      if (!this.live) return;
-      this.live.read = text.lastIndexOf("\n") + 1;
-      this.grow();
+      if (this.live) {
+        this.live.read = text.lastIndexOf("\n") + 1;
+        this.grow();
+        if (Date.now() - this.live.saved > 1000) { this.live.saved = Date.now(); this.save(); }
+      }
       if (follow) this.end();
-      if (Date.now() - this.live.saved > 1000) { this.live.saved = Date.now(); this.save(); }
     }
     begin(head, line) {
       const node = this.chat.nodes[head.node];
-      node.tokens = node.tokens || [];
-      node.marks = node.marks || [];
-      node.finish = "broken"; // until it is known; so it is saved
+      // "broken" until it is known; so it is saved.
+      Object.assign(node, { tokens: node.tokens || [], marks: node.marks || [], finish: "broken" });
       this.live = { head: line, number: head.node, node, read: line.length + 1, run: head.run, saved: Date.now() };
       this.redraw(head.node);
       this.end();
@@ -115,8 +120,8 @@ Glass.conversation = (() => {
       this.put();
     }
     lost() {
-      const { number, node } = this.live || {};
-      if (!node) return;
+      if (!this.live) return;
+      const { number, node } = this.live;
       this.interrupt();
       node.finish = "broken";
       this.save();
@@ -130,6 +135,7 @@ Glass.conversation = (() => {
     leave(chat) {
       if (this.live) { this.interrupt(); this.trigger("act", { do: "leave" }); }
       this.open(chat);
+      this.trigger("opened");
     }
 
     path() {
@@ -153,11 +159,12 @@ Glass.conversation = (() => {
 
     draw() {
       this.popover.hide();
+      const heights = new Map([...this.rows].map(([number, { row }]) => [number, row.offsetHeight]));
       this.rows.clear();
       const path = this.path(), rows = [];
       for (const number of path) {
         if (number === this.chat.told_from) rows.push(make("p", { class: "dropped", role: "note" }, fill(T.dropped, { count: rows.length })));
-        rows.push(this.message(number));
+        rows.push(this.message(number, heights.get(number)));
       }
       if (this.chat.told_from !== null && this.chat.told_from !== undefined)
         for (const row of rows.slice(0, rows.findIndex((row) => row.classList.contains("dropped")))) row.classList.add("forgotten");
@@ -169,11 +176,12 @@ Glass.conversation = (() => {
       return make("div", { class: "welcome" }, make("p", {}, hint),
         make("div", { class: "examples" }, ...examples.map((words) => make("button", { type: "button", onclick: () => ask(words) }, words))));
     }
-    message(number) {
+    message(number, height) {
       const node = this.chat.nodes[number], mine = node.role === "user";
       const head = make("header", {}, make("h2", {}, mine ? T.you : node.model || T.reply), this.chooser(number));
       const body = make("div", { class: "body", dir: "auto" });
-      const row = make("article", { class: `message ${node.role}`, "data-testid": mine ? "user" : "bot", "data-node": number }, head, body);
+      const style = height ? `contain-intrinsic-height: auto ${height}px` : null; // as long as it is out of sight
+      const row = make("article", { class: `message ${node.role}`, "data-testid": mine ? "user" : "bot", "data-node": number, style }, head, body);
       this.rows.set(number, { row, body, view: null });
       if (mine) body.textContent = node.words;
       else this.reply(number);
@@ -182,7 +190,7 @@ Glass.conversation = (() => {
     }
     redraw(number) {
       const old = this.rows.get(number);
-      if (old) old.row.replaceWith(this.message(number));
+      if (old) old.row.replaceWith(this.message(number, old.row.offsetHeight));
     }
     reply(number) {
       const node = this.chat.nodes[number], entry = this.rows.get(number), live = this.live?.number === number;
@@ -250,20 +258,18 @@ Glass.conversation = (() => {
       this.list.append(make("p", { class: "problem storage", role: "alert" }, words));
     }
     nearEnd() {
-      const home = document.scrollingElement;
-      return home.scrollHeight - home.scrollTop - home.clientHeight < 140;
+      const { scrollHeight, scrollTop, clientHeight } = document.scrollingElement;
+      return scrollHeight - scrollTop - clientHeight < 140;
     }
+    // The latest words; before there are any, the page begins at its top.
     end() {
-      const home = document.scrollingElement;
-      home.scrollTop = home.scrollHeight;
+      if (this.path().length) document.scrollingElement.scrollTop = document.scrollingElement.scrollHeight;
     }
   }
 
   // What the tints mean, tokens or plain text, and the help.
   function toolbar() {
-    const key = make("span", { class: "key", "aria-hidden": "true" }, T.likely,
-      ...[0, 1, 2, 3, 4, 5].map((step) => make("i", { class: `t${step}` })), T.unlikely);
-    return make("div", { class: "toolbar" }, key,
+    return make("div", { class: "toolbar" }, Glass.tokens.legend(),
       button(T.as_tokens, "", toggleTokens, { id: "tokens-toggle", "aria-pressed": String(showsTokens()) }),
       button(T.help, "?", () => Glass.help()));
   }
@@ -280,6 +286,7 @@ Glass.conversation = (() => {
     mount(element, props, trigger, watch) {
       self = new Conversation(element, props, trigger);
       watch("value", () => self.receive());
+      watch("welcome", () => { if (!self.path().length) self.draw(); });
       Glass.chat = self;
       if (Glass.waitingStream) Glass.conversation.mountStream(...Glass.waitingStream);
     },

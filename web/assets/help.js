@@ -34,12 +34,20 @@
 
   addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
-    if (event.key === "Escape") { if (!dialog?.open) document.querySelector("#message .stop-button")?.click(); return; }
+    if (event.key === "Escape") {
+      if (!dialog?.open && !Glass.uncover()) document.querySelector("#message .stop-button")?.click();
+      return;
+    }
     const writing = event.target.closest?.("input, textarea, select, [contenteditable], dialog, [role=listbox]");
     if (writing || store.setting("keys") === "off" || !KEYS[event.key]) return;
     event.preventDefault();
     KEYS[event.key][1]();
   });
+
+  // Gradio opens a list again when Tab leaves it, over what has the focus then: it is not told of Tab.
+  addEventListener("keydown", (event) => {
+    if (event.key === "Tab" && event.target.matches?.("[role=listbox], [role=combobox]")) event.stopPropagation();
+  }, true);
 
   // Gradio draws Send, Stop and the sidebars' toggles without a name that a screen reader could say, again whenever
   // they swap; its tab panels and number boxes likewise.
@@ -63,11 +71,22 @@
     const opened = new Set();
     const close = setInterval(() => {
       const toggles = [...document.querySelectorAll(".sidebar .toggle-button")];
-      if (toggles.length && toggles.every((toggle) => opened.has(toggle) && toggle.ariaExpanded === "false")) clearInterval(close);
+      if (toggles.length && toggles.every((toggle) => opened.has(toggle) && toggle.ariaExpanded === "false")) {
+        clearInterval(close);
+        document.documentElement.classList.add("settled");
+      }
       for (const toggle of toggles)
         if (toggle.ariaExpanded === "true") { opened.add(toggle); toggle.click(); } // has no effect until Gradio is ready
-    }, 250);
+    }, 100);
+    setTimeout(() => document.documentElement.classList.add("settled"), 5000);
   }
 
+  // On a phone an open sidebar covers the conversation. Whether there was one to close.
+  Glass.uncover = () => {
+    const open = innerWidth < 768 ? document.querySelector(".sidebar.open .toggle-button") : null;
+    open?.click();
+    open?.focus();
+    return Boolean(open);
+  };
   Glass.help = () => card().showModal();
 })();

@@ -2,19 +2,26 @@
 // arrows walk, Enter opens the alternatives, Enter on one of them branches.
 Glass.tokens = (() => {
   const { T, make, fill, percent } = Glass;
-  const visible = (text) => text.replace(/\n/g, "⏎").replace(/\t/g, "⇥") || "▫";
-  const quoted = (text) => (text.trim() ? text.trim() : visible(text).replace(/ /g, "␣"));
+  const visible = (text) => (text.trim() ? text : text.replace(/ /g, "␣")).replace(/\n/g, "⏎").replace(/\t/g, "⇥") || "▫";
+  const quoted = (text) => text.trim() || visible(text);
   // Six steps of tint: the less likely, the warmer.
   const step = (share) => (share === null ? "x" : share >= 0.9 ? 0 : share >= 0.6 ? 1 : share >= 0.3 ? 2 : share >= 0.1 ? 3 : share >= 0.02 ? 4 : 5);
 
-  function span(token, index) {
+  // A token without a text of its own ends the reply or is a part of a letter: it has its label among the alternatives.
+  const label = ([id, text, , , others]) => text || others.find((other) => other[0] === id)?.[1] || "▫";
+
+  function span(token, index, ends) {
     const [, text, share, , , forced] = token;
     const words = forced ? T.forced : share === null ? "" : percent(share);
     return make("span", {
-      class: `tok t${step(share)}${forced ? " forced" : ""}`, role: "button", tabindex: index ? -1 : 0, "data-i": index,
-      "aria-label": `${quoted(text)} ${words}`.trim(), "aria-haspopup": "dialog",
-    }, text ? text.replace(/\n/g, "⏎\n") : "▫");
+      class: `tok t${step(share)}${forced ? " forced" : ""}${text ? "" : ends ? " end" : " part"}`, role: "button",
+      tabindex: index ? -1 : 0, "data-i": index, "data-name": text ? null : ends ? T.end : label(token),
+      "aria-label": `${ends ? T.end_label : quoted(label(token))} ${words}`.trim(), "aria-haspopup": "dialog",
+    }, text.replace(/\n/g, "⏎\n"));
   }
+
+  const legend = () => make("span", { class: "key", "aria-hidden": "true" }, T.likely,
+    ...[0, 1, 2, 3, 4, 5].map((step) => make("i", { class: `t${step}` })), T.unlikely);
 
   const mark = (words) => make("span", { class: "mark", role: "note" }, `⟨${words}⟩`);
 
@@ -44,7 +51,8 @@ Glass.tokens = (() => {
       for (; this.count <= tokens.length; this.count++) {
         while (this.marks < marks.length && marks[this.marks][0] <= this.count) made.append(mark(marks[this.marks++][1]));
         if (this.count === tokens.length) break;
-        made.append(span(tokens[this.count], this.count));
+        const ends = this.node.finish === "stop" && this.count === tokens.length - 1 && !tokens[this.count][1];
+        made.append(span(tokens[this.count], this.count, ends));
       }
       this.element.append(made);
     }
@@ -76,6 +84,7 @@ Glass.tokens = (() => {
       document.addEventListener("pointerdown", (event) => {
         if (!this.box.contains(event.target) && !event.target.closest?.(".tok")) this.hide();
       });
+      home.addEventListener("focusout", ({ relatedTarget: to }) => { if (to && !this.box.contains(to) && !to.closest(".tok")) this.hide(); });
       home.addEventListener("mouseleave", () => { if (!this.pinned && !this.box.contains(document.activeElement)) this.hide(); });
     }
     show(view, target, pin = false) {
@@ -95,8 +104,8 @@ Glass.tokens = (() => {
       this.timer = setTimeout(() => { if (this.resting === target && target.matches(":hover")) this.show(view, target); }, 120);
     }
     fill(token) {
-      const [id, text, share, after, others] = token;
-      const title = make("p", { class: "title" }, make("b", {}, quoted(text)),
+      const [id, , share, after, others] = token;
+      const title = make("p", { class: "title" }, make("b", {}, quoted(label(token))),
         share === null ? ` ${T.no_share}` : ` ${fill(T.share, { share: percent(share), after: percent(after) })}`);
       const rows = others.map((other) => this.row(other, other[0] === id));
       const look = Glass.button(T.look_inside, "", () => this.act({ do: "inspect", ...this.where() }), { class: "look" });
@@ -147,5 +156,5 @@ Glass.tokens = (() => {
     }
   }
 
-  return { View, Popover, quoted };
+  return { View, Popover, legend };
 })();
