@@ -72,9 +72,11 @@ def test_the_plot_follows_the_sliders_without_the_engine(page, fake, shoot):
 
 def test_sliders_take_effect_within_the_reply_and_are_marked(page, fake):
     set_knob(page, "Max tokens", 400)
+    fake.ask("fake/pace/40", post=True)
     send(page, "Tell me a story")
     expect(tokens(page).nth(20)).to_be_attached()
     set_knob(page, "Temperature", 1.3)
+    fake.ask("fake/pace/300", post=True)
     expect(reply(page).locator(".mark")).to_have_text("⟨Temperature 0.7 → 1.3⟩")
     wait_until_ready(page)
     assert fake.ask("fake")[-1]["updates"] == [1.3]
