@@ -140,11 +140,12 @@ class Programs:
         return Dispatched(packed, {slot: 0 if alone else slot for slot in slots})
 
     def run_each_once(self) -> None:
-        """A program's first run takes up to ten times as long as the next; nobody should wait for it."""
+        """A program's first run, and its first over long blocks of the cache, take up to ten times as long as the next;
+        nobody should wait for them."""
         endless = slot_row([], 0, 2**31 - 1, [], SamplingParams(), self.state.slots.context.bias.shape[1])
         self.prepare(0, endless, is_new=True)
         for size in CHUNK_SIZES:
-            chunk = self.begin_chunk(0, [0] * size, 0)
+            chunk = self.begin_chunk(0, [0] * size, max(0, self.max_seq_len - size - 2))
             self.read(chunk, self.parts)
             self.draw_first(chunk)[0].read()
         for slots in {1, self.slots}:

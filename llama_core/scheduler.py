@@ -5,7 +5,6 @@ Python; when a reply ends is decided on the device. Only the engine's thread tak
 """
 
 import dataclasses
-import math
 import threading
 import time
 from collections import deque
@@ -16,7 +15,7 @@ import numpy as np
 
 from llama_core.generation import Generation
 from llama_core.metering import EngineStats, Meter
-from llama_core.pacing import Pace
+from llama_core.pacing import TURNS_TO_A_LOOK, Pace
 from llama_core.programs import Chunk, Dispatched
 from llama_core.records import Records, Status
 from llama_core.sampling_params import SamplingParams
@@ -184,15 +183,20 @@ class Scheduler:
     def _dispatch_prefill(self) -> None:
         """Some parts of chunks, of the request that came first: the others' words do not wait for a long prompt."""
         writing = sum(running.remaining > 0 for running in self._running())
-        share = 1.0  # of what this turn may read
-        while share > 0.1 and (reading := [running for running in self._running() if running.is_reading]):
-            share -= self._read_parts(min(reading, key=lambda running: running.generation.submitted), share, writing)
+        if writing and self._turns % TURNS_TO_A_LOOK == 0:
+            return
+        share = used = 1.0  # of what this turn may read
+        while used and (reading := [running for running in self._running() if running.is_reading]):
+            used = self._read_parts(min(reading, key=lambda running: running.generation.submitted), share, writing)
+            share -= used
 
     def _read_parts(self, running: Running, share: float, writing: int) -> float:
-        """Some parts of this request's chunk; what share of a turn that makes."""
+        """As many parts of this request's chunk as fit into this share of a turn; the share that they take."""
         chunk = running.chunk = running.chunk or self._begin_chunk(running, writing)
         most = self._pace.parts(chunk.size, writing) if writing else self.programs.parts
-        parts = min(math.ceil(share * most), self.programs.parts - chunk.done)
+        parts = min(int(share * most + 1e-6), self.programs.parts - chunk.done)
+        if parts == 0:
+            return 0.0
         dispatch = Dispatch(self.programs.read(chunk, parts), {}, chunk.size, parts)
         if chunk.done == self.programs.parts:
             self._end_chunk(running, chunk, dispatch)

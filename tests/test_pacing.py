@@ -54,7 +54,8 @@ def test_a_slow_turn_of_the_machine_changes_nothing():
     pace = Pace()
     for seconds in (0.04, 0.04, 0.4, 0.04):
         pace.observe(seconds, steps=1, alone=False)
-    for seconds in (0.059, 0.059, 0.5, 0.059):
+    assert pace.parts(16, writing=2) == 1  # nothing is known
+    for seconds in (0.055, 0.055, 0.5, 0.055):
         pace.observe(seconds, 1, False, sizes={16}, parts=1)
     assert pace.chunk(1000, writing=2) == 16 and pace.parts(16, writing=2) == 2
 
@@ -64,4 +65,15 @@ def test_a_crowd_at_the_start_is_read_before_a_word_alone_was_timed():
     for _ in range(8):
         parts = pace.parts(16, writing=3)
         pace.observe(0.035 + 0.005 * parts, 1, False, sizes={16}, parts=parts)
-    assert pace.parts(16, writing=3) > 3
+    assert pace.parts(16, writing=3) >= 3
+
+
+def test_what_was_measured_at_another_depth_is_not_trusted():
+    pace = Pace()
+    for _ in range(5):
+        pace.observe(0.04, steps=1, alone=False)
+    for size, seconds in ((16, 0.045), (64, 0.08)):  # at the beginning, and deep in the prompt
+        pace.parts(size, writing=3)
+        for _ in range(5):
+            pace.observe(seconds, 1, False, sizes={size}, parts=1)
+    assert 40 / pace.parts(16, writing=3) >= 40 * 16 / 64
