@@ -186,7 +186,7 @@ class Scheduler:
         if writing and self._turns % TURNS_TO_A_LOOK == 0:
             return
         share = used = 1.0  # of what this turn may read
-        while used and (reading := [running for running in self._running() if running.is_reading]):
+        while used and share > 0 and (reading := [running for running in self._running() if running.is_reading]):
             used = self._read_parts(min(reading, key=lambda running: running.generation.submitted), share, writing)
             share -= used
 
