@@ -65,8 +65,8 @@ python -m guide.card weights/guide build/guide
 Corpus: {CONVERSATIONS:,} conversations from seed {TRAINING_SEED}, SHA-256 of `train.jsonl`:
 `{corpus}`.
 Validation loss after {step:,} updates: **{loss:.4f}** nats a token. A run that is broken off goes on by the same
-command. This one was begun with `--steps 4400` and went on with `--steps {step}` when that had come to its end (validation
-loss 0.1365); the learning rate follows the plan of the number that is given.
+command. This one was begun with `--steps 4400` and went on with `--steps {step}` when that had come to its end
+(validation loss 0.1365); the learning rate follows the plan of the number that is given.
 
 ![loss](loss.svg)
 """
