@@ -23,14 +23,13 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Browser, sync_playwright
 
-from tests.browser.apps import App, launch
+from tests.browser.apps import App, launch, wait_for
 
 CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000  # linux/sched.h
 SIOCSIFFLAGS, IFF_UP = 0x8914, 1  # linux/sockios.h, linux/if.h
@@ -79,7 +78,7 @@ def start_and_ask(browser: Browser, model: str) -> dict[str, float]:
         def reached(name: str) -> None:
             found[name] = time.perf_counter() - begin
 
-        wait_until(lambda: answers(app.url))
+        wait_for(lambda: answers(app.url), 300)
         reached("page_answers")
         page = browser.new_context(viewport={"width": 1280, "height": 800}).new_page()
         page.goto(app.url, wait_until="commit")
@@ -106,12 +105,6 @@ def answers(url: str) -> bool:
             return answer.status == 200
     except urllib.error.URLError:
         return False
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Look every 20 ms."""
-    while not condition():
-        time.sleep(0.02)
 
 
 def report(options: argparse.Namespace, is_cut: bool, rounds: list[dict[str, float]]) -> None:

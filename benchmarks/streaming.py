@@ -16,8 +16,8 @@ from contextlib import closing
 from playwright.sync_api import sync_playwright
 
 from benchmarks.common import machine, medians
-from tests.browser.apps import FAKE_APP, App, launch
-from tests.browser.steps import OLD_TALK, make_endless, send, set_knob, settle, tokens, wait_for, wait_until_ready
+from tests.browser.apps import FAKE_APP, App, launch, wait_for
+from tests.browser.steps import OLD_TALK, make_endless, send, set_knob, settle, tokens, wait_until_ready
 
 TOKENS = 2000
 CHATS = {"empty": "null", "after_60": f"{{...({OLD_TALK})(), id: 'old' + Date.now()}}"}

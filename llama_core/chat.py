@@ -70,13 +70,14 @@ class Chat:
         Raises `ChatError` for messages that cannot be rendered, and for a template by which a conversation does not
         begin with the prompt of each of its replies.
         """
-        # Each as a whole, then up to the beginning of every reply, then up to its end.
+        # Each as a whole, then up to the beginning of every reply, then up to the end of those that are not the last.
         wanted = [[(messages, False)] for messages in conversations]
         for messages, beginnings in zip(conversations, wanted, strict=True):
             for message in messages:
                 _check_message(message)
             replies = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
-            beginnings += [(messages[:i], True) for i in replies] + [(messages[: i + 1], False) for i in replies]
+            beginnings += [(messages[:i], True) for i in replies]
+            beginnings += [(messages[: i + 1], False) for i in replies if i + 1 < len(messages)]
         texts = iter(self._render([beginning for beginnings in wanted for beginning in beginnings]))
         return [_learnt(beginnings, [self.tokenizer.encode_template(next(texts)) for _ in beginnings])
                 for beginnings in wanted]
@@ -114,8 +115,8 @@ def _learnt(
                 f"the chat template renders message {len(messages)} otherwise once others follow; "
                 "give shorter conversations"
             )
-    learnt, half = np.zeros(len(ids), bool), len(parts) // 2
-    for start, end in zip(parts[:half], parts[half:], strict=True):
+    learnt, replies = np.zeros(len(ids), bool), (len(parts) + 1) // 2
+    for start, end in zip(parts[:replies], [*parts[replies:], ids], strict=False):
         learnt[len(start) : len(end)] = True
     return ids, learnt.tolist()
 

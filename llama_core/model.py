@@ -40,6 +40,11 @@ class KVCache:
         """C: how many positions fit."""
         return self.keys[0].shape[2]
 
+    @property
+    def layers(self) -> tuple["LayerCache", ...]:
+        """Keys and values of each layer."""
+        return tuple(zip(self.keys, self.values, strict=True))
+
     def with_layers(self, here: slice, layers: tuple["LayerCache", ...]) -> "KVCache":
         """The same with these layers in the place of some."""
         keys, values = list(self.keys), list(self.values)
@@ -180,7 +185,7 @@ def hidden_states(
     """The last layer's output after the final norm, for every token of the call; `logits` scores rows of it."""
     L = len(params.blocks)
     windows = tuple(config.window_of(i) for i in range(L))
-    layers = (None,) * L if cache is None else tuple(zip(cache.keys, cache.values, strict=True))
+    layers = (None,) * L if cache is None else cache.layers
     x = params.token_embedding[tokens]
     x, layers = run_blocks(params.blocks, x, config, where, windows, layers, dropout_rate, key)
     cache = None if cache is None else cache.with_layers(slice(None), layers)

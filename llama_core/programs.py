@@ -114,10 +114,9 @@ class Programs:
         for windows in self.windows[chunk.done : chunk.done + parts]:
             here = slice(chunk.done * len(windows), (chunk.done + 1) * len(windows))
             cache = self.state.cache
-            layers = tuple(zip(cache.keys[here], cache.values[here], strict=True))
             place = np.int32(chunk.slot), np.int32(chunk.start), np.int32(chunk.length)
             layers, (chunk.hidden, chunk.last) = self.compiled["read", chunk.size, windows](
-                self.params.blocks[here], layers, self.freqs_cis, chunk.hidden, *place)
+                self.params.blocks[here], cache.layers[here], self.freqs_cis, chunk.hidden, *place)
             self.state = State(cache.with_layers(here, layers), self.state.slots)
             chunk.done += 1
         return Dispatched(chunk.last, {})
@@ -147,7 +146,7 @@ class Programs:
         for size in CHUNK_SIZES:
             chunk = self.begin_chunk(0, [0] * size, max(0, self.max_seq_len - size - 2))
             self.read(chunk, self.parts)
-            self.draw_first(chunk)[0].read()
+        self.draw_first(chunk)[0].read()
         for slots in {1, self.slots}:
             self.decode(range(slots), 1).read()
         if self.slots > 1:
@@ -210,7 +209,7 @@ def _program_table(
         arguments = np.zeros(count, np.int32), np.zeros(count, bool), number
         table["decode", count] = functools.partial(decode_block, config=config), (*everything, *arguments)
     for pattern, size in itertools.product(dict.fromkeys(windows), sorted(CHUNK_SIZES, reverse=True)):
-        layers = tuple(zip(state.cache.keys, state.cache.values, strict=True))[: len(pattern)]
+        layers = state.cache.layers[: len(pattern)]
         hidden = jax.ShapeDtypeStruct((1, size, config.hidden_size), dtype)
         table["read", size, pattern] = (
             functools.partial(read_chunk, config=config, windows=pattern),

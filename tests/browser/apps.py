@@ -11,13 +11,19 @@ import urllib.request
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-READY_SECONDS = 100
 FAKE_APP = ("tests/browser/fake_app.py", "0", "300")
 SCREENS = {"desktop light": (1280, 800, "light"), "phone dark": (390, 844, "dark")}
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
     "--disable-sync", "--no-first-run",
 ]
+
+
+def wait_for(condition, seconds):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"not within {seconds} s"
+        time.sleep(0.01)
 
 
 class App:
@@ -32,10 +38,8 @@ class App:
         found = re.search(r"http://127\.0\.0\.1:\d+", line)
         assert found, line
         self.url = found[0]
-        end = time.monotonic() + READY_SECONDS
-        while waits and not self.health()["ok"]:
-            assert time.monotonic() < end, f"not ready within {READY_SECONDS} s"
-            time.sleep(0.05)
+        if waits:
+            wait_for(lambda: self.health()["ok"], 100)
 
     def health(self):
         """What /health says, also when that is 503."""

@@ -1,7 +1,6 @@
 """What a person does on the page, for the tests to tell."""
 
 import re
-import time
 from contextlib import contextmanager
 
 from playwright.sync_api import expect
@@ -113,13 +112,6 @@ def make_endless(page):
     """A greedy random model goes round in circles and never ends a reply by itself."""
     set_knob(page, "Temperature", 0)
     set_knob(page, "Max tokens", 2000)
-
-
-def wait_for(condition, seconds):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"not within {seconds} s"
-        time.sleep(0.01)
 
 
 def version(page):

@@ -1,9 +1,10 @@
 """The page for keyboards, screen readers and phones, and against words that want to be more than words."""
 
 import pytest
+from apps import wait_for
 from barriers import look_for_barriers
 from playwright.sync_api import expect
-from steps import converse, send, set_knob, sidebar, tokens, version, wait_for, wait_until_ready, words
+from steps import converse, send, set_knob, sidebar, tokens, version, wait_until_ready, words
 
 
 def test_the_keyboard_alone_talks_stops_and_branches(page, fake):

@@ -5,6 +5,7 @@ import re
 import time
 
 import pytest
+from apps import wait_for
 from barriers import look_for_barriers
 from checkpoints import STORIES
 from playwright.sync_api import expect
@@ -18,7 +19,6 @@ from steps import (
     set_knob,
     tokens,
     type_and_enter,
-    wait_for,
     wait_until_ready,
     words,
 )
