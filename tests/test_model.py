@@ -15,8 +15,8 @@ from llama_core.params import build_params
 def converted(theirs):
     """The configuration and parameters of a transformers model, through our table."""
     config = LlamaConfig.from_dict(theirs.config.to_dict())
-    tensors = dict(theirs.named_parameters())
-    return config, build_params(config, lambda name, shape: jnp.asarray(tensors[name].detach().numpy()))
+    tensors = theirs.state_dict()
+    return config, build_params(config, lambda shapes: jnp.concatenate([tensors[name].numpy() for name in shapes]))
 
 
 @pytest.fixture(scope="module")

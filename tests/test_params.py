@@ -45,8 +45,9 @@ def test_norms_start_at_one():
 def test_key_and_value_have_the_heads_of_the_cache():
     """The seed document gave the value projection as many heads as the query."""
     config = dataclasses.replace(CONFIG, num_key_value_heads=2)
-    block = table.init_model_params(jax.random.key(0), config).blocks[0]
-    assert block.wk.shape == block.wv.shape == (2 * config.head_dim, config.hidden_size)
+    tensors = dict(table.named_tensors(config, table.init_model_params(jax.random.key(0), config)))
+    key, value = (tensors[f"model.layers.0.self_attn.{part}_proj.weight"] for part in "kv")
+    assert key.shape == value.shape == (2 * config.head_dim, config.hidden_size)
 
 
 def test_matrices_start_small_and_different():
