@@ -41,9 +41,9 @@ class Pace:
 
     def chunk(self, remaining: int, writing: int) -> int:
         """How many of the `remaining` tokens of a prompt to read next, beside this many replies that are written."""
-        # A chunk with empty places costs what a full one does: at most half may be empty.
+        # A chunk with empty places costs what a full one does: at most a quarter may be empty.
         usual = CHUNK_SIZES[1]
-        fitting = max(size for size in CHUNK_SIZES if size <= usual or remaining > size // 2)
+        fitting = max(size for size in CHUNK_SIZES if size <= usual or remaining > size * 3 // 4)
         if writing:
             self._fit_largest(self._spare(writing == 1))
             fitting = min(fitting, CHUNK_SIZES[self._largest])

@@ -31,10 +31,10 @@ from llama_core.slot_table import SlotTable, State, slot_row
 from llama_core.steps import copy_prefix, decode_block, draw_first, embed_chunk, prepare_slot, read_chunk
 
 # Prompts are read in chunks of these many tokens; pacing.py says when which (benchmarks/NOTES.md).
-CHUNK_SIZES = (4, 16, 64, 256)
+CHUNK_SIZES = (8, 32, 128, 512)
 
 # They go through at most this many layers at once (the largest divisor of L that is not above it).
-LAYERS_AT_ONCE = 4
+LAYERS_AT_ONCE = 2
 
 
 class Dispatched(NamedTuple):

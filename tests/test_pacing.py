@@ -7,7 +7,7 @@ from llama_core.programs import CHUNK_SIZES
 from llama_core.steps import MAX_STEPS
 
 
-@pytest.mark.parametrize("length", [1, 3, 15, 16, 17, 64, 65, 128, 129, 255, 256, 257, 300, 5000])
+@pytest.mark.parametrize("length", [1, 3, 7, 8, 9, 32, 33, 96, 97, 128, 129, 384, 385, 512, 513, 600, 5000])
 @pytest.mark.parametrize("writing", [0, 1, 3])
 def test_a_prompt_is_read_in_chunks_that_programs_exist_for(length, writing):
     chunks, pace = [], Pace()
@@ -15,7 +15,7 @@ def test_a_prompt_is_read_in_chunks_that_programs_exist_for(length, writing):
         chunks.append(pace.chunk(length - sum(chunks), writing))
     assert sum(chunks) == length and min(chunks) > 0 and max(chunks) <= max(CHUNK_SIZES)
     empty = sum(min(size for size in CHUNK_SIZES if size >= chunk) - chunk for chunk in chunks)
-    assert empty < max(16, length)
+    assert empty < max(CHUNK_SIZES[1], length / 3)
 
 
 @pytest.mark.parametrize("step_seconds", [0.0002, 0.004, 0.04, 0.3])
@@ -54,26 +54,26 @@ def test_a_slow_turn_of_the_machine_changes_nothing():
     pace = Pace()
     for seconds in (0.04, 0.04, 0.4, 0.04):
         pace.observe(seconds, steps=1, alone=False)
-    assert pace.parts(16, writing=2) == 1  # nothing is known
+    assert pace.parts(32, writing=2) == 1  # nothing is known
     for seconds in (0.055, 0.055, 0.5, 0.055):
-        pace.observe(seconds, 1, False, sizes={16}, parts=1)
-    assert pace.chunk(1000, writing=2) == 16 and pace.parts(16, writing=2) == 2
+        pace.observe(seconds, 1, False, sizes={32}, parts=1)
+    assert pace.chunk(1000, writing=2) == 32 and pace.parts(32, writing=2) == 2
 
 
 def test_a_crowd_at_the_start_is_read_before_a_word_alone_was_timed():
     pace = Pace()
     for _ in range(8):
-        parts = pace.parts(16, writing=3)
-        pace.observe(0.035 + 0.005 * parts, 1, False, sizes={16}, parts=parts)
-    assert pace.parts(16, writing=3) >= 3
+        parts = pace.parts(32, writing=3)
+        pace.observe(0.035 + 0.005 * parts, 1, False, sizes={32}, parts=parts)
+    assert pace.parts(32, writing=3) >= 3
 
 
 def test_what_was_measured_at_another_depth_is_not_trusted():
     pace = Pace()
     for _ in range(5):
         pace.observe(0.04, steps=1, alone=False)
-    for size, seconds in ((16, 0.045), (64, 0.08)):  # at the beginning, and deep in the prompt
+    for size, seconds in ((32, 0.045), (128, 0.08)):  # at the beginning, and deep in the prompt
         pace.parts(size, writing=3)
         for _ in range(5):
             pace.observe(seconds, 1, False, sizes={size}, parts=1)
-    assert 40 / pace.parts(16, writing=3) >= 40 * 16 / 64
+    assert 40 / pace.parts(32, writing=3) >= 40 * 32 / 128
