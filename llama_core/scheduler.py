@@ -22,6 +22,10 @@ from llama_core.sampling_params import SamplingParams
 from llama_core.slot_table import slot_row
 from llama_core.slots import Slot, place
 
+# A prompt with at most this many new tokens does not wait behind a longer one, and is read a whole chunk a turn: the
+# others' words come late once or twice, its own first word much sooner.
+SHORT_PROMPT = 64
+
 
 @dataclasses.dataclass(eq=False)
 class Running:
@@ -39,6 +43,11 @@ class Running:
     def is_reading(self) -> bool:
         """Whether some of the prompt is still to be read."""
         return self.start < self.generation.prompt_tokens
+
+    @property
+    def is_short(self) -> bool:
+        """Whether there was little of the prompt to read."""
+        return self.generation.prompt_tokens - self.generation.cached_tokens <= SHORT_PROMPT
 
     @property
     def remaining(self) -> int:
@@ -181,19 +190,25 @@ class Scheduler:
         self.programs.prepare(running.slot.index, row, is_new)
 
     def _dispatch_prefill(self) -> None:
-        """Some parts of chunks, of the request that came first: the others' words do not wait for a long prompt."""
+        """Some parts of chunks: the others' words do not wait for a long prompt."""
         writing = sum(running.remaining > 0 for running in self._running())
         if writing and self._turns % TURNS_TO_A_LOOK == 0:
             return
         share = used = 1.0  # of what this turn may read
         while used and share > 0 and (reading := [running for running in self._running() if running.is_reading]):
-            used = self._read_parts(min(reading, key=lambda running: running.generation.submitted), share, writing)
+            used = self._read_parts(self._whose_turn(reading), share, writing)
             share -= used
+
+    def _whose_turn(self, reading: list[Running]) -> Running:
+        """The request that came first; in every other turn one that is short, if there is any."""
+        short = [running for running in reading if running.is_short] if self._turns % 2 else []
+        return min(short or reading, key=lambda running: running.generation.submitted)
 
     def _read_parts(self, running: Running, share: float, writing: int) -> float:
         """As many parts of this request's chunk as fit into this share of a turn; the share that they take."""
-        chunk = running.chunk = running.chunk or self._begin_chunk(running, writing)
-        most = self._pace.parts(chunk.size, writing) if writing else self.programs.parts
+        careful = writing if not running.is_short else 0
+        chunk = running.chunk = running.chunk or self._begin_chunk(running, careful)
+        most = self._pace.parts(chunk.size, careful) if careful else self.programs.parts
         parts = min(int(share * most + 1e-6), self.programs.parts - chunk.done)
         if parts == 0:
             return 0.0

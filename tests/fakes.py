@@ -43,6 +43,7 @@ class FakePrograms:
 
     def __init__(self, slots, fails_at=None):
         self.rows, self.ends, self.newest = [[] for _ in range(slots)], [0] * slots, [None] * slots
+        self.reading = [None] * slots
         self.table, self.running = [None] * slots, [False] * slots
         self.calls, self.fails_at, self.pace, self.gate = [], fails_at, 0.0, threading.Event()
         self.gate.set()
@@ -60,7 +61,7 @@ class FakePrograms:
         # While a chunk is between layers, what lay in its place is not to be relied on.
         if self.rows[slot][start : start + len(ids)] != list(ids):
             del self.rows[slot][start:]
-        self.reading = ids
+        self.reading[slot] = ids
         return Chunk(slot, start, len(ids), jnp.zeros((1, size, 1)))
 
     def read(self, chunk, parts):
@@ -69,7 +70,7 @@ class FakePrograms:
         chunk.done += parts
         assert chunk.done <= self.parts
         if chunk.done == self.parts:
-            self._write(chunk.slot, chunk.start, self.reading)
+            self._write(chunk.slot, chunk.start, self.reading[chunk.slot])
         return Dispatched(np.zeros(0), {})
 
     def draw_first(self, chunk):

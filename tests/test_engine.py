@@ -165,6 +165,27 @@ def test_a_long_prompt_is_read_between_the_others_words(start):
     assert [kind for kind, _ in itertools.groupby(spoken)].count("read") > 2
 
 
+def test_a_short_prompt_does_not_wait_for_a_long_one(start):
+    engine, fake = start(slots=3)
+    writer = engine.submit([1], params(200))
+    wait_for(lambda: writer.token_ids)
+    fake.gate.clear()
+    long, short = engine.submit([2] * 240, params(2)), engine.submit([3] * 40, params(2))
+    fake.gate.set()
+    assert ids(short) == expected_tokens([3] * 40, 2) and not long.token_ids
+    assert ids(long) == expected_tokens([2] * 240, 2)
+
+
+def test_a_long_prompt_is_read_however_many_short_ones_come(start):
+    engine, fake = start(slots=3)
+    fake.gate.clear()
+    long, *short = [engine.submit(prompt, params(1)) for prompt in ([2] * 240, *([3 + i] * 20 for i in range(60)))]
+    fake.gate.set()
+    assert ids(long) == expected_tokens([2] * 240, 1) and sum(not reply.token_ids for reply in short) > 20
+    for i, reply in enumerate(short):
+        assert ids(reply) == expected_tokens([3 + i] * 20, 1)
+
+
 def test_end_of_text_ends_a_reply_unless_ignored(start, monkeypatch):
     engine, _ = start()
     eos = FAKE_MODEL.config.eos_token_id[0]
