@@ -74,6 +74,14 @@ def visible_scores(
     return jnp.where(visible[:, None, None], by_token, -jnp.inf).reshape(scores.shape)
 
 
+def largest(scores: Float[Array, "B K GT W"]) -> Float[Array, "B K GT"]:
+    """The maximum of each row. XLA's CPU backend takes it one number at a time, but the larger of two halves many at a
+    time: a tenth less for all of a long prompt (benchmarks/NOTES.md)."""
+    while scores.shape[-1] > 16 and scores.shape[-1] % 2 == 0:
+        scores = jnp.maximum(*jnp.split(scores, 2, axis=-1))
+    return jnp.max(scores, axis=-1)
+
+
 def is_visible(
     positions: Int[Array, "B T"], places: Int[Array, "W"], sliding_window: int | None
 ) -> Bool[Array, "B T W"]:
@@ -113,7 +121,7 @@ def cached_attention(
         places = begin + jnp.arange(size)
         visible = is_visible(where.positions, places, where.sliding_window) & (places >= start)
         scores = visible_scores(grouped, read_cache(keys, where, begin, size), visible)
-        new_highest = jnp.maximum(highest, jnp.max(scores, axis=-1))
+        new_highest = jnp.maximum(highest, largest(scores))
         shares = jnp.exp(scores - new_highest[..., None])
         shrink = jnp.exp(highest - new_highest)
         block = read_cache(values, where, begin, size)
