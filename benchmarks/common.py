@@ -63,22 +63,36 @@ def speed(replies: Callable[[], list[list[int]]]) -> float:
     return tokens / (time.perf_counter() - start)
 
 
-def memory_bandwidth(size: int = 1 << 28) -> float:
-    """Bytes a second that this machine reads from memory: the better of two ways to add up a gigabyte."""
+def bandwidth_share(step: Callable[[], object], bytes_read: int, pairs: int = 12) -> tuple[float, float]:
+    """Which share of the fastest plain read a `step` reaches that reads so many bytes, and that read in bytes a second:
+    medians of `pairs` in turn, since what a shared machine can read doubles and halves within seconds."""
+    readers, size = plain_readers()
+    shares, reads = [], []
+    for _ in range(pairs):
+        taken = seconds(step)
+        reads.append(size / min(map(seconds, readers)))
+        shares.append(bytes_read / taken / reads[-1])
+    return statistics.median(shares), statistics.median(reads)
+
+
+def plain_readers() -> tuple[list[Callable[[], object]], int]:
+    """Ways to add up a gigabyte, each run once already, and how many bytes that is."""
+    size = 1 << 28
     weights, vector = jnp.ones((size >> 12, 1 << 12)), jnp.ones(1 << 12)
     product = jax.jit(lambda w, v: w @ v)
-    product(weights, vector).block_until_ready()
+    readers = [lambda: product(weights, vector).block_until_ready()]
+    if jax.devices()[0].platform == "cpu":
+        readers.append(torch.ones(size).sum)
+    for read in readers:
+        read()
+    return readers, 4 * size
 
-    def timed(work):
-        start = time.perf_counter()
-        work()
-        return 4 * size / (time.perf_counter() - start)
 
-    by_jax = max(timed(lambda: product(weights, vector).block_until_ready()) for _ in range(3))
-    if jax.devices()[0].platform != "cpu":
-        return by_jax
-    tensor = torch.ones(size)
-    return max(by_jax, *(timed(lambda: tensor.sum()) for _ in range(3)))
+def seconds(work: Callable[[], object]) -> float:
+    """How long it takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
 
 
 def bytes_a_token(config: LlamaConfig) -> int:

@@ -5,20 +5,20 @@ interleaved in one run; what the engine adds to its compiled program; how much o
     python -m benchmarks.serving --model random:1B --tokens 24 --rounds 3
 
 Prints a table, and as its last line one JSON object. `overhead` is the engine's time a token over that of the bare
-program called in a loop; `bandwidth_fraction` is the bytes of weights that a decoded token reads, over what this
-machine was just measured to read.
+program called in a loop; `bandwidth_fraction` is how fast decoding reads the bytes of the weights, compared with the
+fastest plain read, eight tokens and a read in turn.
 """
 
 import json
 import time
 
 from benchmarks.common import (
+    bandwidth_share,
     bytes_a_token,
     chat_options,
     machine,
     make_pair,
     medians,
-    memory_bandwidth,
     random_prompts,
     speed,
     transformers_replies,
@@ -29,6 +29,7 @@ from llama_core.programs import Programs, compile_programs
 from llama_core.slot_table import slot_row
 
 CHATS = 8
+LONG_PROMPTS = 3
 
 
 def main() -> None:
@@ -45,14 +46,16 @@ def main() -> None:
 
     length = max(options.long, options.prompt + options.tokens) + 2
     with Engine(ours, slots=CHATS, max_seq_len=length, compile=keep) as engine:
-        rounds = (measure(engine, kept[0], theirs, config, options, seed) for seed in range(options.rounds + 1))
-        report(options, config, engine.device, medians(rounds))
+        figures = medians(measure(engine, kept[0], theirs, config, options, seed) for seed in range(options.rounds + 1))
+        begin_endless_reply(kept[0], *random_prompts(config, 1, options.prompt, seed=0), config.vocab_size)
+        share, read = bandwidth_share(lambda: kept[0].decode([0], 8).read(), 8 * bytes_a_token(config))
+        report(options, config, engine.device, {**figures, "bandwidth": read, "share": share})
 
 
 def measure(engine: Engine, programs: Programs, theirs, config, options, seed: int) -> dict[str, float]:
     """One round: each measurement once, ours and theirs in turn. Times and speeds by name."""
     prompts = random_prompts(config, 1 + CHATS, options.prompt, seed)
-    [long_prompt] = random_prompts(config, 1, options.long, seed)
+    long_prompts = random_prompts(config, LONG_PROMPTS, options.long, seed)
     params = SamplingParams(temperature=0.0, max_new_tokens=options.tokens, ignore_eos=True)
     decode = []
 
@@ -62,6 +65,9 @@ def measure(engine: Engine, programs: Programs, theirs, config, options, seed: i
         decode.append(generations[0].tokens_per_second)
         return replies
 
+    def read_speed(reply):
+        return options.long * speed(lambda: [ids for prompt in long_prompts for ids in reply(prompt)])
+
     one_token = SamplingParams(temperature=0.0, max_new_tokens=1)
     return {
         "one": speed(lambda: our_replies(prompts[:1], params)),
@@ -69,23 +75,16 @@ def measure(engine: Engine, programs: Programs, theirs, config, options, seed: i
         "bare_decode": bare_speed(programs, prompts[0], options.tokens, config.vocab_size),
         "eight": speed(lambda: our_replies(prompts[1:], params)),
         "eight_transformers": speed(lambda: transformers_replies(theirs, prompts[1:], options.tokens)),
-        "prefill": options.long * speed(lambda: our_replies([long_prompt], one_token)),
-        "prefill_transformers": options.long * speed(lambda: transformers_replies(theirs, [long_prompt], 1)),
+        "prefill": read_speed(lambda prompt: our_replies([prompt], one_token)),
+        "prefill_transformers": read_speed(lambda prompt: transformers_replies(theirs, [prompt], 1)),
         "decode": decode[0],
-        "bandwidth": memory_bandwidth(),
     }
 
 
 def bare_speed(programs: Programs, prompt: list[int], tokens: int, vocab_size: int) -> float:
     """Tokens a second of the decode program without the engine, each block dispatched before the last is read. Only
     while the engine is idle: the state is shared."""
-    params = SamplingParams(temperature=0.0)
-    programs.prepare(0, slot_row(prompt, 0, 10**6, [], params, vocab_size), True)
-    for start in range(0, len(prompt), 16):
-        chunk = programs.begin_chunk(0, prompt[start : start + 16], start)
-        programs.read(chunk, programs.parts)
-    programs.draw_first(chunk)[0].read()
-    programs.decode([0], 1).read()
+    begin_endless_reply(programs, prompt, vocab_size)
     start, last = time.perf_counter(), None
     for _ in range(tokens):
         current = programs.decode([0], 1)
@@ -96,23 +95,37 @@ def bare_speed(programs: Programs, prompt: list[int], tokens: int, vocab_size: i
     return tokens / (time.perf_counter() - start)
 
 
+def begin_endless_reply(programs: Programs, prompt: list[int], vocab_size: int) -> None:
+    """From now on slot 0 can be decoded as often as one likes."""
+    programs.prepare(0, slot_row(prompt, 0, 10**6, [], SamplingParams(temperature=0.0), vocab_size), True)
+    for start in range(0, len(prompt), 16):
+        chunk = programs.begin_chunk(0, prompt[start : start + 16], start)
+        programs.read(chunk, programs.parts)
+    programs.draw_first(chunk)[0].read()
+    programs.decode([0], 1).read()
+
+
 def report(options, config, device: str, figures: dict[str, float]) -> None:
     ratios = {name: round(figures[name] / figures[f"{name}_transformers"], 3) for name in ("one", "eight", "prefill")}
     result = {
         "benchmark": "serving", "model": options.model, "prompt": options.prompt, "tokens": options.tokens,
         "long": options.long, "rounds": options.rounds, **machine(device),
-        **{f"{name}_tokens_per_second": round(value, 2) for name, value in figures.items() if name != "bandwidth"},
+        **{f"{name}_tokens_per_second": round(value, 2) for name, value in figures.items()
+           if name not in ("bandwidth", "share")},
         "ratios_to_transformers": ratios,
+        # What one chat's ratio would be if every weight came at the speed of the plain read.
+        "ratio_at_plain_read": round(figures["bandwidth"] / bytes_a_token(config) / figures["one_transformers"], 2),
         "eight_over_one": round(figures["eight"] / figures["one"], 3),
         "overhead": round(figures["bare_decode"] / figures["decode"] - 1, 3),
         "bandwidth_gb_per_second": round(figures["bandwidth"] / 1e9, 2),
-        "bandwidth_fraction": round(figures["decode"] * bytes_a_token(config) / figures["bandwidth"], 3),
+        "bandwidth_fraction": round(figures["share"], 3),
     }
     print(f"{'tokens/s':24}{'this engine':>14}{'transformers':>14}{'ratio':>8}")
     for label, name in (("one chat", "one"), ("eight chats together", "eight"), ("reading a prompt", "prefill")):
         print(f"{label:24}{figures[name]:14.1f}{figures[f'{name}_transformers']:14.1f}{ratios[name]:8.2f}")
     print(f"eight chats are {result['eight_over_one']} times one; the engine adds {result['overhead']:.1%}")
-    print(f"decoding reads {result['bandwidth_fraction']:.0%} of {result['bandwidth_gb_per_second']} GB/s")
+    print(f"decoding reads {result['bandwidth_fraction']:.0%} of {result['bandwidth_gb_per_second']} GB/s; with all of it "
+          f"one chat would be {result['ratio_at_plain_read']} times transformers")
     print(json.dumps(result))
 
 

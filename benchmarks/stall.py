@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--model", default="random:135M", choices=[f"random:{name}" for name in NAMED_CONFIGS])
     parser.add_argument("--long", type=int, default=4000, help="length of the long prompt in tokens")
     parser.add_argument("--history", type=int, default=512, help="length of the prompts of the three chats")
-    parser.add_argument("--before", type=float, default=5.0, help="seconds of undisturbed writing")
+    parser.add_argument("--aside", type=float, default=5.0, help="seconds of undisturbed writing before and after")
     options = parser.parse_args()
     model = load_checkpoint(options.model)
     with Engine(model, slots=CHATS + 1, max_seq_len=options.long + 96) as engine:
@@ -46,7 +46,8 @@ def main() -> None:
 
 
 def measure(engine: Engine, config, options) -> tuple[list[float], list[float], float]:
-    """Gaps between the words of each chat, in seconds, before and while the prompt is read; how long that takes."""
+    """Gaps between the words of each chat, in seconds: before and after the prompt is read (a chat that has grown is
+    slower), and meanwhile; how long that takes."""
     params = SamplingParams(temperature=0.0, max_new_tokens=options.long, ignore_eos=True)
     chats = [engine.submit(prompt, params) for prompt in random_prompts(config, CHATS, options.history, seed=1)]
     arrivals = [[] for _ in chats]
@@ -61,17 +62,19 @@ def measure(engine: Engine, config, options) -> tuple[list[float], list[float], 
     while not all(arrivals):
         time.sleep(0.1)
     began = time.perf_counter()
-    time.sleep(options.before)
+    time.sleep(options.aside)
     [long_prompt] = random_prompts(config, 1, options.long, seed=2)
     asked = time.perf_counter()
     reading = engine.submit(long_prompt, SamplingParams(temperature=0.0, max_new_tokens=1))
     list(reading)
     answered = time.perf_counter()
+    time.sleep(options.aside)
+    ended = time.perf_counter()
     for chat, thread in zip(chats, threads, strict=True):
         chat.cancel()
         thread.join()
     gaps = [(late, late - early) for times in arrivals for early, late in zip(times, times[1:], strict=False)]
-    usual = [gap for when, gap in gaps if began + 0.5 < when < asked]
+    usual = [gap for when, gap in gaps if began + 0.5 < when < asked or answered + 0.5 < when < ended]
     disturbed = [gap for when, gap in gaps if asked <= when <= answered]
     return usual, disturbed, answered - asked
 
