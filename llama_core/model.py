@@ -62,6 +62,9 @@ def init_cache(config: LlamaConfig, batch: int, length: int, dtype: Any = jnp.fl
 # From here on a product is bound by arithmetic, also on a CPU, and weight-first is the slower way, in training by half.
 MANY_ROWS = 256
 
+# One row times a weight of fewer numbers is left to one thread by XLA's CPU backend; two halves of it get one each.
+SMALL_WEIGHT = 400_000
+
 
 def linear(x: Float[Array, "*B I"], weight: Float[Array, "O I"], dtype: Any = None) -> Float[Array, "*B O"]:
     """x Wᵀ in `dtype` (that of x unless told): the one function through which every product with a weight goes.
@@ -71,20 +74,27 @@ def linear(x: Float[Array, "*B I"], weight: Float[Array, "O I"], dtype: Any = No
     rows = x.reshape(-1, x.shape[-1])
     multiply = functools.partial(
         jax.lax.dot_general,
-        dimension_numbers=(((1,), (1,)), ((), ())),
         precision=jax.lax.Precision.HIGHEST if x.dtype == jnp.float32 else None,
         preferred_element_type=dtype or x.dtype,
     )
 
+    def input_first(rows, weight):
+        return multiply(rows, weight, (((1,), (1,)), ((), ())))
+
     def weight_first(rows, weight):
         # XLA's CPU backend is up to ten times faster with the weight on the left; the barrier keeps it from
         # swapping the two back (benchmarks/NOTES.md).
-        return jax.lax.optimization_barrier(multiply(weight, rows)).T
+        if len(rows) == 1 and weight.size < SMALL_WEIGHT and len(weight) % 2 == 0:
+            halves, twice = weight.reshape(2, -1, weight.shape[1]), jnp.stack([rows[0], rows[0]])
+            product = multiply(halves, twice, (((2,), (1,)), ((0,), (0,)))).reshape(-1, 1)
+        else:
+            product = multiply(weight, rows, (((1,), (1,)), ((), ())))
+        return jax.lax.optimization_barrier(product).T
 
     if len(rows) >= MANY_ROWS:
-        product = multiply(rows, weight)
+        product = input_first(rows, weight)
     else:
-        product = jax.lax.platform_dependent(rows, weight, cpu=weight_first, default=multiply)
+        product = jax.lax.platform_dependent(rows, weight, cpu=weight_first, default=input_first)
     return product.reshape(*x.shape[:-1], -1)
 
 
