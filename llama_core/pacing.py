@@ -12,7 +12,7 @@ from llama_core.steps import MAX_STEPS
 BLOCK_SECONDS = 0.03
 
 # While prompts are read, words may come this many times later than usual: below 3 by as much as turns vary.
-LONGEST_GAP = 1.7
+LONGEST_GAP = 1.6
 
 # One in so many turns beside replies reads nothing, so that it is known how long their words take by now.
 TURNS_TO_A_LOOK = 8

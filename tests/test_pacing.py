@@ -55,7 +55,7 @@ def test_a_slow_turn_of_the_machine_changes_nothing():
     for seconds in (0.04, 0.04, 0.4, 0.04):
         pace.observe(seconds, steps=1, alone=False)
     assert pace.parts(32, writing=2) == 1  # nothing is known
-    for seconds in (0.052, 0.052, 0.5, 0.052):
+    for seconds in (0.051, 0.051, 0.5, 0.051):
         pace.observe(seconds, 1, False, sizes={32}, parts=1)
     assert pace.chunk(1000, writing=2) == 32 and pace.parts(32, writing=2) == 2
 
@@ -64,7 +64,7 @@ def test_a_crowd_at_the_start_is_read_before_a_word_alone_was_timed():
     pace = Pace()
     for _ in range(8):
         parts = pace.parts(32, writing=3)
-        pace.observe(0.033 + 0.005 * parts, 1, False, sizes={32}, parts=parts)
+        pace.observe(0.031 + 0.005 * parts, 1, False, sizes={32}, parts=parts)
     assert pace.parts(32, writing=3) >= 3
 
 
