@@ -72,29 +72,29 @@ def linear(x: Float[Array, "*B I"], weight: Float[Array, "O I"], dtype: Any = No
     Float32 stays float32 on GPUs that would round it to TF32.
     """
     rows = x.reshape(-1, x.shape[-1])
-    multiply = functools.partial(
+    contract = functools.partial(
         jax.lax.dot_general,
         precision=jax.lax.Precision.HIGHEST if x.dtype == jnp.float32 else None,
         preferred_element_type=dtype or x.dtype,
     )
 
-    def input_first(rows, weight):
-        return multiply(rows, weight, (((1,), (1,)), ((), ())))
+    def multiply(left, right):  # left · rightᵀ
+        return contract(left, right, (((1,), (1,)), ((), ())))
 
     def weight_first(rows, weight):
-        # XLA's CPU backend is up to ten times faster with the weight on the left; the barrier keeps it from
-        # swapping the two back (benchmarks/NOTES.md).
         if len(rows) == 1 and weight.size < SMALL_WEIGHT and len(weight) % 2 == 0:
             halves, twice = weight.reshape(2, -1, weight.shape[1]), jnp.stack([rows[0], rows[0]])
-            product = multiply(halves, twice, (((2,), (1,)), ((0,), (0,)))).reshape(-1, 1)
+            product = contract(halves, twice, (((2,), (1,)), ((0,), (0,)))).reshape(-1, 1)
         else:
-            product = multiply(weight, rows, (((1,), (1,)), ((), ())))
+            product = multiply(weight, rows)
+        # XLA's CPU backend is up to ten times faster with the weight on the left; the barrier keeps it from
+        # swapping the two back (benchmarks/NOTES.md).
         return jax.lax.optimization_barrier(product).T
 
     if len(rows) >= MANY_ROWS:
-        product = input_first(rows, weight)
+        product = multiply(rows, weight)
     else:
-        product = jax.lax.platform_dependent(rows, weight, cpu=weight_first, default=input_first)
+        product = jax.lax.platform_dependent(rows, weight, cpu=weight_first, default=multiply)
     return product.reshape(*x.shape[:-1], -1)
 
 

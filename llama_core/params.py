@@ -64,8 +64,9 @@ def _has_qk_norm(config: LlamaConfig) -> bool:
     return config.family.qk_norm
 
 
-# What reads the same input is one matrix: fewer and larger products are faster (benchmarks/NOTES.md).
 ATTENTION, MLP = "model.layers.{layer}.self_attn.", "model.layers.{layer}.mlp."
+
+# What reads the same input is one matrix: fewer and larger products are faster (benchmarks/NOTES.md).
 BLOCK_PARAMETERS = (
     Parameter("attention_norm", {"model.layers.{layer}.input_layernorm.weight": "D"}),
     Parameter("w_qkv", {
@@ -115,8 +116,7 @@ class Block:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Params:
-    """All weights of a model. With tied embeddings `output` is None: the head reads
-    `token_embedding`."""
+    """All weights of a model. With tied embeddings `output` is None: the head reads `token_embedding`."""
 
     token_embedding: Float[Array, "V D"]
     blocks: tuple[Block, ...]
