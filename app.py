@@ -22,14 +22,14 @@ def main(arguments: Sequence[str]) -> int:
 
 def _start(settings: Settings, door) -> int:
     # Seconds of imports, so they come after all that can be refused at once.
-    from llama_core.chat import ChatError
-    from llama_core.config import ConfigError
-    from llama_core.engine import EngineError
-    from llama_core.files import ModelFileError
-    from llama_core.hub import HubError
-    from llama_core.memory import MemoryShortage
-    from web.host import Host
-    from web.page import build_page
+    from llama_core.checkpoint.hub import HubError
+    from llama_core.checkpoint.memory_plan import MemoryShortage
+    from llama_core.engine.engine import EngineError
+    from llama_core.model.config import ConfigError
+    from llama_core.runtime.files import ModelFileError
+    from llama_core.tokenizer.chat_template import ChatError
+    from web.models.manager import Host
+    from web.page.page import build_page
     from web.server import build_app, serve
 
     with Host(settings) as host:

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 import transformers
 
-from llama_core.config import NAMED_CONFIGS
-from llama_core.params import build_params, params_bytes
+from llama_core.model.config import NAMED_CONFIGS
+from llama_core.model.params import build_params, params_bytes
 
 
 def chat_options(doc: str) -> argparse.ArgumentParser:

@@ -25,8 +25,8 @@ from llama_core import save_checkpoint  # isort: skip - sets XLA's flags before 
 import jax.numpy as jnp
 import numpy as np
 
-from llama_core.config import NAMED_CONFIGS, LlamaConfig
-from llama_core.params import build_params, params_bytes
+from llama_core.model.config import NAMED_CONFIGS, LlamaConfig
+from llama_core.model.params import build_params, params_bytes
 
 # Memory is that of the process, before and after; the peak is counted from a warm start on.
 LOAD = """

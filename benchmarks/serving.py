@@ -25,9 +25,9 @@ from benchmarks.common import (
     transformers_replies,
 )
 from llama_core import Engine, SamplingParams
-from llama_core.config import NAMED_CONFIGS
-from llama_core.programs import Programs, compile_programs
-from llama_core.slot_table import slot_row
+from llama_core.engine.compiled import Programs, compile_programs
+from llama_core.engine.device_state import slot_row
+from llama_core.model.config import NAMED_CONFIGS
 
 CHATS = 8
 LONG_PROMPTS = 3

@@ -13,7 +13,7 @@ import time
 
 from benchmarks.common import machine, random_prompts
 from llama_core import Engine, SamplingParams, load_checkpoint
-from llama_core.config import NAMED_CONFIGS
+from llama_core.model.config import NAMED_CONFIGS
 
 CHATS = 3
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from guide.corpus import conversations
 from guide.tokenizer import write_tokenizer
-from llama_core.config import LlamaConfig
+from llama_core.model.config import LlamaConfig
 
 CONVERSATIONS, VALIDATION = 200_000, 1_000
 TRAINING_SEED, VALIDATION_SEED = 1, 2

@@ -8,7 +8,7 @@ from pathlib import Path
 import tokenizers
 
 from llama_core.tokenizer import load_tokenizer
-from llama_core.tokenizer_files import LLAMA3_PATTERN
+from llama_core.tokenizer.tiktoken_ranks import LLAMA3_PATTERN
 
 # The chat format of Llama 3 without its blank lines, which would cost a model this small a tenth of its reading. Only
 # the last three messages are read: training shows it no longer conversations.

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import safetensors.numpy
 import tokenizers
 import torch
 import transformers
@@ -12,6 +13,7 @@ import transformers
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 STORIES = SHARED / "models" / "stories260K"
 
+NORM = "model.norm.weight"
 SPECIAL = ["<|begin|>", "<|end|>", "<|role|>"]
 TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}{{ '<|role|>' + m['role'] + '\n' + m['content'] | trim + '<|end|>' }}"
@@ -80,3 +82,16 @@ def write_checkpoint(folder, seed=0, shard_size="5GB", **changes):
 def copy_checkpoint(source, target):
     """A copy to be damaged."""
     return Path(shutil.copytree(source, target))
+
+
+def edit_json(path, **changes):
+    """Change keys of a JSON file, or begin one."""
+    path.write_text(json.dumps({**(json.loads(path.read_text()) if path.exists() else {}), **changes}))
+
+
+def edit_tensors(folder, change):
+    """Call `change` on the tensors of a checkpoint and save them again."""
+    path = folder / "model.safetensors"
+    tensors = safetensors.numpy.load_file(path)
+    change(tensors)
+    safetensors.numpy.save_file(tensors, path)

@@ -10,11 +10,11 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from llama_core.chat import Chat
-from llama_core.config import LlamaConfig
-from llama_core.engine import EngineError
-from llama_core.sampling_params import SamplingParams
-from llama_core.tokenizer import Tokenizer
+from llama_core.engine.engine import EngineError
+from llama_core.model.config import LlamaConfig
+from llama_core.sampling.params import SamplingParams
+from llama_core.tokenizer.chat_template import Chat
+from llama_core.tokenizer.tokenizer import Tokenizer
 
 WORDS = ["", " the", " cat", " sat", " on", " a", " mat", ".", "\n", " and", " it", " saw", " dog", " ran", "é"]
 EOS = 0

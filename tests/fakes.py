@@ -7,8 +7,9 @@ from types import SimpleNamespace
 import jax.numpy as jnp
 import numpy as np
 
-from llama_core.programs import CHUNK_SIZES, Chunk, Dispatched
-from llama_core.records import WIDTH, Status
+from llama_core.engine.compiled import Chunk, Dispatched
+from llama_core.engine.records import WIDTH, Status
+from llama_core.runtime.forms import CHUNK_SIZES
 
 VOCAB = 97
 FAKE_MODEL = SimpleNamespace(

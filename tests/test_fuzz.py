@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llama_core import load_checkpoint
-from llama_core.chat import ChatError
-from llama_core.checks import ConfigError
-from llama_core.files import ModelFileError
-from llama_core.memory import MemoryShortage, require_memory
+from llama_core.checkpoint.memory_plan import MemoryShortage, require_memory
+from llama_core.model.checks import ConfigError
+from llama_core.runtime.files import ModelFileError
+from llama_core.tokenizer.chat_template import ChatError
 
 OURS = (ConfigError, ModelFileError, ChatError, MemoryShortage)
 NUMBERS = st.integers() | st.floats() | st.sampled_from([0, -1, 1, 2**31, 2**63, 10**300, 1e308, 0.5, float("nan")])

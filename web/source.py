@@ -17,16 +17,16 @@ ol { padding-left: 4rem; } li { white-space: pre-wrap; padding-left: .5rem; } li
 def code_of(knob: str) -> tuple[str, int]:
     """File and line where a sampling control does its work: in the distribution, else where the turns are taken, else
     where it is declared."""
-    sampling = _lines("llama_core/sampling.py")
+    sampling = _lines("llama_core/sampling/sampler.py")
     begin = next((i for i, line in enumerate(sampling) if line.startswith("def distribution(")), 0)
     order = [*range(begin, len(sampling)), *range(begin)]
-    places = [("llama_core/sampling.py", i, sampling[i]) for i in order]
-    places += [("llama_core/scheduler.py", i, line) for i, line in enumerate(_lines("llama_core/scheduler.py"))]
+    places = [("llama_core/sampling/sampler.py", i, sampling[i]) for i in order]
+    places += [("llama_core/engine/scheduler.py", i, line) for i, line in enumerate(_lines("llama_core/engine/scheduler.py"))]
     for path, i, line in places:
         if re.search(rf"\b(knobs|params)\.{knob}\b", line):
             return path, i + 1
-    declared = _lines("llama_core/sampling_params.py")
-    return "llama_core/sampling_params.py", 1 + next(i for i, line in enumerate(declared) if f" {knob}: " in line)
+    declared = _lines("llama_core/sampling/params.py")
+    return "llama_core/sampling/params.py", 1 + next(i for i, line in enumerate(declared) if f" {knob}: " in line)
 
 
 def _lines(name: str) -> list[str]:
@@ -34,8 +34,8 @@ def _lines(name: str) -> list[str]:
 
 
 def source_page(name: str) -> str | None:
-    """The page of one of our files, such as "llama_core/sampling.py"; None for any other name."""
-    known = {f"{room}/{path.name}" for room in ROOMS for path in (ROOT / room).glob("*.py")}
+    """The page of one of our files, such as "llama_core/sampling/sampler.py"; None for any other name."""
+    known = {str(path.relative_to(ROOT)) for room in ROOMS for path in (ROOT / room).rglob("*.py")}
     if name not in known:
         return None
     rows = "".join(f'<li id="L{i}">{escape(line) or " "}</li>' for i, line in enumerate(_lines(name), 1))

@@ -3,10 +3,10 @@
 import functools
 import sys
 
-from llama_core.chat import ChatError
-from llama_core.config import ConfigError
-from llama_core.files import ModelFileError
-from llama_core.hub import HubError
+from llama_core.checkpoint.hub import HubError
+from llama_core.model.config import ConfigError
+from llama_core.runtime.files import ModelFileError
+from llama_core.tokenizer.chat_template import ChatError
 from llama_core.training.options import TrainingError, read_options
 from llama_core.training.run import train
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from llama_core.chat import Chat, ChatError
+from llama_core.tokenizer.chat_template import Chat, ChatError
 from llama_core.training.options import TrainingError
 
 # How many unfinished rows a document may be put into before the oldest is closed: 16 leave 3 % of the tokens empty.

@@ -9,14 +9,14 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from llama_core import hub
-from llama_core.chat import Chat
-from llama_core.checkpoint import load_checkpoint, load_shape
-from llama_core.config import LlamaConfig
-from llama_core.files import read_bytes
-from llama_core.host_memory import keep_freed_memory
-from llama_core.params import Params, init_model_params
-from llama_core.saving import save_checkpoint
+from llama_core.checkpoint import hub
+from llama_core.checkpoint.load import load_checkpoint, load_shape
+from llama_core.checkpoint.save import save_checkpoint
+from llama_core.model.config import LlamaConfig
+from llama_core.model.params import Params, init_model_params
+from llama_core.runtime.files import read_bytes
+from llama_core.runtime.host_memory import keep_freed_memory
+from llama_core.tokenizer.chat_template import Chat
 from llama_core.training.curve import loss_curve
 from llama_core.training.data import Batches, Document, Rows, fingerprint, pack, read_documents
 from llama_core.training.options import TrainingError, TrainingOptions

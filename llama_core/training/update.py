@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from llama_core.config import LlamaConfig
-from llama_core.model import model_forward
-from llama_core.params import Params
+from llama_core.model.config import LlamaConfig
+from llama_core.model.llama import model_forward
+from llama_core.model.params import Params
 from llama_core.training.data import Rows
 from llama_core.training.options import TrainingOptions
 

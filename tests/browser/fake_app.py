@@ -21,9 +21,9 @@ HOSTILE = """<script>document.title='owned'</script><img src=x onerror="document
 def main(port, pace, state="warm"):
     from fake_engine import FakeEngine, fake_model
 
-    from llama_core.sampling_params import SamplingParams
-    from web.host import Host
-    from web.page import build_page
+    from llama_core.sampling.params import SamplingParams
+    from web.models.manager import Host
+    from web.page.page import build_page
     from web.port import claim_port, open_port, url_of
     from web.server import build_app, serve
     from web.settings import Settings

@@ -1,0 +1,139 @@
+"""Will it fit? What a model takes on a device, estimated from its configuration and compared with what is free."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+from llama_core.model.config import LlamaConfig
+from llama_core.model.params import params_bytes
+from llama_core.runtime.forms import CHUNK_SIZES
+
+CGROUP_FILES = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
+SHORTEST_CONTEXT = 256
+LONGEST_AUTOMATIC_CONTEXT = 4096
+
+
+class MemoryShortage(ValueError):
+    """A model that is too big for this machine as it is to run; the message has the numbers and what would fit."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How a model is to run: its number format, replies at the same time, tokens of a conversation."""
+
+    config: LlamaConfig
+    dtype: str
+    slots: int
+    max_seq_len: int
+
+    @property
+    def params(self) -> int:
+        """Bytes of the weights."""
+        return params_bytes(self.config, self.dtype)
+
+    @property
+    def cache(self) -> int:
+        """Bytes of keys and values."""
+        config, length = self.config, min(self.max_seq_len, self.config.max_position_embeddings)
+        numbers = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
+        return numbers * self.slots * length * jnp.dtype(self.dtype).itemsize
+
+    @property
+    def workspace(self) -> int:
+        """Bytes of what the largest program holds for a moment: the activations of a chunk, attention scores in
+        float32, logits and their order; or while loading, one tensor as it is stored."""
+        config, tokens = self.config, max(*CHUNK_SIZES, self.slots)
+        length = min(self.max_seq_len, config.max_position_embeddings)
+        widths = 8 * config.hidden_size + 3 * config.intermediate_size
+        scores = 2 * config.num_attention_heads * length
+        running = 4 * (tokens * (widths + scores) + 6 * self.slots * config.vocab_size)
+        loading = 4 * config.vocab_size * config.hidden_size
+        return max(running, loading)
+
+    @property
+    def total(self) -> int:
+        """All of it together."""
+        return self.params + self.cache + self.workspace
+
+
+def require_memory(config: LlamaConfig, dtype: str, slots: int, max_seq_len: int, free: int | None = None) -> None:
+    """Raises `MemoryShortage` if the model does not fit into `free` bytes, what the first device has unless told."""
+    free = free_bytes(jax.devices()[0]) if free is None else free
+    plan = Plan(config, dtype, slots, max_seq_len)
+    if free is None or plan.total <= free:
+        return
+    fitting = next((words for other, words in _smaller(plan) if other.total <= free), None)
+    remedy = f"{fitting} would fit" if fitting else "choose a smaller model or a machine with more memory"
+    raise MemoryShortage(
+        f"the model needs {_gb(plan.total)} ({_gb(plan.params)} weights in {dtype}, {_gb(plan.cache)} cache for "
+        f"{slots} x {max_seq_len} tokens, {_gb(plan.workspace)} workspace) and {_gb(free)} are free; {remedy}"
+    )
+
+
+def fitting_context(config: LlamaConfig, dtype: str, slots: int, free: int | None = None) -> int:
+    """How long conversations can be where nobody said: what the model was made for, at most
+    `LONGEST_AUTOMATIC_CONTEXT` tokens, halved until it fits. Raises `MemoryShortage` if not even the shortest does."""
+    free = free_bytes(jax.devices()[0]) if free is None else free
+    length = min(LONGEST_AUTOMATIC_CONTEXT, config.max_position_embeddings)
+    while length // 2 >= SHORTEST_CONTEXT and free is not None and Plan(config, dtype, slots, length).total > free:
+        length //= 2
+    require_memory(config, dtype, slots, length, free)
+    return length
+
+
+def _smaller(plan: Plan) -> Iterator[tuple[Plan, str]]:
+    """Ways to need less, the mildest first."""
+    lengths = [1 << power for power in range(30, 0, -1) if SHORTEST_CONTEXT <= 1 << power < plan.max_seq_len]
+    dtypes = [plan.dtype] if plan.dtype != "float32" else ["float32", "bfloat16"]
+    for dtype in dtypes:
+        for slots in dict.fromkeys((plan.slots, max(1, plan.slots // 2), 1)):
+            for length in (plan.max_seq_len, *lengths):
+                other = dataclasses.replace(plan, dtype=dtype, slots=slots, max_seq_len=length)
+                yield other, " ".join(
+                    f"--{name.replace('_', '-')} {getattr(other, name)}" for name in ("dtype", "slots", "max_seq_len")
+                    if getattr(other, name) != getattr(plan, name)
+                )
+
+
+def free_bytes(device: jax.Device) -> int | None:
+    """What the device can still give; None where it does not say."""
+    if device.platform == "cpu":
+        return min(_machine_free() + _container_free(Path("/sys/fs/cgroup")), default=None)
+    stats = device.memory_stats() or {}
+    return stats["bytes_limit"] - stats["bytes_in_use"] if {"bytes_limit", "bytes_in_use"} <= stats.keys() else None
+
+
+def _machine_free() -> list[int]:
+    try:
+        rows = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        return [int(rows["MemAvailable"].split()[0]) * 1024]
+    except (OSError, KeyError, ValueError):
+        return []
+
+
+def _container_free(root: Path) -> list[int]:
+    """A container may have less than the machine. What it keeps of files can be dropped, so it counts as free."""
+    for limit, used in CGROUP_FILES:
+        try:
+            numbers = int((root / limit).read_text()), int((root / used).read_text())
+            rows = dict(line.split() for line in (root / used).with_name("memory.stat").read_text().splitlines())
+        except (OSError, ValueError):  # "max": no limit
+            continue
+        return [numbers[0] - numbers[1] + int(rows.get("inactive_file", 0))]
+    return []
+
+
+def best_dtype(device: jax.Device) -> str:
+    """The number format for this device: bfloat16 where there is hardware for it, float16 on older GPUs (a T4 has
+    capability 7.5), float32 on a CPU, which would take bfloat16 apart."""
+    if device.platform == "cpu":
+        return "float32"
+    capability = getattr(device, "compute_capability", None)
+    return "float16" if capability is not None and float(capability) < 8.0 else "bfloat16"
+
+
+def _gb(size: int) -> str:
+    return f"{size / 1e9:.2f} GB"

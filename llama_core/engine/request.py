@@ -1,0 +1,194 @@
+"""One reply while it is written: what the engine's thread adds, any other thread or event loop can read as it comes."""
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float32
+
+from llama_core.engine.records import Records
+from llama_core.sampling.params import SamplingParams
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """A token that could have come. Natural logarithms of its probability: as the model gave it, and after penalties,
+    temperature and cuts (-inf: cut away)."""
+
+    id: int
+    logprob: float
+    cut_logprob: float
+
+
+@dataclass(frozen=True)
+class Token:
+    """One generated token. If `SamplingParams.logprobs` asked for them: its own log-probabilities, and the likeliest
+    alternatives (itself among them if it was one), the likeliest first."""
+
+    id: int
+    logprob: float | None = None
+    cut_logprob: float | None = None
+    top: tuple[Alternative, ...] = ()
+
+
+class Generation:
+    """A reply under way, from `Engine.submit`. Iterate it (`for` or `async for`) to get each `Token` as it is chosen,
+    the end-of-text token included; every iteration starts at the first token.
+
+    `cached_tokens` of the prompt were not computed again. `queue_position` is the place in line, from 1; None once a
+    slot is found. `changes` lists, for each `update`, the number of tokens before it took effect and the new
+    parameters. Iteration raises `error` when `finish_reason` is "error".
+    """
+
+    def __init__(
+        self, prompt_ids: list[int], params: SamplingParams, wake_engine: Callable[[], None],
+        check: Callable[[SamplingParams], None] = lambda params: None, keeps_logits: bool = False,
+    ):
+        self.prompt_ids = prompt_ids
+        self.params = params
+        self.finish_reason: str | None = None
+        self.error: Exception | None = None
+        self.cancel_requested = False
+        self.cached_tokens = 0
+        self.queue_position: int | None = None
+        self.changes: list[tuple[int, SamplingParams]] = []
+        self.keeps_logits = keeps_logits
+        self.logits: Float32[np.ndarray, "V"] | None = None
+        self.pending: SamplingParams | None = None
+        self.token_ids: list[int] = []
+        self._records: list[Records] = []
+        self._tokens: list[Token] = []
+        self._wake_engine, self._check = wake_engine, check
+        self._changed = threading.Condition()
+        self._listeners: set[Callable[[], None]] = set()
+        self.submitted = time.perf_counter()
+        self._first: float | None = None
+        self._latest: float | None = None
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Length of the prompt."""
+        return len(self.prompt_ids)
+
+    @property
+    def tokens(self) -> Sequence[Token]:
+        """The tokens so far. They are made when somebody looks."""
+        with self._changed:
+            for records in self._records:
+                self._tokens += [self._token(records, step) for step in range(len(records.rows))]
+            self._records.clear()
+            return self._tokens
+
+    def _token(self, records: Records, step: int) -> Token:
+        token_id, count = int(records.rows[step, 1]), self.params.logprobs
+        if count is None:
+            return Token(token_id)
+        top = tuple(Alternative(*row) for row in records.alternatives(step, count))
+        return Token(token_id, *records.logprobs(step), top)
+
+    @property
+    def time_to_first_token(self) -> float | None:
+        """Seconds from submission to the first token, waiting in line included; None before it."""
+        return None if self._first is None else self._first - self.submitted
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Speed after the first token; None until there are two."""
+        count = len(self.token_ids)
+        return None if count < 2 or self._latest == self._first else (count - 1) / (self._latest - self._first)
+
+    def cancel(self) -> None:
+        """Ask for an early end; the engine frees the slot before its next step. Safe from any thread, and twice."""
+        self.cancel_requested = True
+        self._wake_engine()
+
+    def update(self, params: SamplingParams) -> None:
+        """Sample the rest of this reply, from the next block on, in another way. Seed and `logprobs` stay as they were;
+        stop strings are the reader's. Raises `EngineError` for parameters that the model cannot serve."""
+        params = replace(params, seed=self.params.seed, logprobs=self.params.logprobs)
+        self._check(params)
+        self.pending = params
+        self._wake_engine()
+
+    def take_update(self, tokens_before: int) -> bool:
+        """The engine lets the newest update take effect; whether there was one."""
+        pending, self.pending = self.pending, None
+        if pending is None or pending == self.params:
+            return False
+        self.params = pending
+        self.changes.append((tokens_before, pending))
+        return True
+
+    def add(self, records: Records) -> None:
+        """The engine chose these tokens."""
+        self._latest = time.perf_counter()
+        if self._first is None:
+            self._first = self._latest
+        with self._changed:
+            self.token_ids += records.token_ids
+            self._records.append(records)
+            self._notify()
+
+    def finish(self, reason: str, error: Exception | None = None) -> None:
+        """The engine ends the reply: "stop", "length", "cancelled" or "error". Only the first reason counts."""
+        with self._changed:
+            if self.finish_reason is None:
+                self.error, self.finish_reason, self.queue_position = error, reason, None
+                self._notify()
+
+    def _notify(self) -> None:
+        self._changed.notify_all()
+        for listener in self._listeners:
+            with contextlib.suppress(RuntimeError):  # a reader's event loop that was closed meanwhile
+                listener()
+
+    def __iter__(self) -> Iterator[Token]:
+        count = 0
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: len(self.token_ids) > count or self.finish_reason is not None)  # noqa: B023
+            new = self.tokens[count:]
+            if not new:
+                break
+            yield from new
+            count += len(new)
+        if self.error is not None:
+            raise self.error
+
+    async def __aiter__(self) -> AsyncIterator[Token]:
+        async for batch in self.batches():
+            for token in batch:
+                yield token
+
+    async def batches(self, interval: float = 0.0) -> AsyncIterator[list[Token]]:
+        """Whatever tokens have come: the first as soon as there is one, then what came meanwhile, at least `interval`
+        seconds apart."""
+        loop, changed, count = asyncio.get_running_loop(), asyncio.Event(), 0
+
+        def listener():
+            loop.call_soon_threadsafe(changed.set)
+
+        with self._changed:
+            self._listeners.add(listener)
+        try:
+            while True:
+                changed.clear()
+                ended = self.finish_reason is not None  # before looking for tokens: none comes after it
+                batch = list(self.tokens[count:])
+                if batch:
+                    count += len(batch)
+                    yield batch
+                    await asyncio.sleep(0 if ended else interval)
+                elif ended:
+                    break
+                else:
+                    await changed.wait()
+        finally:
+            with self._changed:
+                self._listeners.discard(listener)
+        if self.error is not None:
+            raise self.error

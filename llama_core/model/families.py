@@ -1,0 +1,88 @@
+"""Model families that share Llama's forward pass, and where each one differs: a row of `FAMILIES`.
+
+Defaults and rules are those of transformers (models/*/configuration_*.py), which reads the same `config.json`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from llama_core.model.checks import ConfigError, require_int, shown
+
+
+def _none_slide(values: Mapping[str, Any], layers: int) -> tuple[int, ...]:
+    return ()
+
+
+def _all_slide(values: Mapping[str, Any], layers: int) -> tuple[int, ...]:
+    return tuple(range(layers)) if values.get("sliding_window") is not None else ()
+
+
+def _upper_slide(values: Mapping[str, Any], layers: int) -> tuple[int, ...]:
+    """With `use_sliding_window`: the layers that `layer_types` names, else those from `max_window_layers` on."""
+    if not values.get("use_sliding_window") or values.get("sliding_window") is None:
+        return ()
+    kinds = values.get("layer_types")
+    if kinds is not None:
+        return tuple(layer for layer, kind in enumerate(kinds) if kind == "sliding_attention")
+    return tuple(range(values["max_window_layers"], layers))
+
+
+@dataclass(frozen=True)
+class Family:
+    """How one architecture differs from Llama.
+
+    `defaults` stand for keys that `config.json` leaves out. `bias_keys` are the keys for biases that it may set;
+    `qkv_bias` and `qk_norm` it always has. `sliding_layers(values, layers)` says which layers have a sliding window.
+    """
+
+    architecture: str
+    bias_keys: tuple[str, ...] = ()
+    qkv_bias: bool = False
+    qk_norm: bool = False
+    sliding_layers: Callable[[Mapping[str, Any], int], tuple[int, ...]] = _none_slide
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+
+_QWEN = {
+    "vocab_size": 151936, "intermediate_size": 22016, "num_key_value_heads": 32, "max_position_embeddings": 32768,
+    "bos_token_id": None, "eos_token_id": None, "sliding_window": 4096, "max_window_layers": 28,
+}
+
+# By the `model_type` of config.json.
+FAMILIES = {
+    "llama": Family("LlamaForCausalLM", bias_keys=("attention_bias", "mlp_bias")),
+    "mistral": Family("MistralForCausalLM", sliding_layers=_all_slide, defaults={
+        "intermediate_size": 14336, "num_key_value_heads": 8, "max_position_embeddings": 131072,
+        "sliding_window": 4096,
+    }),
+    "qwen2": Family("Qwen2ForCausalLM", qkv_bias=True, sliding_layers=_upper_slide, defaults=_QWEN),
+    "qwen3": Family("Qwen3ForCausalLM", bias_keys=("attention_bias",), qk_norm=True, sliding_layers=_upper_slide,
+                    defaults={**_QWEN, "head_dim": 128}),
+}
+
+
+def family_of(values: Mapping[str, Any]) -> str:
+    """The row of `FAMILIES` that computes the model of this `config.json`. Raises `ConfigError`."""
+    by_architecture = {family.architecture: name for name, family in FAMILIES.items()}
+    names = values.get("architectures") or []
+    names = [name for name in (names if isinstance(names, list) else [names]) if isinstance(name, str)]
+    found = next((by_architecture[name] for name in names if name in by_architecture), None)
+    model_type = values.get("model_type") or found or "llama"
+    if names and found is None:
+        expected = ", ".join(by_architecture)
+        raise ConfigError(f"config: architecture {shown(', '.join(names))} is not supported; expected {expected}")
+    if not isinstance(model_type, str) or model_type not in FAMILIES:
+        raise ConfigError(f"config: model_type {shown(model_type)} is not supported; expected {', '.join(FAMILIES)}")
+    if found not in (None, model_type):
+        raise ConfigError(f"config: model_type {model_type!r} is not that of {names[0]}; correct one of the two")
+    return model_type
+
+
+def sliding_layers_of(family: str, values: Mapping[str, Any], layers: int) -> tuple[int, ...]:
+    """Which of the layers have a sliding window. Raises `ConfigError`."""
+    kinds = values.get("layer_types")
+    require_int("max_window_layers", values.get("max_window_layers", 0), 0, 2**31 - 1)
+    if kinds is not None and (not isinstance(kinds, list) or len(kinds) != layers):
+        raise ConfigError(f"config: layer_types is {shown(kinds)}; expected a list of {layers}, one for each layer")
+    return FAMILIES[family].sliding_layers(values, layers)

@@ -1,0 +1,78 @@
+"""What happens inside for one token: each layer's guess (the logit lens, nostalgebraist 2020) and where heads look.
+
+Beside the serving path: the whole sequence is read again without a cache, in a few fixed lengths, so that a model has
+at most one program for each of them.
+"""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import no_type_check
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from llama_core.model.attention import Where, group_queries, is_visible, visible_scores
+from llama_core.model.config import LlamaConfig
+from llama_core.model.llama import locate, logits, queries_keys_values, rms_norm, transformer_block
+from llama_core.model.params import Block, Params
+from llama_core.model.rope import precompute_freqs_cis
+
+LENGTHS = (64, 256, 1024, 4096, 16384)
+GUESSES = 5
+
+
+@dataclass(frozen=True)
+class Inside:
+    """What each of L layers would have said after the last of T tokens (`ids` and `shares`, the likeliest first; the
+    last row is the model's answer), and how each of H heads shares its attention among the T tokens."""
+
+    ids: Int[np.ndarray, "L N"]
+    shares: Float[np.ndarray, "L N"]
+    attention: Float[np.ndarray, "L H T"]
+
+
+class InspectionError(ValueError):
+    """A sequence that cannot be inspected; one line that says why."""
+
+
+def inspect(params: Params, config: LlamaConfig, ids: Sequence[int]) -> Inside:
+    """Look at the step that follows `ids`. Raises `InspectionError` for a sequence that is empty or too long."""
+    length = next((size for size in LENGTHS if size >= len(ids)), None)
+    if not ids or length is None:
+        raise InspectionError(f"{len(ids)} tokens cannot be inspected; expected 1 to {LENGTHS[-1]}")
+    tokens = np.zeros((1, length), np.int32)
+    tokens[0, : len(ids)] = ids
+    found = _look(params, tokens, np.int32(len(ids) - 1), config=config)
+    top, shares, attention = (np.asarray(part) for part in found)
+    return Inside(top, shares, attention[:, :, : len(ids)])
+
+
+@functools.partial(jax.jit, static_argnames="config")
+@no_type_check  # JAX puts stand-ins into pytrees
+def _look(params: Params, tokens: Int[Array, "1 T"], last: Int[Array, ""], *, config: LlamaConfig):
+    T = tokens.shape[1]
+    where = locate(jnp.zeros(1, jnp.int32), T, jnp.asarray(precompute_freqs_cis(config, T)))
+    x = params.token_embedding[tokens]
+    outputs, attention = [], []
+    for i, block in enumerate(params.blocks):
+        here = replace(where, sliding_window=config.window_of(i))
+        attention.append(attention_of(block, x, last, config, here))
+        x, _ = transformer_block(block, x, config, here)
+        outputs.append(x[0, last])
+    hidden = rms_norm(jnp.stack(outputs), params.norm, config.rms_norm_eps)
+    shares, top = jax.lax.top_k(jax.nn.softmax(logits(params, hidden), axis=-1), GUESSES)
+    return top, shares, jnp.stack(attention)
+
+
+def attention_of(
+    block: Block, x: Float[Array, "1 T D"], last: Int[Array, ""], config: LlamaConfig, where: Where
+) -> Float[Array, "H T"]:
+    """How the token at `last` shares its attention among all, head by head: the weights inside `model.attention`."""
+    q, k, _ = queries_keys_values(block, rms_norm(x, block.attention_norm, config.rms_norm_eps), config, where)
+    asked = group_queries(jax.lax.dynamic_slice_in_dim(q, last, 1, axis=1), config.num_key_value_heads)
+    visible = is_visible(last[None, None], jnp.arange(x.shape[1]), where.sliding_window)
+    scores = visible_scores(asked, k.transpose(0, 2, 1, 3), visible)
+    return jax.nn.softmax(scores, axis=-1).reshape(config.num_attention_heads, -1)

@@ -1,0 +1,16 @@
+"""Flags for XLA. They are read once, when jax starts, so `llama_core` sets them before it imports anything else."""
+
+import importlib.metadata
+import os
+
+
+def choose_cpu_kernels() -> None:
+    """On CPUs, let YNNPACK do the matrix products, with which several rows cost little more than one
+    (benchmarks/NOTES.md), and nothing else: its sums are wrong in jaxlib 0.10.2 (jax-ml/jax#39103).
+
+    Must run before jax is imported. Only in the versions known to have the flag: others abort on unknown flags.
+    """
+    version = tuple(int(part) for part in importlib.metadata.version("jaxlib").split(".")[:3])
+    if (0, 10, 1) <= version < (0, 13):
+        flag = "--xla_cpu_experimental_ynn_fusion_type=individual_dot"
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()

@@ -1,0 +1,6 @@
+"""Text ⇄ token ids, and messages → prompt ids by the checkpoint's chat template. Knows nothing of the engine."""
+
+from llama_core.tokenizer.loading import load_tokenizer
+from llama_core.tokenizer.tokenizer import Tokenizer
+
+__all__ = ["Tokenizer", "load_tokenizer"]

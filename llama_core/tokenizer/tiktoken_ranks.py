@@ -1,0 +1,88 @@
+"""Meta's `tokenizer.model` of Llama 3, a list of tiktoken ranks, and byte-level BPE by tiktoken for any vocabulary."""
+
+import base64
+import binascii
+import re
+from dataclasses import replace
+
+import tiktoken
+
+from llama_core.tokenizer.tokenizer import Tokenizer
+
+LLAMA3_PATTERN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+
+# tiktoken needs quadratic time on one long run, and its pattern engine fails on longer texts
+# (meta-llama/llama-models, models/llama3/tokenizer.py, where these two numbers come from).
+MAX_RUN, MAX_TEXT = 25_000, 400_000
+_LONG_RUN = re.compile(rf"\S{{1,{MAX_RUN}}}|\s{{1,{MAX_RUN}}}")
+
+# Llama 3 has 256 special tokens after its 128000 ranks; these have names, by distance from the first one
+# (meta-llama/llama-models, models/llama3/tokenizer.py).
+_LLAMA3_NAMED = {
+    0: "<|begin_of_text|>", 1: "<|end_of_text|>", 4: "<|finetune_right_pad_id|>", 6: "<|start_header_id|>",
+    7: "<|end_header_id|>", 8: "<|eom_id|>", 9: "<|eot_id|>", 10: "<|python_tag|>",
+}
+
+
+def parse_ranks(data: bytes) -> dict[bytes, int] | None:
+    """Lines of a token in base64 and its rank; None if the file is not like that."""
+    try:
+        rows = [line.split() for line in data.splitlines() if line]
+        return {base64.b64decode(token, validate=True): int(rank) for token, rank in rows}
+    except (ValueError, binascii.Error):
+        return None
+
+
+def meta_tokenizer(ranks: dict[bytes, int]) -> Tokenizer:
+    """Llama 3's tokenizer: its ranks, then its 256 special tokens."""
+    first, unnamed = len(ranks), 0
+    special = {}
+    for i in range(256):
+        if i in _LLAMA3_NAMED:
+            special[_LLAMA3_NAMED[i]] = first + i
+        else:
+            special[f"<|reserved_special_token_{unnamed}|>"] = first + i
+            unnamed += 1
+    ends = tuple(special[name] for name in ("<|end_of_text|>", "<|eom_id|>", "<|eot_id|>"))
+    return replace(byte_level_tokenizer(LLAMA3_PATTERN, ranks, special), bos_id=first, eos_ids=ends)
+
+
+def byte_level_tokenizer(
+    pattern: str, ranks: dict[bytes, int], special: dict[str, int], shown: dict[int, bytes] | None = None
+) -> Tokenizer:
+    """Byte-level BPE by tiktoken; a token's id is its rank in the order of merges. Special tokens are decoded to
+    nothing, but for those in `shown`."""
+    encoding = tiktoken.Encoding("llama", pat_str=pattern, mergeable_ranks=ranks, special_tokens=special)
+    token_bytes = token_table({rank: token for token, rank in ranks.items()}, special, shown or {})
+
+    def encode(text: str, is_start: bool) -> list[int]:
+        return [token_id for part in _chopped(text) for token_id in encoding.encode_ordinary(part)]
+
+    return Tokenizer(encode, token_bytes, special)
+
+
+def _chopped(text: str) -> list[str]:
+    """The text in pieces that tiktoken can take; nearly always one."""
+    if len(text) <= MAX_RUN:
+        return [text]
+    parts, size, was = [""], 0, ""
+    for run in _LONG_RUN.findall(text):
+        continued = len(was) == MAX_RUN and was[-1].isspace() == run[0].isspace()
+        if continued or size + len(run) > MAX_TEXT:
+            parts.append("")
+            size = 0
+        parts[-1] += run
+        size, was = size + len(run), run
+    return parts
+
+
+def token_table(tokens: dict[int, bytes], special: dict[str, int], shown: dict[int, bytes]) -> list[bytes]:
+    """What each id stands for; special tokens and unused ids stand for nothing."""
+    table = [b""] * (1 + max([*tokens, *special.values(), *shown], default=-1))
+    for token_id, token in {**tokens, **dict.fromkeys(special.values(), b""), **shown}.items():
+        table[token_id] = token
+    return table

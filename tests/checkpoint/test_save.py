@@ -1,0 +1,93 @@
+"""What is saved, transformers loads as it is; a save that fails or is repeated never leaves half a checkpoint."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+import transformers
+from checkpoints import reference_logits
+
+from llama_core import init_model_params, load_checkpoint, model_forward, save_checkpoint
+from llama_core.model.config import NAMED_CONFIGS, LlamaConfig
+from llama_core.runtime.files import ModelFileError
+
+TOKENS = np.random.default_rng(0).integers(3, 300, (1, 40)).astype(np.int32)
+SMALL = dataclasses.replace(
+    NAMED_CONFIGS["1B"], vocab_size=320, hidden_size=64, intermediate_size=112, num_hidden_layers=2,
+    num_attention_heads=8, num_key_value_heads=4, head_dim=12, bos_token_id=0, eos_token_id=(1, 2),
+)
+
+
+def tokenizer_files(folder):
+    return {name: (folder / name).read_bytes() for name in ("tokenizer.json", "tokenizer_config.json")}
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_transformers_loads_what_was_saved_as_it_is(tmp_path, checkpoint, tied):
+    config = dataclasses.replace(SMALL, tie_word_embeddings=tied)
+    params = init_model_params(jax.random.key(0), config)
+    files = {
+        "tokenizer.json": (checkpoint[0] / "tokenizer.json").read_bytes(),
+        "tokenizer_config.json": '{"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|end|>"}',
+    }
+    save_checkpoint(tmp_path / "saved", config, params, files)
+    theirs, report = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "saved", output_loading_info=True)
+    assert not any(report.values())
+    logits, _ = model_forward(params, TOKENS, config)
+    np.testing.assert_allclose(logits, reference_logits(theirs, TOKENS), atol=2e-4)
+    assert transformers.AutoTokenizer.from_pretrained(tmp_path / "saved").encode("the cat")
+
+
+@pytest.mark.parametrize("dtype", [None, "bfloat16", "float16"])
+def test_loading_gives_back_what_was_saved(tmp_path, checkpoint, model, dtype):
+    save_checkpoint(tmp_path / "saved", model.config, model.params, tokenizer_files(checkpoint[0]), dtype)
+    again = load_checkpoint(tmp_path / "saved", dtype or "float32")
+    assert again.config == dataclasses.replace(model.config, dtype=dtype or "float32")
+    for ours, theirs in zip(jax.tree.leaves(model.params), jax.tree.leaves(again.params), strict=True):
+        np.testing.assert_array_equal(np.asarray(ours, theirs.dtype), theirs)
+    stored = safetensors.numpy.load_file(tmp_path / "saved" / "model.safetensors")
+    assert {str(tensor.dtype) for tensor in stored.values()} == {dtype or "float32"}
+    assert again.chat.prompt_ids([{"role": "user", "content": "Hi"}])
+
+
+def test_an_earlier_checkpoint_is_replaced_as_a_whole(tmp_path, model):
+    save_checkpoint(tmp_path / "saved", model.config, model.params, {"old.txt": "old"})
+    save_checkpoint(tmp_path / "saved", model.config, model.params, {"new.txt": b"new"})
+    assert {path.name for path in (tmp_path / "saved").iterdir()} == {"config.json", "model.safetensors", "new.txt"}
+    assert [path.name for path in tmp_path.iterdir()] == ["saved"]
+
+
+def test_a_save_that_fails_leaves_what_was_there(tmp_path, model, monkeypatch):
+    save_checkpoint(tmp_path / "saved", model.config, model.params)
+    before = (tmp_path / "saved" / "model.safetensors").read_bytes()
+
+    def cut_off(*_):
+        yield b"half"
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(saving, "_safetensors", cut_off)
+    with pytest.raises(OSError, match="No space"):
+        save_checkpoint(tmp_path / "saved", model.config, model.params)
+    with pytest.raises(OSError, match="No space"):
+        save_checkpoint(tmp_path / "other", model.config, model.params)
+    assert [path.name for path in tmp_path.iterdir()] == ["saved"]
+    assert (tmp_path / "saved" / "model.safetensors").read_bytes() == before
+
+
+def test_what_is_not_a_checkpoint_is_not_written_over(tmp_path, model):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(ModelFileError, match="exists and is not a checkpoint"):
+        save_checkpoint(tmp_path, model.config, model.params)
+    for name in ("../up", "/etc/passwd", "a/b", "config.json", "", ".."):
+        with pytest.raises(ModelFileError, match="expected a plain file name"):
+            save_checkpoint(tmp_path / "new", model.config, model.params, {name: "x"})
+    with pytest.raises(ModelFileError, match="dtype is 'int8'"):
+        save_checkpoint(tmp_path / "new", model.config, model.params, dtype="int8")
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_config_says_in_what_format_the_weights_are(tmp_path, model):
+    save_checkpoint(tmp_path / "saved", model.config, model.params, dtype="bfloat16")
+    assert LlamaConfig.from_json((tmp_path / "saved" / "config.json").read_text()).dtype == "bfloat16"

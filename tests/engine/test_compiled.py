@@ -1,0 +1,152 @@
+"""The compiled programs: one set of shapes for everything, the cache in place, the same numbers as the plain model."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from checkpoints import reference_greedy, reference_logits
+
+from llama_core import Engine, SamplingParams
+from llama_core.engine.compiled import compile_programs
+from llama_core.engine.device_state import slot_row
+from llama_core.engine.pacing import Pace
+from llama_core.engine.records import Records, Status
+from llama_core.sampling.sampler import next_token_distribution
+
+
+@pytest.fixture(scope="module")
+def programs(model):
+    # A length that divides by nothing else, so that the cache's copies can be told apart in the compiled text.
+    return compile_programs(model.params, model.config, slots=3, max_seq_len=307)
+
+
+@pytest.fixture
+def forbid_compiling():
+    """Fails if XLA compiles or JAX traces anything in the test's body."""
+    seen = []
+
+    def listen(event, seconds, **_):
+        if event.endswith(("backend_compile_duration", "jaxpr_trace_duration")):
+            seen.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield seen
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
+GREEDY = SamplingParams(temperature=0.0)
+
+
+def read_prompt(programs, slot, ids, params=GREEDY, limit=300, stops=(), start=0):
+    """Prepare and read all of a prompt; the records of its first token."""
+    programs.prepare(slot, slot_row(ids, start, limit, stops, params, 320), True)
+    while start < len(ids):
+        chunk = programs.begin_chunk(slot, ids[start : start + Pace().chunk(len(ids) - start, writing=0)], start)
+        programs.read(chunk, programs.parts)
+        start += chunk.length
+    return Records.of(programs.draw_first(chunk)[0].read()[slot])
+
+
+@pytest.mark.parametrize("length", [1, 32, 33, 130, 270])
+def test_prefill_draws_the_token_that_the_model_finds_likeliest(programs, checkpoint, length):
+    ids = np.random.default_rng(length).integers(3, 300, length).tolist()
+    records = read_prompt(programs, 1, ids)
+    assert records.token_ids == reference_greedy(checkpoint[1], ids, 1) and records.last_status == Status.GOING
+
+
+def test_a_block_ends_where_the_device_sees_the_end(programs, checkpoint):
+    ids = [7, 8, 9]
+    expected = reference_greedy(checkpoint[1], ids, 9)
+    read_prompt(programs, 0, ids, limit=len(ids) + 9)
+    read_prompt(programs, 2, ids, stops=[expected[4]])
+    read = programs.decode([0, 2], 16).read()
+    ours, stopped = Records.of(read[0]), Records.of(read[2])
+    assert ours.token_ids == expected[1:] and ours.last_status == Status.LENGTH
+    stop = expected.index(expected[4], 1)
+    assert stopped.token_ids == expected[1 : stop + 1] and stopped.last_status == Status.STOP
+    assert len(Records.of(programs.decode([0], 4).read()[0]).rows) == 0
+
+
+def test_a_copied_prefix_is_as_good_as_a_read_one(programs, checkpoint):
+    ids = np.random.default_rng(3).integers(3, 300, 60).tolist()
+    read_prompt(programs, 0, ids)
+    programs.copy_prefix(0, 1, 50)
+    branch = ids[:50] + [5, 6, 7]
+    records = read_prompt(programs, 1, branch, start=50)
+    assert records.token_ids == reference_greedy(checkpoint[1], branch, 1)
+
+
+def test_what_a_slot_remembers_survives_its_neighbours(programs, checkpoint):
+    """Idle rows and the empty places of a chunk write nothing into the cache."""
+    ids = np.random.default_rng(4).integers(3, 300, 90).tolist()
+    read_prompt(programs, 0, ids)
+    read_prompt(programs, 0, ids[:5])  # a chunk of 5 tokens and 27 empty places, over the same ids
+    read_prompt(programs, 1, [5, 6])
+    read_prompt(programs, 2, [5, 7])
+    programs.decode([1, 2], 8)
+    records = read_prompt(programs, 0, ids + [11], start=90)
+    assert records.token_ids == reference_greedy(checkpoint[1], ids + [11], 1)
+
+
+def test_penalties_count_the_reply_while_it_grows(programs, checkpoint):
+    """Drawn on the device one after the other, against the distribution of the whole context each time."""
+    params = SamplingParams(temperature=1.0, seed=3, repetition_penalty=1.2, frequency_penalty=2.0, logprobs=20)
+    prompt = [7, 8, 9, 8]
+    records = [read_prompt(programs, 0, prompt, params), Records.of(programs.decode([0], 8).read()[0])]
+    ids = list(prompt)
+    for block in records:
+        for step, token in enumerate(block.token_ids):
+            logits = reference_logits(checkpoint[1], [ids])[0, -1]
+            shares = next_token_distribution(logits, params, ids, prompt_tokens=len(prompt))
+            model_share = np.exp(logits[token]) / np.exp(logits).sum()
+            np.testing.assert_allclose(np.exp(block.logprobs(step)), [model_share, shares[token]], atol=1e-4)
+            ids.append(token)
+
+
+def test_the_cache_is_donated(programs):
+    before = programs.state
+    read_prompt(programs, 0, [5, 6, 7])
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before))
+
+
+def test_no_program_copies_the_cache(programs, model):
+    """Donation alone does not promise it: XLA copies where it cannot update in place."""
+    config = model.config
+    shape = f"f32[3,{config.num_key_value_heads},307,{config.head_dim}]"
+    for name, program in programs.compiled.items():
+        assert not re.search(rf"= {re.escape(shape)}\S* copy\(", program.as_text()), name
+
+
+def test_no_program_computes_angles_or_sorts(programs):
+    """The seed document computed frequencies and mask tables on every call; sorting the vocabulary halves speed."""
+    for name, program in programs.compiled.items():
+        operations = set(re.findall(r"= \S+ ([a-z-]+)\(", program.as_text()))
+        assert "fusion" in operations  # else the pattern reads nothing
+        assert not operations & {"cosine", "sine", "sort", "power"}, name
+
+
+def test_nothing_compiles_after_warm_up(model, forbid_compiling):
+    """Sliders move, prompts of 1 to 500 tokens arrive, three chats run."""
+    with Engine(model, slots=3, max_seq_len=512) as engine:
+        forbid_compiling.clear()
+        generations = []
+        for i, length in enumerate([1, 2, 7, 16, 17, 40, 64, 100, 129, 200, 256, 300, 383, 384, 450, 499, 500]):
+            params = SamplingParams(
+                temperature=i / 8, top_k=i % 5 * 10, top_p=1 - i / 40, min_p=i / 50, seed=i, max_new_tokens=8,
+                repetition_penalty=1 + i / 20, presence_penalty=i / 10, logit_bias={5: float(i)},
+                logprobs=i % 3 or None,
+            )
+            generations.append(engine.submit([5 + i] * length, params))
+        for generation in generations[:-1]:
+            assert [token.id for token in generation]
+            generations[-1].update(SamplingParams(temperature=0.5, top_k=3, max_new_tokens=8))
+        edited = engine.submit(generations[-1].prompt_ids[:200] + [9, 9], params)  # a prefix is copied
+        assert [token.id for token in edited] and engine.next_token_logits([5, 6, 7]).shape == (320,)
+        assert forbid_compiling == []
+
+
+def test_the_listener_does_see_compilations(forbid_compiling):
+    jax.jit(lambda x: x * 3 + 1)(jnp.ones(7)).block_until_ready()
+    assert forbid_compiling

@@ -1,0 +1,121 @@
+"""The front door as a person uses it from a shell: every bad input is one line, exit code 2 and no traceback."""
+
+import contextlib
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+from checkpoints import NORM, copy_checkpoint, edit_json, edit_tensors
+from fake_hub import serve_fake_hub
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*arguments, **environment):
+    """What `python app.py` prints to stderr after it has refused; fails unless it did so as promised."""
+    done = subprocess.run(
+        [sys.executable, "app.py", "--port", "0", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True,
+        timeout=120, env={**os.environ, **environment},
+    )
+    assert done.returncode == 2 and done.stdout == "", done.stderr
+    assert re.fullmatch(r"error: [^\n]+\n", done.stderr), done.stderr
+    return done.stderr
+
+
+@pytest.mark.parametrize(("damage", "words"), [
+    (lambda f: edit_tensors(f, lambda t: t.pop(NORM)), f"{NORM} is missing (1 of 30 are); download"),
+    (lambda f: edit_json(f / "config.json", intermediate_size=128), "[64, 112], config.json says [64, 128]"),
+    (lambda f: edit_json(f / "config.json", architectures=["GPT2LMHeadModel"]), "'GPT2LMHeadModel' is not supported"),
+    (lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:-7]), "damaged"),
+    (lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin"), "only pytorch_model.bin; weights are read"),
+], ids=["missing tensor", "wrong shape", "unsupported architecture", "truncated", "pickle only"])
+def test_broken_checkpoints(checkpoint, tmp_path, damage, words):
+    folder = copy_checkpoint(checkpoint[0], tmp_path / "copy")
+    damage(folder)
+    assert words in run("--model", folder)
+
+
+def test_a_missing_folder():
+    assert "there is no folder ./nowhere; give a folder, a Hub id" in run("--model", "./nowhere")
+
+
+def test_an_unknown_hub_id_and_no_network(tmp_path):
+    with serve_fake_hub() as server:
+        found = run("--model", "us/gone", HF_ENDPOINT=server.url, HF_HOME=str(tmp_path))
+    assert "the Hub has no model us/gone, or it is private; check the name" in found
+    found = run("--model", "us/gone", HF_ENDPOINT=server.url, HF_HOME=str(tmp_path))
+    assert "cannot reach the Hugging Face Hub for us/gone" in found and "check the network" in found
+
+
+def test_a_model_that_does_not_fit():
+    found = run("--model", "random:1B", "--slots", "256", "--max-seq-len", "131072")
+    assert "the model needs" in found and "GB are free" in found and ("would fit" in found or "smaller model" in found)
+
+
+def test_a_port_in_use():
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        assert f"port {port} on 127.0.0.1 is in use by another program" in run("--port", port)
+
+
+def test_a_wrong_setting_and_a_wrong_host():
+    assert "--slots is 'many'" in run("--slots", "many")
+    assert "--host 999.1.1.1: not an address of this machine" in run("--host", "999.1.1.1")
+
+
+UNCOMPILABLE = """
+import functools, sys, llama_core
+def compile(*_):
+    sys.stdin.readline()
+    raise MemoryError("no room")
+llama_core.Engine = functools.partial(llama_core.Engine, compile=compile)
+import app
+sys.exit(app.main(["--model", "random:tiny", "--port", "0"]))
+"""
+
+
+def test_programs_that_cannot_be_compiled_end_the_app_after_a_word_to_the_page():
+    app = subprocess.Popen([sys.executable, "-c", UNCOMPILABLE], cwd=ROOT, text=True, stdin=subprocess.PIPE,
+                           stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    timer = threading.Timer(100, app.kill)
+    timer.start()
+    url = re.search(r"http://\S+", app.stdout.readline())[0]
+    assert health(url) == (503, "starting")
+    app.stdin.write("\n")
+    app.stdin.flush()
+    said = set()
+    while app.poll() is None:
+        with contextlib.suppress(OSError):  # it is gone
+            said.add(health(url))
+        time.sleep(0.05)
+    timer.cancel()
+    printed, problem = app.communicate()
+    assert app.returncode == 2 and printed == "" and (503, "failed") in said
+    assert re.fullmatch(r"error: the model's programs cannot be compiled \(MemoryError: no room\)[^\n]+\n", problem)
+
+
+def health(url):
+    try:
+        with urllib.request.urlopen(f"{url}/health") as answer:
+            return answer.status, json.load(answer)["status"]
+    except urllib.error.HTTPError as answer:
+        with answer:
+            return answer.code, json.load(answer)["status"]
+
+
+def test_imports_run_downhill():
+    """The page never imports jax, the model never imports the page (ARCHITECTURE: laws of the house)."""
+    for room, forbidden in [("llama_core", r"gradio|web\b"), ("web", r"jax\b")]:
+        for path in (ROOT / room).rglob("*.py"):
+            assert not re.search(rf"^\s*(import|from) ({forbidden})", path.read_text(), re.MULTILINE), path

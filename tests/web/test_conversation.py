@@ -1,0 +1,93 @@
+"""Conversations as trees: nothing is lost by a retry, an edit or a branch, and nothing strange is read back."""
+
+import json
+
+import pytest
+
+from web.chat.conversation import (
+    MAX_CHARACTERS,
+    MAX_NODES,
+    ROOT,
+    Alternative,
+    Conversation,
+    HistoryError,
+    Node,
+    Record,
+    read_conversation,
+    told_to_model,
+    write_conversation,
+)
+
+TOKEN = Record(7, " <b>", 0.5, 0.25, (Alternative(7, " <b>", 0.5, 0.25), Alternative(9, "x", 0.1, 0.0)))
+FORCED = Record(9, "\u202e", forced=True)
+
+
+def talk(*texts):
+    """Questions and answers in turn, the first a question."""
+    conversation = Conversation("abc")
+    for number, text in enumerate(texts):
+        role = "assistant" if number % 2 else "user"
+        conversation = conversation.add(Node(role, number - 1 if number else ROOT, text))
+    return conversation
+
+
+def told(conversation):
+    return [message for _, message in told_to_model(conversation, conversation.path())]
+
+
+def test_what_is_written_is_read_back():
+    tree = talk("one", "two", "three").add(
+        Node("assistant", 2, records=(TOKEN, FORCED), marks=((1, "Top-k 0 → 5"),), finish="length", problem="p",
+             facts="f", model="m"))
+    tree = tree.add(Node("user", ROOT, "uno"))
+    text = write_conversation(tree)
+    assert read_conversation(text) == tree and "<" not in text
+
+
+def test_versions_and_the_path_that_is_shown():
+    tree = talk("one", "two", "three").add(Node("assistant", 0, "zwei"))
+    assert tree.versions(1) == [1, 3] and tree.path() == [0, 3]
+    back = Conversation("abc", tree.nodes, {**tree.selected, 0: 1})
+    assert back.path() == [0, 1, 2]  # what followed the earlier version is there again
+    assert tree.path(until=2) == [0, 1]
+
+
+def test_taking_back_a_question_keeps_it_in_the_tree():
+    tree = talk("one", "two", "three").cut_before(2)
+    assert tree.path() == [0, 1] and tree.nodes[2].words == "three"
+    assert tree.add(Node("user", 1, "drei")).versions(2) == [2, 3]
+
+
+def test_the_model_is_told_alternating_messages():
+    assert [row["content"] for row in told(talk("a", "b", "c"))] == ["a", "b", "c"]
+    assert [row["content"] for row in told(talk("a", " ", "c"))] == ["c"]  # failed, and would fail again
+    two = Conversation("abc").add(Node("user", ROOT, "a")).add(Node("user", 0, "b"))
+    assert told(two) == [{"role": "user", "content": "a\n\nb"}]
+
+
+def damaged(change):
+    value = json.loads(write_conversation(talk("one", "two").add(Node("assistant", 0, records=(TOKEN,)))))
+    change(value)
+    return json.dumps(value)
+
+
+@pytest.mark.parametrize("change", [
+    lambda v: v.update(format="other"), lambda v: v.update(id="../x"), lambda v: v.update(nodes={}),
+    lambda v: v["nodes"][0].update(role="system"), lambda v: v["nodes"][0].update(parent=0),
+    lambda v: v["nodes"][1].update(parent=5), lambda v: v["nodes"][0].update(words=3),
+    lambda v: v["nodes"][0].update(words="x" * (MAX_CHARACTERS + 1)), lambda v: v.update(selected={"-1": 9}),
+    lambda v: v.update(selected={"0": 0}), lambda v: v["nodes"][2]["tokens"][0].__setitem__(0, -1),
+    lambda v: v["nodes"][2]["tokens"][0].__setitem__(2, 1.5),
+    lambda v: v["nodes"][2]["tokens"][0].__setitem__(4, [[1]]),
+    lambda v: v["nodes"][2].update(finish="<b>"), lambda v: v["nodes"][2].update(marks=[["a", "b"]]),
+    lambda v: v.update(nodes=[{"role": "user", "parent": -1}] * (MAX_NODES + 1)), lambda v: v.update(told_from=77),
+])
+def test_what_no_page_of_ours_would_send_is_refused(change):
+    with pytest.raises(HistoryError):
+        read_conversation(damaged(change))
+
+
+@pytest.mark.parametrize("text", ["{", "[]", 3, "[" * 100_000, '"x"', "null"])
+def test_what_is_no_conversation_at_all_is_refused(text):
+    with pytest.raises(HistoryError):
+        read_conversation(text)

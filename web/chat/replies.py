@@ -1,0 +1,182 @@
+"""The replies being written: from a `Start` to what the page shows next, view by view, until it ends."""
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from llama_core.engine.engine import EngineError
+from llama_core.sampling.params import SamplingParams
+from llama_core.tokenizer.chat_template import ChatError
+from web.chat import status
+from web.chat.actions import Controls, Start, moved, prompt_for, sampling_params
+from web.chat.conversation import Conversation, HistoryError, Record, write_conversation
+from web.chat.stream import Cut, Labels, Stream, record_of
+from web.strings import TEXT
+
+# First token at once, then one view per 45 ms: faster, and browsers fall behind. With many replies at once slower.
+INTERVAL, INTERVAL_A_REPLY = 0.045, 0.005
+PATIENCE = 0.3  # how often the place in line is looked up
+
+
+@dataclass(frozen=True)
+class View:
+    """What the page shows next. None leaves that part as it is."""
+
+    chat: str | None = None
+    stream: str | None = None
+    status: str | None = None
+    running: bool | None = None
+    draft: str | None = None
+
+
+@dataclass
+class Desk:
+    """The replies being written, at most one a browser tab (`session`). `host` has the `engine` and the `model`."""
+
+    host: Any
+    running: dict[str, Any] = field(default_factory=dict)
+
+    def stop(self, session: str) -> View:
+        """End the reply of this tab. Its stream then ends by itself, with what was written so far."""
+        generation = self.running.get(session)
+        if generation is None:
+            return View(running=False)
+        generation.cancel()
+        return View()
+
+    def abandon(self, session: str) -> None:
+        """End the reply of this tab unseen: the conversation that it belongs to is about to change."""
+        generation = self.running.pop(session, None)
+        if generation is not None:
+            generation.cancel()
+
+    def update(self, session: str, controls: Controls) -> None:
+        """The controls were moved: the reply of this tab goes on with them."""
+        generation = self.running.get(session)
+        if generation is not None:
+            with contextlib.suppress(ValueError, EngineError):  # half-typed numbers
+                params = sampling_params(controls)
+                generation.update(dataclasses.replace(params, stop=generation.params.stop))
+
+    async def respond(self, session: str, start: Start, controls: Controls) -> AsyncIterator[View]:
+        """Stream the reply. Never raises: problems are shown in the conversation.
+
+        Closing this generator (the tab was closed, another question came) frees the engine's slot.
+        """
+        conversation, stream, generation = start.conversation, None, None
+        try:
+            params = sampling_params(controls)
+            engine, model = self.host.engine, self.host.model
+            conversation, ids = self._prompt(start, params)
+            stream = Stream(conversation, start.node)
+            generation = self.running[session] = engine.submit(ids, params)
+            yield View(write_conversation(conversation), stream.text, status.waiting(generation, engine), True,
+                       start.draft)
+            begun = conversation.nodes[start.node].records
+            with contextlib.closing(Writer(generation, stream, model, begun)) as writer:
+                async for batch in _batches(generation, max(INTERVAL, INTERVAL_A_REPLY * len(self.running))):
+                    if self.running.get(session) is not generation:
+                        return
+                    writer.write(batch)
+                    if writer.cut.found:
+                        break
+                    yield View(stream=stream.text if batch else None, status=self._status(generation))
+            if self.running.get(session) is generation:
+                yield self._ended(generation, stream, writer.cut.found)
+        except (ChatError, EngineError, HistoryError, ValueError) as problem:
+            yield _failed(conversation, start, stream, str(problem))
+        except Exception as problem:
+            logging.getLogger(__name__).exception("a reply failed")
+            yield _failed(conversation, start, stream, TEXT["unexpected"].format(kind=type(problem).__name__))
+        finally:
+            if generation is not None:
+                generation.cancel()
+                if self.running.get(session) is generation:
+                    del self.running[session]
+
+    def _prompt(self, start: Start, params: SamplingParams) -> tuple[Conversation, list[int]]:
+        begun = len(start.conversation.nodes[start.node].records)
+        prompt = prompt_for(start.conversation, start.node, begun, self.host.model, self.host.engine.max_seq_len,
+                            params.max_new_tokens)
+        return dataclasses.replace(start.conversation, told_from=prompt.told_from), prompt.ids
+
+    def _status(self, generation: Any) -> str:
+        if not generation.token_ids:
+            return status.waiting(generation, self.host.engine)
+        return status.progress(generation, self.host.engine.max_seq_len)
+
+    def _ended(self, generation: Any, stream: Stream, cut: bool) -> View:
+        context = self.host.engine.max_seq_len
+        finish, words = status.reason(generation.finish_reason or "error", generation, context)
+        if cut:
+            finish, words = "cut", TEXT["cut_reason"]
+        facts = " · ".join(part for part in (*status.facts(generation), words) if part)
+        stream.end(finish=finish, facts=facts, drop=finish == "cancelled" and not generation.token_ids)
+        used = generation.prompt_tokens + len(generation.token_ids)
+        return View(stream=stream.text, status=status.line(words) + status.gauge(used, context), running=False)
+
+
+class Writer:
+    """Puts the tokens of a reply into its stream, readable, up to a stop string, with marks where the controls were
+    moved."""
+
+    def __init__(self, generation: Any, stream: Stream, model: Any, begun: tuple[Record, ...]):
+        self._generation, self._stream = generation, stream
+        self._params, self._changes = generation.params, 0
+        self._decoder, self._labels = model.tokenizer.stream(), Labels(model.tokenizer)
+        self.cut = Cut(generation.params.stop)
+        for record in begun:
+            self._decoder.push(record.id)
+
+    def write(self, tokens: list) -> None:
+        """The next tokens."""
+        for token in tokens:
+            if not self.cut.found:
+                self._add(self.cut.push(record_of(token, self._decoder.push(token.id), self._labels)))
+
+    def close(self) -> None:
+        """No more tokens come: nothing is held back any longer."""
+        self._add(self.cut.flush())
+
+    def _add(self, records: list[Record]) -> None:
+        for record in records:
+            self._mark()
+            self._stream.add(record)
+
+    def _mark(self) -> None:
+        for place, params in self._generation.changes[self._changes:]:
+            if place > self._stream.count:
+                break
+            self._stream.mark(moved(self._params, params))
+            self._params, self._changes = params, self._changes + 1
+
+
+def _failed(conversation: Conversation, start: Start, stream: Stream | None, problem: str) -> View:
+    """The problem stands where the reply would, or below what there is of it."""
+    stream = stream or Stream(conversation, start.node)
+    stream.end(finish="error", problem=problem)
+    return View(write_conversation(conversation), stream.text, status.line(TEXT["error_reason"]), False, start.draft)
+
+
+async def _batches(generation: Any, interval: float) -> AsyncIterator[list]:
+    """The generation's batches, and an empty one now and then while none comes."""
+    batches = generation.batches(interval)
+    try:
+        while True:
+            coming = asyncio.ensure_future(anext(batches))
+            try:
+                while not (await asyncio.wait({coming}, timeout=PATIENCE))[0]:
+                    yield []
+                yield coming.result()
+            except StopAsyncIteration:
+                return
+            finally:
+                coming.cancel()
+    finally:
+        await batches.aclose()
+
+

@@ -1,0 +1,121 @@
+"""A reply on its way to the browser: lines of JSON that only ever grow, of which the page reads the new ones.
+
+The first line says which message of which conversation grows, then come tokens and marks, and at last how it ended.
+"""
+
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from llama_core.engine.text import StopStrings
+from web.chat.conversation import Alternative, Conversation, Record, dump, record_to_json
+
+
+class Stream:
+    """The growing text, and the tokens in it. `node` is the number of the message that grows."""
+
+    def __init__(self, conversation: Conversation, node: int):
+        head = {"chat": conversation.id, "node": node, "revision": conversation.revision,
+                "run": time.time_ns() // 1_000_000}
+        self.text = dump(head) + "\n"
+        self.count = 0
+
+    def add(self, record: Record) -> None:
+        """One more token."""
+        self.text += dump(record_to_json(record)) + "\n"
+        self.count += 1
+
+    def mark(self, words: str) -> None:
+        """A control was moved here."""
+        self.text += dump({"mark": words}) + "\n"
+
+    def end(self, **facts: Any) -> None:
+        """The last line: `finish`, and if there are any `problem`, `facts` and `drop` (forget it, no word has come)."""
+        self.text += dump({"end": {name: value for name, value in facts.items() if value}}) + "\n"
+
+
+class Cut:
+    """Passes tokens on until one of the texts `stops` is in them; holds back those in which one may have begun."""
+
+    def __init__(self, stops: Sequence[str]):
+        self._stops, self._held, self._sure = StopStrings(stops), [], 0
+
+    @property
+    def found(self) -> bool:
+        """Whether the reply ends here."""
+        return self._stops.found
+
+    def push(self, record: Record) -> list[Record]:
+        """The tokens that may be shown now; the last one perhaps without its end."""
+        self._held.append(record)
+        self._sure += len(self._stops.push(record.text))
+        ready = []
+        while self._held and len(self._held[0].text) <= self._sure:
+            ready.append(self._held.pop(0))
+            self._sure -= len(ready[-1].text)
+        if self.found and self._sure:
+            ready.append(self._held[0]._replace(text=self._held[0].text[:self._sure]))
+        return ready
+
+    def flush(self) -> list[Record]:
+        """At the end: what was held back."""
+        return [] if self.found else self._held
+
+
+class Labels:
+    """What the tokens of one vocabulary are called on the page."""
+
+    def __init__(self, tokenizer: Any):
+        self._bytes = tokenizer.token_bytes
+        self._special = {token_id: marker for marker, token_id in tokenizer.special_tokens.items()}
+        self._known: dict[int, str] = {}
+
+    def of(self, token_id: int) -> str:
+        """The token's text; the marker of a special one; bytes that are no character by their numbers."""
+        label = self._known.get(token_id)
+        if label is None:
+            label = self._known[token_id] = self._spell(token_id)
+        return label
+
+    def _spell(self, token_id: int) -> str:
+        if token_id in self._special:
+            return self._special[token_id]
+        raw = self._bytes[token_id] if token_id < len(self._bytes) else b""
+        try:
+            text = raw.decode()
+        except UnicodeDecodeError:
+            text = ""
+        if text and (text.isprintable() or text.strip() == ""):
+            return text
+        return "".join(f"\\x{byte:02x}" for byte in raw) or f"#{token_id}"
+
+
+def record_of(token: Any, text: str, labels: Labels) -> Record:
+    """What the page keeps of an engine's `Token`; `text` is what has become readable with it."""
+    others = tuple(
+        Alternative(other.id, labels.of(other.id), share(other.logprob), share(other.cut_logprob))
+        for other in token.top
+    )
+    return Record(token.id, text, share(token.logprob), share(token.cut_logprob), others)
+
+
+def share(logprob: float | None) -> float | None:
+    """A natural logarithm as a share of 1, to four places; None stays None."""
+    return None if logprob is None else round(min(1.0, math.exp(logprob)), 4)
+
+
+def force(records: Sequence[Record], index: int, token_id: int) -> tuple[Record, ...] | None:
+    """`records` up to `index`, where the alternative `token_id` stands instead; None if it is not one of those."""
+    old = records[index]
+    for other in old.alternatives:
+        if other.id == token_id:
+            new = Record(other.id, "", other.share, other.cut_share, old.alternatives, forced=True)
+            return (*records[:index], new)
+    return None
+
+
+def with_texts(records: Sequence[Record], tokenizer: Any) -> tuple[Record, ...]:
+    """The records with the texts that their ids decode to one after the other."""
+    decoder = tokenizer.stream()
+    return tuple(record._replace(text=decoder.push(record.id)) for record in records)

@@ -1,0 +1,1 @@
+"""The Gradio page: components, the handlers of their events, and the plots."""

@@ -1,0 +1,115 @@
+"""The sidebar beside the conversation: the plot, presets, system prompt and one slider a row of the table of knobs."""
+
+from typing import Any
+
+import gradio as gr
+
+from llama_core.sampling.params import SamplingParams
+from web.chat import status
+from web.chat.actions import Controls
+from web.models.manager import Host
+from web.page import presets
+from web.page.html import html
+from web.settings import Settings
+from web.strings import TEXT
+
+IN_SIGHT = ("temperature", "top_k", "top_p", "min_p", "max_new_tokens")
+# Both fixed: drawn anew at each start, they would make older presets unreadable (gradio#10559).
+STORAGE = {"storage_key": "glass-llama/presets", "secret": "presets are no secret"}
+
+
+class ControlPanel:
+    """Built inside the sidebar."""
+
+    def __init__(self, host: Host, settings: Settings):
+        html(f"<h2>{TEXT['plot']}</h2>")
+        self.plot = html(_empty(), elem_id="plot")
+        html(f"<h2>{TEXT['sampling']}</h2>")
+        self._presets()
+        self.knobs = tuple(SamplingParams.knobs())
+        by_name = {}
+        for name in IN_SIGHT:
+            by_name[name] = _slider(name, host)
+        if len(self.knobs) > len(IN_SIGHT):
+            with gr.Accordion(TEXT["more"], open=False):
+                for name in self.knobs:
+                    if name not in by_name:
+                        by_name[name] = _slider(name, host)
+        self.sliders, self.length = [by_name[name] for name in self.knobs], by_name["max_new_tokens"]
+        self.stop = gr.Textbox("", label=TEXT["stop_at"], info=TEXT["stop_at_help"], lines=1, max_lines=6)
+        self.seed = gr.Textbox("", label=TEXT["seed"], info=TEXT["seed_help"])  # a Number shows nothing as 0
+        self.prefill = gr.Textbox("", label=TEXT["prefill"], info=TEXT["prefill_hint"], lines=1, max_lines=4)
+        self.system = gr.Textbox(settings.system_prompt, label=TEXT["system"], info=TEXT["system_hint"], lines=3,
+                                 max_lines=10)
+        self.inputs = [self.system, self.prefill, self.seed, self.stop, *self.sliders]
+
+    def _presets(self) -> None:
+        self.stored = gr.BrowserState([], **STORAGE)
+        self.picked = gr.Dropdown(list(presets.BUILT_IN), value=None, label=TEXT["presets"], elem_id="preset")
+        with gr.Accordion(TEXT["preset_keep"], open=False):
+            self.name = gr.Textbox(label=TEXT["preset_name"], max_length=presets.MAX_NAME)
+            with gr.Row():
+                self.save = gr.Button(TEXT["preset_save"], size="sm")
+                self.delete = gr.Button(TEXT["preset_delete"], size="sm")
+            self.said = html("", elem_id="preset-said")
+
+    def read(self, values: Any) -> Controls:
+        """The values of `inputs`, in that order."""
+        system, prefill, seed, stop = (text or "" for text in values[:4])
+        return Controls(dict(zip(self.knobs, values[4:], strict=True)), system, prefill, seed, stop)
+
+    def fitting(self, length: Any, host: Host) -> Any:
+        """The slider of the reply's length, as far as the context of the model now served goes."""
+        maximum = _longest(host)
+        # Only if it has to move: the person may be moving it.
+        return gr.Slider(maximum=maximum, **({"value": maximum} if length and length > maximum else {}))
+
+    def connect(self, page: gr.Blocks, quiet: dict) -> None:
+        """Presets: taken, saved, deleted, and read once from the browser."""
+        self.picked.input(self._take, [self.picked, self.stored], [self.system, self.stop, *self.sliders], **quiet)
+        said = [self.stored, self.picked, self.said]
+        self.save.click(self._save, [self.stored, self.name, *self.inputs], said, **quiet)
+        self.delete.click(self._delete, [self.stored, self.picked], said, **quiet)
+        page.load(lambda stored: _names(presets.read_presets(stored)), self.stored, self.picked, **quiet)
+
+    def _take(self, name: Any, stored: Any) -> list[Any]:
+        preset = {**presets.read_presets(stored), **presets.BUILT_IN}.get(name)
+        if preset is None:
+            return [gr.skip()] * (2 + len(self.sliders))
+        values = preset.complete() | dict(preset.values)
+        texts = (gr.skip() if text is None else text for text in (preset.system, preset.stop))
+        return [*texts, *(values.get(knob, gr.skip()) for knob in self.knobs)]
+
+    def _save(self, stored: Any, name: Any, *values: Any) -> list[Any]:
+        try:
+            kept = presets.save(stored, name, self.read(values))
+        except presets.PresetError as problem:
+            return [gr.skip(), gr.skip(), status.problem(str(problem))]
+        words = TEXT["preset_saved"].format(name=name.strip())
+        return [presets.write_presets(kept), _names(kept, name.strip()), status.line(words)]
+
+    def _delete(self, stored: Any, name: Any) -> list[Any]:
+        try:
+            kept = presets.delete(stored, name)
+        except presets.PresetError as problem:
+            return [gr.skip(), gr.skip(), status.problem(str(problem))]
+        return [presets.write_presets(kept), _names(kept), status.line(TEXT["preset_deleted"].format(name=name))]
+
+
+def _names(kept: dict[str, presets.Preset], picked: str | None = None) -> Any:
+    return gr.Dropdown(choices=[*kept, *presets.BUILT_IN], value=picked)
+
+
+def _slider(name: str, host: Host) -> gr.Slider:
+    knob = SamplingParams.knobs()[name]
+    maximum = _longest(host) if name == "max_new_tokens" else knob.maximum
+    value = min(getattr(host.model.defaults, name), maximum)
+    return gr.Slider(knob.minimum, maximum, value, step=knob.step, label=knob.label, info=knob.help)
+
+
+def _longest(host: Host) -> int:
+    return min(SamplingParams.knobs()["max_new_tokens"].maximum, host.engine.max_seq_len)
+
+
+def _empty() -> str:
+    return f'<p class="hint">{TEXT["plot_empty"]}</p>'

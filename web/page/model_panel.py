@@ -1,0 +1,109 @@
+"""The tab "Model": which one is loaded, which ones there are, what they would take, and the way of another one in."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from web.chat import status
+from web.chat.status import bytes_in_words, count_in_words
+from web.models import catalog
+from web.models.manager import Host, Loading
+from web.page.html import html
+from web.settings import Settings
+from web.strings import TEXT
+
+LOOK_SECONDS = 0.25
+
+
+class ModelPanel:
+    """Built inside the tab."""
+
+    def __init__(self, host: Host, settings: Settings):
+        self.host, self.allowed = host, settings.switching == "on"
+        self.now = html(self._now(), elem_id="model-now")
+        if not self.allowed:
+            html(f'<p class="hint">{TEXT["model_off"]}</p>')
+            return
+        self.picked = gr.Radio(catalog.choices(), label=TEXT["model_choice"], elem_id="model-choice")
+        self.typed = gr.Textbox(label=TEXT["model_typed"], info=TEXT["model_typed_hint"], max_lines=1)
+        with gr.Row():
+            self.check = gr.Button(TEXT["model_check"])
+            self.load = gr.Button(TEXT["model_load"], variant="primary")
+            self.cancel = gr.Button(TEXT["model_cancel"])
+        self.said = html("", elem_id="model-said")
+
+    def connect(self, length: Any, shown: list, swapped: Callable[[Any], list], quiet: dict) -> None:
+        """`shown` are the components that depend on the model, `swapped` their new values from that of `length`."""
+        if not self.allowed:
+            return
+        names = [self.picked, self.typed]
+        gr.on([self.check.click, self.picked.input], self._check, names, self.said, trigger_mode="always_last", **quiet)
+        self.cancel.click(self._cancel, None, self.said, **quiet)
+        run = self.load.click(self._load, names, [self.said, self.now], **quiet)
+        run.success(swapped, length, shown, **quiet)
+
+    def _now(self) -> str:
+        model = self.host.model
+        facts = (model.name, TEXT["parameters"].format(count=count_in_words(model.parameter_count)), model.dtype)
+        return f"<h2>{TEXT['model_now']}</h2><p>{escape(' · '.join(facts))}</p>"
+
+    async def _check(self, picked: Any, typed: Any) -> AsyncIterator[str]:
+        name = _name(picked, typed)
+        if not name:
+            yield status.problem(TEXT["model_choose"])
+            return
+        yield status.line(TEXT["model_looking"].format(name=name))
+        try:
+            yield await asyncio.to_thread(self._estimate, name)
+        except Exception as problem:  # whatever the Hub, a file or a network says goes to the person
+            yield status.problem(str(problem))
+
+    def _estimate(self, name: str) -> str:
+        found = self.host.estimate(name)
+        plan = found.plan
+        words = TEXT["model_estimate"].format(
+            name=name, count=count_in_words(found.parameters), files=bytes_in_words(found.file_bytes),
+            memory=bytes_in_words(plan.total), weights=bytes_in_words(plan.params), dtype=plan.dtype,
+            cache=bytes_in_words(plan.cache), slots=plan.slots,
+            context=min(plan.max_seq_len, plan.config.max_position_embeddings))
+        if found.free is None:
+            return status.line(words)
+        room = TEXT["model_fits" if found.fits else "model_tight"].format(free=bytes_in_words(found.free))
+        return status.line(words) + (status.line(room) if found.fits else status.problem(room))
+
+    async def _load(self, picked: Any, typed: Any) -> AsyncIterator[list]:
+        name, before = _name(picked, typed), self.host.model.name
+        if not name:
+            yield [status.problem(TEXT["model_choose"]), gr.skip()]
+            return
+        loading = self.host.begin(name)
+        if loading is None:
+            yield [status.problem(TEXT["model_busy"].format(name=self.host.loading.name)), gr.skip()]
+            return
+        while not loading.ended:
+            yield [_progress(loading), gr.skip()]
+            await asyncio.sleep(LOOK_SECONDS)
+        if loading.cancelled:
+            yield [status.line(TEXT["model_cancelled"].format(name=before)), gr.skip()]
+        elif loading.problem is not None:
+            yield [status.problem(TEXT["model_failed"].format(problem=loading.problem)), gr.skip()]
+        else:
+            yield [status.line(TEXT["model_loaded"].format(name=self.host.model.name)), self._now()]
+
+    def _cancel(self) -> Any:
+        self.host.cancel()
+        return gr.skip()
+
+
+def _name(picked: Any, typed: Any) -> str:
+    return (typed or "").strip() or (picked or "")
+
+
+def _progress(loading: Loading) -> str:
+    step, done, total = loading.step
+    if not step:
+        return status.line(TEXT["model_looking"].format(name=loading.name))
+    return status.bar(TEXT[f"step_{step}"].format(name=loading.name, done=done, total=total), done, total)
