@@ -40,8 +40,11 @@ def _start(settings: Settings, door) -> int:
         except (HubError, ConfigError, ModelFileError, ChatError, EngineError, MemoryShortage, PortError) as problem:
             return _refuse(problem)
         engine = host.engine
-        print(f"{settings.title}: {host.model.name} on {engine.device}, {engine.slots} replies at once of up to "
-              f"{engine.max_seq_len} tokens with their prompts, open {url_of(door)}", flush=True)
+        print(
+            f"{settings.title}: {host.model.name} on {engine.device}, {engine.slots} replies at once of up to "
+            f"{engine.max_seq_len} tokens with their prompts, open {url_of(door)}",
+            flush=True,
+        )
         serve(app, door, lambda: follow(loading))
         return 0 if loading.problem is None else _refuse(loading.problem)
 

@@ -51,9 +51,15 @@ def transformers_replies(theirs: Any, prompts: list[list[int]], tokens: int) -> 
     """Greedy replies by `generate`."""
     with torch.inference_mode():
         ids = torch.tensor(prompts)
-        out = theirs.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=tokens, min_new_tokens=tokens,
-                              do_sample=False, pad_token_id=0)
-    return out[:, ids.shape[1]:].tolist()
+        out = theirs.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=tokens,
+            min_new_tokens=tokens,
+            do_sample=False,
+            pad_token_id=0,
+        )
+    return out[:, ids.shape[1] :].tolist()
 
 
 def speed(replies: Callable[[], list[list[int]]]) -> float:
@@ -111,7 +117,10 @@ def machine(device: str) -> dict[str, Any]:
     """Where a figure was measured and with what."""
     packages = ("jax", "jaxlib", "torch", "transformers", "numpy")
     return {
-        "device": device, "machine": platform.machine(), "cores": len(os.sched_getaffinity(0)),
-        "python": platform.python_version(), "dtype": "float32",
+        "device": device,
+        "machine": platform.machine(),
+        "cores": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+        "dtype": "float32",
         "versions": {name: importlib.metadata.version(name) for name in packages},
     }

@@ -71,7 +71,8 @@ def write(folder: Path, config: LlamaConfig) -> float:
     """A random checkpoint with a tokenizer of bytes; the seconds that saving took."""
     block = np.random.default_rng(0).normal(0, 0.02, 1 << 20).astype(jnp.bfloat16)
     params = build_params(
-        config, lambda shapes: jnp.concatenate([np.resize(block, shape) for shape in shapes.values()]))
+        config, lambda shapes: jnp.concatenate([np.resize(block, shape) for shape in shapes.values()])
+    )
     ranks = b"".join(base64.b64encode(bytes([byte])) + b" %d\n" % byte for byte in range(256))
     start = time.perf_counter()
     save_checkpoint(folder, config, params, {"tokenizer.model": ranks})
@@ -89,12 +90,21 @@ def alone(program: str, path: str):
 def report(options, config: LlamaConfig, medians: dict[str, float]) -> None:
     size = params_bytes(config, jnp.bfloat16)
     result = {
-        "benchmark": "load", "model": options.model, "rounds": options.rounds, "dtype": "bfloat16", "bytes": size,
-        "machine": platform.machine(), "cores": len(os.sched_getaffinity(0)), "python": platform.python_version(),
+        "benchmark": "load",
+        "model": options.model,
+        "rounds": options.rounds,
+        "dtype": "bfloat16",
+        "bytes": size,
+        "machine": platform.machine(),
+        "cores": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
         "versions": {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "numpy", "safetensors")},
-        "save_seconds": round(medians["save"], 2), "read_seconds": round(medians["read"], 3),
-        "load_seconds": round(medians["seconds"], 3), "time_ratio": round(medians["seconds"] / medians["read"], 2),
-        "peak_bytes": int(medians["peak"]), "resident_bytes": int(medians["resident"]),
+        "save_seconds": round(medians["save"], 2),
+        "read_seconds": round(medians["read"], 3),
+        "load_seconds": round(medians["seconds"], 3),
+        "time_ratio": round(medians["seconds"] / medians["read"], 2),
+        "peak_bytes": int(medians["peak"]),
+        "resident_bytes": int(medians["resident"]),
         "memory_ratio": round(medians["peak"] / medians["resident"], 3),
     }
     print(f"{options.model}: {size / 1e9:.2f} GB of weights")

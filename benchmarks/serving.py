@@ -51,12 +51,18 @@ def main() -> None:
         over = overhead(engine, kept[0], config, options)
         begin_endless_reply(kept[0], *random_prompts(config, 1, options.prompt, seed=0), config.vocab_size)
         share, read = bandwidth_share(lambda: kept[0].decode([0], 8).read(), 8 * bytes_a_token(config))
-        report(options, engine.device, figures, {
-            # What one chat's ratio would be if every weight came at the speed of the plain read.
-            "ratio_at_plain_read": round(read / bytes_a_token(config) / figures["one_transformers"], 2),
-            "overhead": round(over, 3), "bandwidth_gb_per_second": round(read / 1e9, 2),
-            "bandwidth_fraction": round(share, 3),
-        })
+        report(
+            options,
+            engine.device,
+            figures,
+            {
+                # What one chat's ratio would be if every weight came at the speed of the plain read.
+                "ratio_at_plain_read": round(read / bytes_a_token(config) / figures["one_transformers"], 2),
+                "overhead": round(over, 3),
+                "bandwidth_gb_per_second": round(read / 1e9, 2),
+                "bandwidth_fraction": round(share, 3),
+            },
+        )
 
 
 def measure(engine: Engine, theirs, config, options, seed: int) -> dict[str, float]:
@@ -124,17 +130,26 @@ def begin_endless_reply(programs: Programs, prompt: list[int], vocab_size: int) 
 def report(options, device: str, speeds: dict[str, float], others: dict[str, float]) -> None:
     ratios = {name: round(speeds[name] / speeds[f"{name}_transformers"], 3) for name in ("one", "eight", "prefill")}
     result = {
-        "benchmark": "serving", "model": options.model, "prompt": options.prompt, "tokens": options.tokens,
-        "long": options.long, "rounds": options.rounds, **machine(device),
+        "benchmark": "serving",
+        "model": options.model,
+        "prompt": options.prompt,
+        "tokens": options.tokens,
+        "long": options.long,
+        "rounds": options.rounds,
+        **machine(device),
         **{f"{name}_tokens_per_second": round(value, 2) for name, value in speeds.items()},
-        "ratios_to_transformers": ratios, "eight_over_one": round(speeds["eight"] / speeds["one"], 3), **others,
+        "ratios_to_transformers": ratios,
+        "eight_over_one": round(speeds["eight"] / speeds["one"], 3),
+        **others,
     }
     print(f"{'tokens/s':24}{'this engine':>14}{'transformers':>14}{'ratio':>8}")
     for label, name in (("one chat", "one"), ("eight chats together", "eight"), ("reading a prompt", "prefill")):
         print(f"{label:24}{speeds[name]:14.1f}{speeds[f'{name}_transformers']:14.1f}{ratios[name]:8.2f}")
     print(f"eight chats are {result['eight_over_one']} times one; the engine adds {result['overhead']:.1%}")
-    print(f"decoding reads {result['bandwidth_fraction']:.0%} of {result['bandwidth_gb_per_second']} GB/s; "
-          f"with all of it one chat would be {result['ratio_at_plain_read']} times transformers")
+    print(
+        f"decoding reads {result['bandwidth_fraction']:.0%} of {result['bandwidth_gb_per_second']} GB/s; "
+        f"with all of it one chat would be {result['ratio_at_plain_read']} times transformers"
+    )
     print(json.dumps(result))
 
 

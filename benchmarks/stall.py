@@ -30,7 +30,10 @@ def main() -> None:
         usual, disturbed, seconds = measure(engine, model.config, options)
         device = engine.device
     result = {
-        "benchmark": "stall", "model": options.model, "long": options.long, "history": options.history,
+        "benchmark": "stall",
+        "model": options.model,
+        "long": options.long,
+        "history": options.history,
         **machine(device),
         "usual_gap_ms": round(1e3 * statistics.median(usual), 1),
         "usual_largest_gap_ms": round(1e3 * max(usual), 1),
@@ -40,8 +43,10 @@ def main() -> None:
         "largest_over_usual": round(max(disturbed) / statistics.median(usual), 2),
         "first_token_after_seconds": round(seconds, 1),
     }
-    print(f"usually a word every {result['usual_gap_ms']} ms; while {options.long} tokens are read, one every "
-          f"{result['median_gap_ms']} ms; the largest gap is {result['largest_over_usual']} times the usual one")
+    print(
+        f"usually a word every {result['usual_gap_ms']} ms; while {options.long} tokens are read, one every "
+        f"{result['median_gap_ms']} ms; the largest gap is {result['largest_over_usual']} times the usual one"
+    )
     print(json.dumps(result))
 
 

@@ -34,11 +34,15 @@ from tests.browser.apps import App, launch, wait_for
 CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000  # linux/sched.h
 SIOCSIFFLAGS, IFF_UP = 0x8914, 1  # linux/sockios.h, linux/if.h
 FIGURES = {
-    "page_answers": "the page answers", "page_usable": "the page can be used", "first_token": "first word of the reply",
+    "page_answers": "the page answers",
+    "page_usable": "the page can be used",
+    "first_token": "first word of the reply",
 }
 FIRST_TOKEN = "() => document.querySelector('#conversation [data-testid=bot] .tok')"
-STORY_ENDED = "() => document.querySelectorAll('#conversation [data-testid=bot]').length === 2 " \
-              "&& document.querySelector('#message .submit-button')"
+STORY_ENDED = (
+    "() => document.querySelectorAll('#conversation [data-testid=bot]').length === 2 "
+    "&& document.querySelector('#message .submit-button')"
+)
 
 
 def main() -> None:
@@ -112,13 +116,18 @@ def report(options: argparse.Namespace, is_cut: bool, rounds: list[dict[str, flo
     worst = {name: max(row[name] for row in rounds) for name in FIGURES}
     slowest = min(row["tokens_per_second"] for row in rounds)
     result: dict[str, Any] = {
-        "benchmark": "start", "model": options.model, "rounds": options.rounds,
+        "benchmark": "start",
+        "model": options.model,
+        "rounds": options.rounds,
         "network": "cut" if is_cut else "not cut",
-        "machine": platform.machine(), "cores": len(os.sched_getaffinity(0)), "python": platform.python_version(),
+        "machine": platform.machine(),
+        "cores": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
         "versions": {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "gradio", "playwright")},
         **{f"{name}_seconds": round(median[name], 2) for name in FIGURES},
         **{f"{name}_worst_seconds": round(worst[name], 2) for name in FIGURES},
-        "tokens_per_second": round(median["tokens_per_second"], 1), "tokens_per_second_worst": round(slowest, 1),
+        "tokens_per_second": round(median["tokens_per_second"], 1),
+        "tokens_per_second_worst": round(slowest, 1),
     }
     print(f"{options.model}, network {result['network']}: seconds from the start, median and worst of {options.rounds}")
     for name, words in FIGURES.items():

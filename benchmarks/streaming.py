@@ -46,17 +46,30 @@ def main() -> None:
             closed["tiny"] = measure_closed_tabs(tiny, browser, options.tabs)
         version = browser.version
     for chat in CHATS:
-        print(f"{chat:>9}: last token painted {figures[f'{chat}_lag']:.3f} s after the server chose it, "
-              f"{figures[f'{chat}_seconds']:.2f} s after Enter")
+        print(
+            f"{chat:>9}: last token painted {figures[f'{chat}_lag']:.3f} s after the server chose it, "
+            f"{figures[f'{chat}_seconds']:.2f} s after Enter"
+        )
     for name, times in closed.items():
-        print(f"{name:>9}: slot free {statistics.median(times):.3f} s after its tab was closed, at most "
-              f"{max(times):.3f} s")
-    print(json.dumps({
-        "benchmark": "streaming", "tokens": TOKENS, "rounds": options.rounds, **machine("CPU"), "chromium": version,
-        "gradio": importlib.metadata.version("gradio"), **{name: round(value, 3) for name, value in figures.items()},
-        "change_by_60_messages": round(figures["after_60_seconds"] / figures["empty_seconds"] - 1, 4),
-        "free_after_closed_tab": {name: [round(value, 3) for value in times] for name, times in closed.items()},
-    }))
+        print(
+            f"{name:>9}: slot free {statistics.median(times):.3f} s after its tab was closed, at most "
+            f"{max(times):.3f} s"
+        )
+    print(
+        json.dumps(
+            {
+                "benchmark": "streaming",
+                "tokens": TOKENS,
+                "rounds": options.rounds,
+                **machine("CPU"),
+                "chromium": version,
+                "gradio": importlib.metadata.version("gradio"),
+                **{name: round(value, 3) for name, value in figures.items()},
+                "change_by_60_messages": round(figures["after_60_seconds"] / figures["empty_seconds"] - 1, 4),
+                "free_after_closed_tab": {name: [round(value, 3) for value in times] for name, times in closed.items()},
+            }
+        )
+    )
 
 
 def open_page(app: App, browser):

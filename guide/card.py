@@ -49,9 +49,12 @@ assistant.
 
 def _training(journal, corpus: str) -> str:
     step, loss = journal.validation[-1]
-    options = [f"--{name.replace('_', '-')} {value}" for name, value in journal.run.items()
-               if name not in ("data", "config", "model")]
-    lines = " \\\n    ".join(" ".join(options[i: i + 4]) for i in range(0, len(options), 4))
+    options = [
+        f"--{name.replace('_', '-')} {value}"
+        for name, value in journal.run.items()
+        if name not in ("data", "config", "model")
+    ]
+    lines = " \\\n    ".join(" ".join(options[i : i + 4]) for i in range(0, len(options), 4))
     return f"""## How it was made
 
 ```bash
@@ -91,10 +94,12 @@ second paper.
 
 
 def _anatomy(shape: LlamaConfig) -> str:
-    return (f"{shape.num_hidden_layers} layers of width {shape.hidden_size}, {shape.num_attention_heads} query heads "
-            f"and {shape.num_key_value_heads} key/value heads,\nfeed-forward {shape.intermediate_size}, "
-            f"{shape.vocab_size} tokens ({RANKS} of byte-level BPE trained on the corpus, the others special),\ntied "
-            "embedding, bfloat16. It reads the last three messages of a chat.")
+    return (
+        f"{shape.num_hidden_layers} layers of width {shape.hidden_size}, {shape.num_attention_heads} query heads "
+        f"and {shape.num_key_value_heads} key/value heads,\nfeed-forward {shape.intermediate_size}, "
+        f"{shape.vocab_size} tokens ({RANKS} of byte-level BPE trained on the corpus, the others special),\ntied "
+        "embedding, bfloat16. It reads the last three messages of a chat."
+    )
 
 
 if __name__ == "__main__":

@@ -31,10 +31,13 @@ class Examiner:
         """The answer to each question, in a chat of its own with its place as seed, and why it ended."""
         answers = []
         for first in range(0, len(questions), AT_ONCE):
-            replies = [self._start(text, SamplingParams(temperature=temperature, seed=first + i, max_new_tokens=160))
-                       for i, text in enumerate(questions[first: first + AT_ONCE])]
-            answers += [(self._model.tokenizer.decode([token.id for token in reply]), reply.finish_reason)
-                        for reply in replies]
+            replies = [
+                self._start(text, SamplingParams(temperature=temperature, seed=first + i, max_new_tokens=160))
+                for i, text in enumerate(questions[first : first + AT_ONCE])
+            ]
+            answers += [
+                (self._model.tokenizer.decode([token.id for token in reply]), reply.finish_reason) for reply in replies
+            ]
         return answers
 
     def _start(self, text: str, params: SamplingParams) -> Generation:
@@ -62,8 +65,12 @@ def examine(examiner: Examiner) -> tuple[dict[str, tuple[int, int]], list[str]]:
 def is_story(text: str, finish_reason: str) -> bool:
     """Ended by the model itself, at the end of a sentence, of at least three sentences and known words only."""
     words = set(re.findall(r"[a-z']+", text.lower()))
-    return (finish_reason == "stop" and text.rstrip().endswith(".") and len(re.findall(r"[.!?]", text)) >= 3
-            and words <= story_words())
+    return (
+        finish_reason == "stop"
+        and text.rstrip().endswith(".")
+        and len(re.findall(r"[.!?]", text)) >= 3
+        and words <= story_words()
+    )
 
 
 def _mark(results: dict, wrong: list[str], subject: str, right: bool, words: str) -> None:
@@ -75,8 +82,10 @@ def _mark(results: dict, wrong: list[str], subject: str, right: bool, words: str
 
 def table(results: dict[str, tuple[int, int]]) -> str:
     """The results as a table in Markdown."""
-    rows = [f"| {subject} | {right} of {count} | {100 * right / count:.1f} % |"
-            for subject, (right, count) in results.items()]
+    rows = [
+        f"| {subject} | {right} of {count} | {100 * right / count:.1f} % |"
+        for subject, (right, count) in results.items()
+    ]
     return "\n".join(["| subject | right | share |", "|---|---|---|", *rows])
 
 

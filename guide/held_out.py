@@ -30,9 +30,13 @@ def read_questions() -> list[Question]:
         elif section and line.strip():
             text, _, must = line.partition(" => ")
             must = must or "i don't know"
-            questions.append(Question(section, text, tuple(
-                tuple(word.strip() for word in words.split("|")) for words in must.lower().split(" & ")
-            )))
+            questions.append(
+                Question(
+                    section,
+                    text,
+                    tuple(tuple(word.strip() for word in words.split("|")) for words in must.lower().split(" & ")),
+                )
+            )
     return questions
 
 

@@ -14,9 +14,18 @@ TRAINING_SEED, VALIDATION_SEED = 1, 2
 # 1792 tokens and 256 special ones.
 RANKS = 1792
 SHAPE = LlamaConfig(
-    vocab_size=RANKS + 256, hidden_size=192, intermediate_size=512, num_hidden_layers=4, num_attention_heads=4,
-    num_key_value_heads=2, max_position_embeddings=1024, rms_norm_eps=1e-5, tie_word_embeddings=True,
-    bos_token_id=RANKS, eos_token_id=(RANKS + 9,), dtype="bfloat16",
+    vocab_size=RANKS + 256,
+    hidden_size=192,
+    intermediate_size=512,
+    num_hidden_layers=4,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    max_position_embeddings=1024,
+    rms_norm_eps=1e-5,
+    tie_word_embeddings=True,
+    bos_token_id=RANKS,
+    eos_token_id=(RANKS + 9,),
+    dtype="bfloat16",
 )
 GENERATION = {"do_sample": True, "temperature": 0.5, "bos_token_id": RANKS, "eos_token_id": [RANKS + 9]}
 

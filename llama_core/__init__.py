@@ -15,7 +15,12 @@ if TYPE_CHECKING:
     from llama_core.engine import Engine
 
 __all__ = [
-    "Engine", "LlamaConfig", "SamplingParams", "init_model_params", "load_checkpoint", "model_forward",
+    "Engine",
+    "LlamaConfig",
+    "SamplingParams",
+    "init_model_params",
+    "load_checkpoint",
+    "model_forward",
     "save_checkpoint",
 ]
 

@@ -31,7 +31,10 @@ LLAMA_3_DATED = (
 )
 
 TEMPLATES = {
-    "Llama 2": SPLIT_SYSTEM + "{% for message in turns %}" + ALTERNATE + (
+    "Llama 2": SPLIT_SYSTEM
+    + "{% for message in turns %}"
+    + ALTERNATE
+    + (
         "{% if loop.first and system != false %}"
         "{% set content = '<<SYS>>\\n' + system + '\\n<</SYS>>\\n\\n' + message['content'] %}"
         "{% else %}{% set content = message['content'] %}{% endif %}"
@@ -57,9 +60,12 @@ TEMPLATES = {
         "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}"
         "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
     ),
-    "Mistral": SPLIT_SYSTEM + (
+    "Mistral": SPLIT_SYSTEM
+    + (
         "{%- set users = turns | selectattr('role', 'equalto', 'user') | list %}{%- set ns = namespace(index=0) %}"
-        "{{- bos_token }}{%- for message in turns %}" + ALTERNATE + (
+        "{{- bos_token }}{%- for message in turns %}"
+        + ALTERNATE
+        + (
             "{%- if message['role'] == 'user' %}"
             "{%- if system != false and loop.last %}{{- '[INST] ' + system + '\n\n' + message['content'] + '[/INST]' }}"
             "{%- else %}{{- '[INST] ' + message['content'] + '[/INST]' }}{%- endif %}"
@@ -83,9 +89,11 @@ TEMPLATES = {
     ),
 }
 MARKERS = {
-    "Llama 2": ["<s>", "</s>"], "TinyLlama": ["<s>", "</s>"], "Mistral": ["<s>", "</s>", "[INST]", "[/INST]"],
-    "SmolLM2": ["<|im_start|>", "<|im_end|>"], "DeepSeek R1": ["<s>", "</s>", "<|User|>", "<|Assistant|>", "<think>",
-                                                              "</think>"],
+    "Llama 2": ["<s>", "</s>"],
+    "TinyLlama": ["<s>", "</s>"],
+    "Mistral": ["<s>", "</s>", "[INST]", "[/INST]"],
+    "SmolLM2": ["<|im_start|>", "<|im_end|>"],
+    "DeepSeek R1": ["<s>", "</s>", "<|User|>", "<|Assistant|>", "<think>", "</think>"],
 }
 LLAMA_3_MARKERS = ["<|begin_of_text|>", "<|eot_id|>", "<|start_header_id|>", "<|end_header_id|>"]
 

@@ -21,8 +21,16 @@ TEMPLATE = (
 )
 
 TINY = dict(
-    vocab_size=320, hidden_size=64, intermediate_size=112, num_hidden_layers=3, num_attention_heads=8,
-    num_key_value_heads=4, max_position_embeddings=512, rms_norm_eps=1e-5, bos_token_id=0, eos_token_id=1,
+    vocab_size=320,
+    hidden_size=64,
+    intermediate_size=112,
+    num_hidden_layers=3,
+    num_attention_heads=8,
+    num_key_value_heads=4,
+    max_position_embeddings=512,
+    rms_norm_eps=1e-5,
+    bos_token_id=0,
+    eos_token_id=1,
     initializer_range=0.1,
 )
 
@@ -52,7 +60,7 @@ def reference_greedy(model, prompt, count):
     ids = list(prompt)
     for _ in range(count):
         ids.append(int(reference_logits(model, [ids])[0, -1].argmax()))
-    return ids[len(prompt):]
+    return ids[len(prompt) :]
 
 
 def write_tokenizer(folder):
@@ -61,14 +69,16 @@ def write_tokenizer(folder):
     library.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     library.decoder = tokenizers.decoders.ByteLevel()
     trainer = tokenizers.trainers.BpeTrainer(
-        vocab_size=300, special_tokens=SPECIAL, initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
+        vocab_size=300,
+        special_tokens=SPECIAL,
+        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     library.train_from_iterator(["the cat sat on the mat", "the hat of the cat", "that is that"], trainer)
     library.save(str(folder / "tokenizer.json"))
-    (folder / "tokenizer_config.json").write_text(json.dumps(
-        {"bos_token": "<|begin|>", "eos_token": {"content": "<|end|>"}, "chat_template": TEMPLATE}
-    ))
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"bos_token": "<|begin|>", "eos_token": {"content": "<|end|>"}, "chat_template": TEMPLATE})
+    )
 
 
 def write_checkpoint(folder, seed=0, shard_size="5GB", **changes):

@@ -19,8 +19,15 @@ from llama_core.tokenizer.tokenizer import Tokenizer
 WORDS = ["", " the", " cat", " sat", " on", " a", " mat", ".", "\n", " and", " it", " saw", " dog", " ran", "é"]
 EOS = 0
 CONFIG = LlamaConfig(
-    vocab_size=len(WORDS) + 256, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=4,
-    num_key_value_heads=2, max_position_embeddings=100_000, bos_token_id=None, eos_token_id=(EOS,),
+    vocab_size=len(WORDS) + 256,
+    hidden_size=16,
+    intermediate_size=32,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    max_position_embeddings=100_000,
+    bos_token_id=None,
+    eos_token_id=(EOS,),
 )
 
 
@@ -28,12 +35,21 @@ def fake_model(name="fake", bytes_of=None):
     """A `Model` whose words are WORDS, then single bytes; text from people is read byte by byte."""
     token_bytes = [*(word.encode() for word in WORDS), *(bytes([value]) for value in range(256))]
     tokenizer = Tokenizer(
-        lambda text, is_start: [len(WORDS) + value for value in text.encode()], bytes_of or token_bytes,
-        {"<|end|>": EOS}, eos_ids=(EOS,),
+        lambda text, is_start: [len(WORDS) + value for value in text.encode()],
+        bytes_of or token_bytes,
+        {"<|end|>": EOS},
+        eos_ids=(EOS,),
     )
     return SimpleNamespace(
-        name=name, config=CONFIG, params=None, tokenizer=tokenizer, chat=Chat(tokenizer), defaults=SamplingParams(),
-        is_random=False, dtype="float32", parameter_count=12_345,
+        name=name,
+        config=CONFIG,
+        params=None,
+        tokenizer=tokenizer,
+        chat=Chat(tokenizer),
+        defaults=SamplingParams(),
+        is_random=False,
+        dtype="float32",
+        parameter_count=12_345,
     )
 
 
@@ -125,8 +141,9 @@ class FakeEngine:
             raise EngineError(f"the prompt has {len(prompt_ids)} tokens; shorten it")
         params = replace(params, seed=0 if params.seed is None else params.seed)
         earlier = [[*other.prompt_ids, *other.token_ids] for other in self.generations]
-        generation = FakeGeneration(list(prompt_ids), params, max(
-            (common_prefix(ids, prompt_ids) for ids in earlier), default=0), self.hold)
+        generation = FakeGeneration(
+            list(prompt_ids), params, max((common_prefix(ids, prompt_ids) for ids in earlier), default=0), self.hold
+        )
         self.generations.append(generation)
         threading.Thread(target=self._write, args=(generation,), daemon=True).start()
         return generation
@@ -162,8 +179,10 @@ class FakeEngine:
         share = (0.05, 0.3, 0.6, 0.9, 0.99)[len(generation.tokens) % 5]
         others = [(chosen + step) % len(WORDS) for step in range(1, 5)] if chosen < len(WORDS) else []
         top = [Choice(chosen, math.log(share), math.log(min(1.0, share + 0.005)))]
-        top += [Choice(other, math.log((1 - share) / 4), -math.inf if rank else math.log(0.005))
-                for rank, other in enumerate(others)]
+        top += [
+            Choice(other, math.log((1 - share) / 4), -math.inf if rank else math.log(0.005))
+            for rank, other in enumerate(others)
+        ]
         generation.first = generation.first or time.perf_counter()
         generation.tokens.append(Choice(*(top[0].id, top[0].logprob, top[0].cut_logprob), tuple(top)))
 
@@ -175,8 +194,16 @@ class FakeEngine:
     def stats(self):
         running = [other for other in self.generations if other.finish_reason is None]
         return SimpleNamespace(
-            slots=self.slots, busy=len(running), queued=0, requests=len(self.generations), tokens_in=0, tokens_out=0,
-            tokens_cached=0, tokens_per_second=0.0, time_to_first_token=0.1, context_used=100,
+            slots=self.slots,
+            busy=len(running),
+            queued=0,
+            requests=len(self.generations),
+            tokens_in=0,
+            tokens_out=0,
+            tokens_cached=0,
+            tokens_per_second=0.0,
+            time_to_first_token=0.1,
+            context_used=100,
             context_size=self.slots * self.max_seq_len,
         )
 
@@ -188,5 +215,7 @@ class FakeEngine:
 
 def common_prefix(first, second):
     """How many ids two sequences begin with in common."""
-    return next((i for i, pair in enumerate(zip(first, second, strict=False)) if pair[0] != pair[1]),
-                min(len(first), len(second)))
+    return next(
+        (i for i, pair in enumerate(zip(first, second, strict=False)) if pair[0] != pair[1]),
+        min(len(first), len(second)),
+    )

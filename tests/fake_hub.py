@@ -11,19 +11,32 @@ from urllib.parse import unquote
 SHA = "0123456789abcdef0123456789abcdef01234567"
 WEIGHTS = bytes(range(256)) * 4000
 FILES = {
-    "config.json": b"{}", "generation_config.json": b"{ }", "tokenizer.json": b"{  }", "tokenizer.model": b"x",
-    "original/tokenizer.model": b"x", "original/consolidated.00.pth": b"pickle", "pytorch_model.bin": b"pickle",
-    "consolidated.safetensors": b"twice", "README.md": b"hello", "model.safetensors": WEIGHTS,
+    "config.json": b"{}",
+    "generation_config.json": b"{ }",
+    "tokenizer.json": b"{  }",
+    "tokenizer.model": b"x",
+    "original/tokenizer.model": b"x",
+    "original/consolidated.00.pth": b"pickle",
+    "pytorch_model.bin": b"pickle",
+    "consolidated.safetensors": b"twice",
+    "README.md": b"hello",
+    "model.safetensors": WEIGHTS,
 }
 SHARDED = {
-    "config.json": b"{}", "original/tokenizer.model": b"x", "part-1.safetensors": WEIGHTS[:5000],
-    "part-2.safetensors": WEIGHTS[:7000], "other.safetensors": b"not asked for",
+    "config.json": b"{}",
+    "original/tokenizer.model": b"x",
+    "part-1.safetensors": WEIGHTS[:5000],
+    "part-2.safetensors": WEIGHTS[:7000],
+    "other.safetensors": b"not asked for",
     "model.safetensors.index.json": b'{"weight_map": {"a": "part-1.safetensors", "b": "part-2.safetensors"}}',
 }
 # Status and error code of the Hub for whatever is asked about these.
 REFUSED = {
-    "us/gone": (404, "RepoNotFound"), "us/private": (401, "RepoNotFound"), "us/gated": (403, "GatedRepo"),
-    "us/down": (503, None), "us/forbidden": (403, None),
+    "us/gone": (404, "RepoNotFound"),
+    "us/private": (401, "RepoNotFound"),
+    "us/gated": (403, "GatedRepo"),
+    "us/down": (503, None),
+    "us/forbidden": (403, None),
 }
 
 
@@ -56,8 +69,10 @@ class FakeHub(http.server.BaseHTTPRequestHandler):
         return self.send_file(name, files[name])
 
     def tree(self, files):
-        return [{"type": "file", "path": name, "size": self.size(name, data), "oid": self.etag(data)}
-                for name, data in files.items()]
+        return [
+            {"type": "file", "path": name, "size": self.size(name, data), "oid": self.etag(data)}
+            for name, data in files.items()
+        ]
 
     def info(self, repo, files):
         siblings = [
@@ -107,9 +122,12 @@ def serve_fake_hub():
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), FakeHub)
     server.url = f"http://127.0.0.1:{server.server_port}"
     server.repositories = {
-        "us/whole": FILES, "us/sharded": SHARDED, "us/pickled": {"config.json": b"{}", "pytorch_model.bin": b"pickle"},
+        "us/whole": FILES,
+        "us/sharded": SHARDED,
+        "us/pickled": {"config.json": b"{}", "pytorch_model.bin": b"pickle"},
         "us/evil": {
-            "config.json": b"{}", "model.safetensors.index.json": b'{"weight_map": {"a": "../../x.safetensors"}}',
+            "config.json": b"{}",
+            "model.safetensors.index.json": b'{"weight_map": {"a": "../../x.safetensors"}}',
         },
     }
     server.asked, server.cuts, server.claimed, server.gated_files, server.sha = [], [], {}, set(), SHA

@@ -32,7 +32,7 @@ def expected_tokens(prompt, count, temperature=0.0, changes=()):
         for before, params in changes:
             temperature = params.temperature if before <= step else temperature
         row.append(next_token(row, temperature))
-    return row[len(prompt):]
+    return row[len(prompt) :]
 
 
 class FakePrograms:

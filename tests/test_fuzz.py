@@ -20,7 +20,8 @@ OURS = (ConfigError, ModelFileError, ChatError, MemoryShortage)
 NUMBERS = st.integers() | st.floats() | st.sampled_from([0, -1, 1, 2**31, 2**63, 10**300, 1e308, 0.5, float("nan")])
 VALUES = st.recursive(
     st.none() | st.booleans() | NUMBERS | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3), max_leaves=6,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
 )
 FAST = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -29,8 +30,17 @@ FAST = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCh
 def folder(tmp_path_factory):
     """A small sharded checkpoint; each test changes one file and puts it back."""
     path = tmp_path_factory.mktemp("fuzz")
-    write_checkpoint(path, shard_size="100KB", num_hidden_layers=1, rope_parameters={
-        "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64, "rope_theta": 10000.0})
+    write_checkpoint(
+        path,
+        shard_size="100KB",
+        num_hidden_layers=1,
+        rope_parameters={
+            "rope_type": "yarn",
+            "factor": 4.0,
+            "original_max_position_embeddings": 64,
+            "rope_theta": 10000.0,
+        },
+    )
     (path / "generation_config.json").write_text(json.dumps({"eos_token_id": [1, 2], "temperature": 0.5, "top_k": 20}))
     return path
 
@@ -65,14 +75,52 @@ def changed(values, path_of_keys, value):
 
 
 KEYS = [
-    "architectures", "model_type", "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "head_dim",
-    "num_attention_heads", "num_key_value_heads", "max_position_embeddings", "rms_norm_eps", "rope_theta", "hidden_act",
-    "rope_parameters", "rope_scaling", "tie_word_embeddings", "bos_token_id", "eos_token_id", "torch_dtype", "dtype",
-    "attention_bias", "mlp_bias", "sliding_window", "use_sliding_window", "max_window_layers", "layer_types",
-    "quantization_config", "partial_rotary_factor", "original_max_position_embeddings", "initializer_range",
+    "architectures",
+    "model_type",
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "head_dim",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "max_position_embeddings",
+    "rms_norm_eps",
+    "rope_theta",
+    "hidden_act",
+    "rope_parameters",
+    "rope_scaling",
+    "tie_word_embeddings",
+    "bos_token_id",
+    "eos_token_id",
+    "torch_dtype",
+    "dtype",
+    "attention_bias",
+    "mlp_bias",
+    "sliding_window",
+    "use_sliding_window",
+    "max_window_layers",
+    "layer_types",
+    "quantization_config",
+    "partial_rotary_factor",
+    "original_max_position_embeddings",
+    "initializer_range",
 ]
-ROPE = ["rope_type", "type", "factor", "original_max_position_embeddings", "rope_theta", "beta_fast", "beta_slow",
-        "attention_factor", "mscale", "mscale_all_dim", "truncate", "low_freq_factor", "high_freq_factor"]
+ROPE = [
+    "rope_type",
+    "type",
+    "factor",
+    "original_max_position_embeddings",
+    "rope_theta",
+    "beta_fast",
+    "beta_slow",
+    "attention_factor",
+    "mscale",
+    "mscale_all_dim",
+    "truncate",
+    "low_freq_factor",
+    "high_freq_factor",
+]
 PLACES = st.sampled_from([[key] for key in KEYS] + [["rope_parameters", key] for key in ROPE])
 KINDS = st.sampled_from(["llama", "mistral", "qwen2", "qwen3"])
 
@@ -102,8 +150,11 @@ def test_a_changed_index(folder, value, name):
     with_file(folder, "model.safetensors.index.json", json.dumps({**index, "weight_map": value}).encode())
 
 
-@given(tensor=st.integers(0, 20), key=st.sampled_from(["dtype", "shape", "data_offsets", "other"]),
-       value=VALUES | st.lists(st.integers(0, 2**64), max_size=3) | st.sampled_from(["F64", "I8", "F8_E4M3", "BOOL"]))
+@given(
+    tensor=st.integers(0, 20),
+    key=st.sampled_from(["dtype", "shape", "data_offsets", "other"]),
+    value=VALUES | st.lists(st.integers(0, 2**64), max_size=3) | st.sampled_from(["F64", "I8", "F8_E4M3", "BOOL"]),
+)
 @FAST
 def test_a_changed_header(folder, tensor, key, value):
     with shard(folder) as (path, header, data):
@@ -130,8 +181,10 @@ def test_a_file_with_a_wrong_byte_or_end(folder, place, byte, cut):
         with_file(folder, name, data[:at] if cut else data[:at] + bytes([byte]) + data[at + 1 :])
 
 
-@given(key=st.sampled_from(["model", "added_tokens", "pre_tokenizer", "normalizer", "decoder", "post_processor"]),
-       value=VALUES)
+@given(
+    key=st.sampled_from(["model", "added_tokens", "pre_tokenizer", "normalizer", "decoder", "post_processor"]),
+    value=VALUES,
+)
 @settings(FAST, max_examples=50)
 def test_a_changed_tokenizer(folder, key, value):
     values = json.loads((folder / "tokenizer.json").read_text())

@@ -22,20 +22,22 @@ LAST_WORDS_SECONDS = 3
 
 # Nothing from other hosts, also when a model's words ask for it: an image address can carry a conversation away.
 # Gradio itself needs inline scripts and eval. A Space is shown in a frame of huggingface.co.
-CONTENT_SECURITY_POLICY = "; ".join((
-    "default-src 'self'",
-    "script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:",
-    "style-src 'self' 'unsafe-inline'",
-    "img-src 'self' data: blob:",
-    "font-src 'self' data:",
-    "connect-src 'self'",
-    "worker-src 'self' blob:",
-    "frame-src 'none'",
-    "form-action 'none'",
-    "object-src 'none'",
-    "base-uri 'self'",
-    "frame-ancestors 'self' https://huggingface.co https://*.hf.space",
-))
+CONTENT_SECURITY_POLICY = "; ".join(
+    (
+        "default-src 'self'",
+        "script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:",
+        "style-src 'self' 'unsafe-inline'",
+        "img-src 'self' data: blob:",
+        "font-src 'self' data:",
+        "connect-src 'self'",
+        "worker-src 'self' blob:",
+        "frame-src 'none'",
+        "form-action 'none'",
+        "object-src 'none'",
+        "base-uri 'self'",
+        "frame-ancestors 'self' https://huggingface.co https://*.hf.space",
+    )
+)
 
 
 LOOKS = ("page", "tokens")
@@ -73,10 +75,19 @@ def build_app(page: gr.Blocks, engine: Any) -> FastAPI:
         return found
 
     return gr.mount_gradio_app(
-        app, page, "/", ssr_mode=False, run_history=False, show_error=False, max_file_size="1mb",
-        footer_links=[], head=head(),
+        app,
+        page,
+        "/",
+        ssr_mode=False,
+        run_history=False,
+        show_error=False,
+        max_file_size="1mb",
+        footer_links=[],
+        head=head(),
         theme=gr.themes.Base(
-            primary_hue="teal", neutral_hue="slate", font=["system-ui", "sans-serif"],
+            primary_hue="teal",
+            neutral_hue="slate",
+            font=["system-ui", "sans-serif"],
             font_mono=["ui-monospace", "monospace"],
         ),
     )
@@ -89,8 +100,10 @@ def head() -> str:
     code = "\n".join((ASSETS / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS)
     looks = "\n".join((ASSETS / f"{name}.css").read_text(encoding="utf-8") for name in LOOKS)
     viewport = "width=device-width, initial-scale=1, interactive-widget=resizes-content"
-    return (f'<meta name="viewport" content="{viewport}">\n<style>{looks}</style>\n'
-            f"<script>window.GLASS_TEXT = {text};\n{code}</script>")
+    return (
+        f'<meta name="viewport" content="{viewport}">\n<style>{looks}</style>\n'
+        f"<script>window.GLASS_TEXT = {text};\n{code}</script>"
+    )
 
 
 def serve(app: FastAPI, door: socket.socket, gets_ready: Callable[[], bool]) -> None:

@@ -15,33 +15,61 @@ class SettingsError(ValueError):
     """A setting that cannot be used; one line that names it, what was found and what is expected."""
 
 
-def setting(default: Any, env: str, help: str, minimum: int | None = None, maximum: int | None = None,
-            choices: tuple[str, ...] = (), on_space: Any = None) -> Any:
+def setting(
+    default: Any,
+    env: str,
+    help: str,
+    minimum: int | None = None,
+    maximum: int | None = None,
+    choices: tuple[str, ...] = (),
+    on_space: Any = None,
+) -> Any:
     """A field of `Settings`. `on_space` replaces the default on a Hugging Face Space (where SPACE_ID is set)."""
-    return field(default=default, metadata={
-        "env": env, "help": help, "minimum": minimum, "maximum": maximum, "choices": choices, "on_space": on_space,
-    })
+    return field(
+        default=default,
+        metadata={
+            "env": env,
+            "help": help,
+            "minimum": minimum,
+            "maximum": maximum,
+            "choices": choices,
+            "on_space": on_space,
+        },
+    )
 
 
 @dataclass(frozen=True)
 class Settings:
     """How one run of the app is set up. Made once at the door and passed down. Raises `SettingsError`."""
 
-    model: str = setting(GUIDE, "GLASS_LLAMA_MODEL",
-                         "a Hub id (name/repo or name/repo@revision), a folder, or random:NAME")
-    dtype: str = setting("auto", "GLASS_LLAMA_DTYPE", "number format of the weights; auto: what suits the machine",
-                         choices=("auto", "float32", "bfloat16", "float16"))
-    slots: int = setting(4, "GLASS_LLAMA_SLOTS", "how many replies are written at the same time",
-                         minimum=1, maximum=256)
-    max_seq_len: int = setting(0, "GLASS_LLAMA_MAX_SEQ_LEN",
-                               "context length: prompt and reply together, in tokens; 0: what the model was made for, "
-                               "as far as memory holds it, up to 4096", minimum=0, maximum=1 << 20)
-    host: str = setting("127.0.0.1", "GLASS_LLAMA_HOST", "address to listen on; 0.0.0.0 lets other machines in",
-                        on_space="0.0.0.0")
+    model: str = setting(
+        GUIDE, "GLASS_LLAMA_MODEL", "a Hub id (name/repo or name/repo@revision), a folder, or random:NAME"
+    )
+    dtype: str = setting(
+        "auto",
+        "GLASS_LLAMA_DTYPE",
+        "number format of the weights; auto: what suits the machine",
+        choices=("auto", "float32", "bfloat16", "float16"),
+    )
+    slots: int = setting(
+        4, "GLASS_LLAMA_SLOTS", "how many replies are written at the same time", minimum=1, maximum=256
+    )
+    max_seq_len: int = setting(
+        0,
+        "GLASS_LLAMA_MAX_SEQ_LEN",
+        "context length: prompt and reply together, in tokens; 0: what the model was made for, "
+        "as far as memory holds it, up to 4096",
+        minimum=0,
+        maximum=1 << 20,
+    )
+    host: str = setting(
+        "127.0.0.1", "GLASS_LLAMA_HOST", "address to listen on; 0.0.0.0 lets other machines in", on_space="0.0.0.0"
+    )
     port: int = setting(7860, "GLASS_LLAMA_PORT", "port to listen on; 0 takes any free one", minimum=0, maximum=65535)
     title: str = setting("Glass Llama", "GLASS_LLAMA_TITLE", "name shown on the page")
-    switching: str = setting("on", "GLASS_LLAMA_SWITCHING", "whether visitors may load another model",
-                             choices=("on", "off"), on_space="off")
+    switching: str = setting(
+        "on", "GLASS_LLAMA_SWITCHING", "whether visitors may load another model", choices=("on", "off"), on_space="off"
+    )
     system_prompt: str = setting("", "GLASS_LLAMA_SYSTEM_PROMPT", "system prompt that the page starts with")
 
     def __post_init__(self):
@@ -73,17 +101,24 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python app.py", allow_abbrev=False,
-                     description="Chat with a Llama that runs in JAX, in your browser.",
-                     epilog="Every setting can also be given by the environment variable named beside it.")
+    parser = _Parser(
+        prog="python app.py",
+        allow_abbrev=False,
+        description="Chat with a Llama that runs in JAX, in your browser.",
+        epilog="Every setting can also be given by the environment variable named beside it.",
+    )
     for row in fields(Settings):
         notes = [f"default: {row.default}" if row.default != "" else "default: none"]
         if row.metadata["on_space"] is not None:
             notes.append(f"on a Space: {row.metadata['on_space']}")
         notes.append(row.metadata["env"])
         names = f" ({', '.join(row.metadata['choices'])})" if row.metadata["choices"] else ""
-        parser.add_argument(_flag(row), dest=row.name, metavar=row.type.__name__.upper(),
-                            help=f"{row.metadata['help']}{names} [{'; '.join(notes)}]")
+        parser.add_argument(
+            _flag(row),
+            dest=row.name,
+            metavar=row.type.__name__.upper(),
+            help=f"{row.metadata['help']}{names} [{'; '.join(notes)}]",
+        )
     return parser
 
 

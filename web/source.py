@@ -21,7 +21,9 @@ def code_of(knob: str) -> tuple[str, int]:
     begin = next((i for i, line in enumerate(sampling) if line.startswith("def distribution(")), 0)
     order = [*range(begin, len(sampling)), *range(begin)]
     places = [("llama_core/sampling/sampler.py", i, sampling[i]) for i in order]
-    places += [("llama_core/engine/scheduler.py", i, line) for i, line in enumerate(_lines("llama_core/engine/scheduler.py"))]
+    places += [
+        ("llama_core/engine/scheduler.py", i, line) for i, line in enumerate(_lines("llama_core/engine/scheduler.py"))
+    ]
     for path, i, line in places:
         if re.search(rf"\b(knobs|params)\.{knob}\b", line):
             return path, i + 1
@@ -39,6 +41,8 @@ def source_page(name: str) -> str | None:
     if name not in known:
         return None
     rows = "".join(f'<li id="L{i}">{escape(line) or " "}</li>' for i, line in enumerate(_lines(name), 1))
-    return (f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(name)}</title>'
-            f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style>'
-            f"<main><h1>{escape(name)}</h1><ol>{rows}</ol></main></html>")
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(name)}</title>'
+        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style>'
+        f"<main><h1>{escape(name)}</h1><ol>{rows}</ol></main></html>"
+    )

@@ -18,7 +18,7 @@ TEXT = {
     "seed": "Seed",
     "seed_help": "The same seed gives the same reply. Empty: a new one each time.",
     "welcome": "Say something, and watch the words come. Point at a word to see what else could have come; "
-               "choose another one, and the reply goes on from there.",
+    "choose another one, and the reply goes on from there.",
     "continues": "Begin a text, and watch how it goes on. Point at a word to see what else could have come.",
     # facts about the model
     "parameters": "{count} parameters",
@@ -26,8 +26,8 @@ TEXT = {
     "random": "This model is random: the words are noise. For real words choose another one under “Model”.",
     "no_template": "This model was not trained to chat: it continues your text.",
     "guide": "This is the guide, a very small model that comes with this program: it explains the program, counts, "
-             "adds small numbers and tells tiny stories. It knows nothing else and can be wrong. For more choose "
-             "another one under “Model”.",
+    "adds small numbers and tells tiny stories. It knows nothing else and can be wrong. For more choose "
+    "another one under “Model”.",
     # presets
     "presets": "Preset",
     "preset_keep": "Save or delete presets",
@@ -100,10 +100,10 @@ TEXT = {
     "model_off": "The model of this page is set by whoever runs it.",
     "model_looking": "Looking up {name}…",
     "model_estimate": "{name}: {count} parameters. Files {files}. Memory {memory}: weights {weights} in {dtype}, "
-                      "cache for {slots} chats of {context} tokens {cache}.",
+    "cache for {slots} chats of {context} tokens {cache}.",
     "model_fits": "This machine has {free} free.",
     "model_tight": "This machine has only {free} free: it will not fit. Choose a smaller model, or start the app with "
-                   "fewer --slots or a shorter --max-seq-len.",
+    "fewer --slots or a shorter --max-seq-len.",
     "model_busy": "{name} is being loaded; wait or cancel it.",
     "model_choose": "Choose a model, or write a Hub id.",
     "step_download": "Downloading {name}: {done} of {total} MB",
@@ -120,7 +120,7 @@ TEXT = {
     "hood_refresh": "Refresh",
     "hood_token": "Inside one word",
     "hood_none": "Choose a word in a reply, then “Look inside”, to see what each layer would have said and where the "
-                 "model looked.",
+    "model looked.",
     "hood_looking": "Looking inside… A program is compiled for the first look at a text of this length.",
     "hood_lens": "What each layer would have said (logit lens)",
     "hood_lens_hint": "The output of each layer, read as if it were the last one.",
@@ -139,7 +139,7 @@ TEXT = {
     "hood_head_tied": "{D} → {V} words, tied",
     "hood_head_fact": "{D} → {V} words",
     "hood_picture": "Tokens enter below, pass {L} blocks of attention and feed-forward, and leave above as a share for "
-                    "each of {V} words.",
+    "each of {V} words.",
     "fact_parameters": "Parameters",
     "fact_weights": "Weights in memory",
     "fact_dtype": "Number format",

@@ -11,8 +11,16 @@ from guide.corpus.unknown import unknown
 from guide.held_out import plain, read_questions
 
 # Instructions that people give to models; the guide is to carry on as ever.
-SYSTEM_PROMPTS = ("You are a helpful assistant.", "Be brief.", "Answer politely.", "You are a pirate.", "Be kind.",
-                  "You are an expert.", "Answer in one sentence.", "You are a friendly llama.")
+SYSTEM_PROMPTS = (
+    "You are a helpful assistant.",
+    "Be brief.",
+    "Answer politely.",
+    "You are a pirate.",
+    "Be kind.",
+    "You are an expert.",
+    "Answer in one sentence.",
+    "You are a friendly llama.",
+)
 Exchange = tuple[str, str]
 
 
@@ -36,9 +44,14 @@ def conversations(count: int, seed: int) -> Iterator[dict]:
 def _kinds() -> list[tuple[float, Callable[[Random], Exchange]]]:
     facts, small_talk = read_topics("facts.txt"), read_topics("small_talk.txt")
     return [
-        (0.55, lambda random: _about(facts, random)), (0.08, lambda random: _about(small_talk, random)),
-        (0.14, unknown), (0.15, numbers.sum_of), (0.015, numbers.difference_of), (0.015, numbers.too_hard),
-        (0.02, numbers.counting), (0.03, story_request),
+        (0.55, lambda random: _about(facts, random)),
+        (0.08, lambda random: _about(small_talk, random)),
+        (0.14, unknown),
+        (0.15, numbers.sum_of),
+        (0.015, numbers.difference_of),
+        (0.015, numbers.too_hard),
+        (0.02, numbers.counting),
+        (0.03, story_request),
     ]
 
 

@@ -7,6 +7,7 @@ from guide.corpus.topics import Topic
 
 _CHOICE = re.compile(r"\(([^()]*\|[^()]*)\)")
 
+
 def patterns(table: str) -> list[str]:
     """The patterns of a table; a | inside brackets is an alternative, not a border."""
     return [pattern for line in table.strip().splitlines() for pattern in re.split(r"\|(?![^()]*\))", line)]
@@ -76,7 +77,7 @@ please|thanks|exactly|in short|in simple words|briefly|again|then|really|here|no
 def expand(pattern: str, random: Random) -> str:
     """The pattern with one alternative chosen in each (a|b)."""
     while found := _CHOICE.search(pattern):
-        pattern = pattern[: found.start()] + random.choice(found[1].split("|")) + pattern[found.end():]
+        pattern = pattern[: found.start()] + random.choice(found[1].split("|")) + pattern[found.end() :]
     return pattern
 
 
@@ -142,10 +143,10 @@ def _shortened(text: str, random: Random) -> str:
 
 def _slip(text: str, random: Random) -> str:
     """Two letters swapped, one lost or one doubled, inside a word."""
-    places = [i for i in range(1, len(text) - 2) if text[i - 1: i + 2].isalpha()]
+    places = [i for i in range(1, len(text) - 2) if text[i - 1 : i + 2].isalpha()]
     if not places:
         return text
     i = random.choice(places)
-    return random.choice([
-        text[:i] + text[i + 1] + text[i] + text[i + 2:], text[:i] + text[i + 1:], text[:i] + text[i] + text[i:],
-    ])
+    return random.choice(
+        [text[:i] + text[i + 1] + text[i] + text[i + 2 :], text[:i] + text[i + 1 :], text[:i] + text[i] + text[i:]]
+    )

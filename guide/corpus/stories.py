@@ -43,11 +43,18 @@ From that day on {name} was never lonely.|That night {name} slept very well.|And
 Now {name} tells this story to everyone.|They are friends to this day.|And that was the best day of all.
 {name} never forgot it.|So {name} learned that small steps go far.|The end.
 """)
-OPENINGS = ("Once there was {a} {hero} named {name} who lived {place}.", "{name} was {a} {hero} {place}.",
-            "Long ago, {place}, lived {a} {hero} called {name}.", "There was once {a} {hero} {place}, {name} by name.",
-            "In a time of wonders {name}, {a} {hero}, lived {place}.")
-MIDDLES = ("{name} wanted {wish}.", "More than anything, {name} wished for {thing}.",
-           "Every day {name} dreamed of {thing}.")
+OPENINGS = (
+    "Once there was {a} {hero} named {name} who lived {place}.",
+    "{name} was {a} {hero} {place}.",
+    "Long ago, {place}, lived {a} {hero} called {name}.",
+    "There was once {a} {hero} {place}, {name} by name.",
+    "In a time of wonders {name}, {a} {hero}, lived {place}.",
+)
+MIDDLES = (
+    "{name} wanted {wish}.",
+    "More than anything, {name} wished for {thing}.",
+    "Every day {name} dreamed of {thing}.",
+)
 ASKS = patterns("""
 tell me a story|tell me a (short|little|tiny|nice|good|new|bedtime) story|a story please|write a story
 make up a story|write me a (short |little |)story|can you tell a story|I want (to hear |)a story|story

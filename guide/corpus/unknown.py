@@ -39,7 +39,9 @@ def unknown(random: Random) -> tuple[str, str]:
 
 def _made_up(random: Random) -> str:
     """A name that nobody has: with such ones the guide learns that a word it has never seen means a no."""
-    words = ["".join(random.choice(part) for _ in range(random.randint(1, 3)) for part in (_ONSETS, _VOWELS, _CODAS))
-             for _ in range(random.choice((1, 1, 2)))]
+    words = [
+        "".join(random.choice(part) for _ in range(random.randint(1, 3)) for part in (_ONSETS, _VOWELS, _CODAS))
+        for _ in range(random.choice((1, 1, 2)))
+    ]
     words = [word.title() if random.random() < 0.4 else word for word in words]
     return random.choice(("", "", "a ", "the ")) + " ".join(words)

@@ -35,8 +35,12 @@ def fetch_file(repo_id: str, name: str, commit: str, blobs: Path, arrived: Calla
         with partial.open("ab" if have <= found.size else "wb") as file:
             arrived(file.tell())
             file_download.http_get(
-                found.location, _Counted(file, arrived), resume_size=file.tell(),
-                headers=_headers(url, found.location), expected_size=found.size, tqdm_class=_Silent,
+                found.location,
+                _Counted(file, arrived),
+                resume_size=file.tell(),
+                headers=_headers(url, found.location),
+                expected_size=found.size,
+                tqdm_class=_Silent,
             )
         partial.replace(blob)
 

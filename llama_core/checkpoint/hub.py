@@ -161,9 +161,11 @@ def _from_cache(repo_id: str, revision: str | None, problem: Exception) -> Path:
     """Without a network, what an earlier run has fetched."""
     try:
         # Asked for more than this, the library misses the files that were left out on purpose.
-        folder = Path(huggingface_hub.snapshot_download(
-            repo_id, revision=revision, allow_patterns=["config.json"], local_files_only=True
-        ))
+        folder = Path(
+            huggingface_hub.snapshot_download(
+                repo_id, revision=revision, allow_patterns=["config.json"], local_files_only=True
+            )
+        )
         if all((folder / name).exists() for name in _weights(folder)):
             return folder
         state = "only a part of it was"

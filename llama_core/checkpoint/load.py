@@ -36,8 +36,12 @@ class CheckpointError(ModelFileError):
 
 
 def load_checkpoint(
-    name: str | Path, dtype: str = "float32", progress: Progress | None = None, *,
-    check: Callable[[LlamaConfig, str], None] | None = None, download: Progress | None = None,
+    name: str | Path,
+    dtype: str = "float32",
+    progress: Progress | None = None,
+    *,
+    check: Callable[[LlamaConfig, str], None] | None = None,
+    download: Progress | None = None,
 ) -> Model:
     """The model of a folder, a Hub id (`name/repo`, `name/repo@revision`) or `random:NAME`, weights in `dtype`.
 

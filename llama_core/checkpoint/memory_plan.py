@@ -92,9 +92,13 @@ def _smaller(plan: Plan) -> Iterator[tuple[Plan, str]]:
         for slots in dict.fromkeys((plan.slots, max(1, plan.slots // 2), 1)):
             for length in (plan.max_seq_len, *lengths):
                 other = dataclasses.replace(plan, dtype=dtype, slots=slots, max_seq_len=length)
-                yield other, " ".join(
-                    f"--{name.replace('_', '-')} {getattr(other, name)}" for name in ("dtype", "slots", "max_seq_len")
-                    if getattr(other, name) != getattr(plan, name)
+                yield (
+                    other,
+                    " ".join(
+                        f"--{name.replace('_', '-')} {getattr(other, name)}"
+                        for name in ("dtype", "slots", "max_seq_len")
+                        if getattr(other, name) != getattr(plan, name)
+                    ),
                 )
 
 

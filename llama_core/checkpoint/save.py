@@ -22,7 +22,10 @@ SAFETENSORS_NAMES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 
 
 def save_checkpoint(
-    folder: str | Path, config: LlamaConfig, params: Params, files: Mapping[str, str | bytes] | None = None,
+    folder: str | Path,
+    config: LlamaConfig,
+    params: Params,
+    files: Mapping[str, str | bytes] | None = None,
     dtype: str | None = None,
 ) -> None:
     """Write `config.json`, `model.safetensors` and `files` (name → content: tokenizer, chat template) to `folder`.

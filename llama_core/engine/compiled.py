@@ -118,7 +118,8 @@ class Programs:
             cache = self.state.cache
             place = np.int32(chunk.slot), np.int32(chunk.start), np.int32(chunk.length)
             layers, (chunk.hidden, chunk.last) = self.compiled["read", chunk.size, windows](
-                self.params.blocks[here], cache.layers[here], self.freqs_cis, chunk.hidden, *place)
+                self.params.blocks[here], cache.layers[here], self.freqs_cis, chunk.hidden, *place
+            )
             self.state = State(cache.with_layers(here, layers), self.state.slots)
             chunk.done += 1
         return Dispatched(chunk.last, {})
@@ -160,7 +161,10 @@ class Programs:
 
 
 def compile_programs(
-    params: Params, config: LlamaConfig, slots: int, max_seq_len: int,
+    params: Params,
+    config: LlamaConfig,
+    slots: int,
+    max_seq_len: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> Programs:
     """Allocate the cache, compile every program, several at once, and run each; `progress(done, total)` as it goes."""
@@ -191,15 +195,17 @@ def compile_programs(
 
 
 def _windows(config: LlamaConfig) -> list[tuple[int | None, ...]]:
-    """The layers of each part of a chunk's way, as how far back each looks; parts that look the same share a program.
-    """
+    """The layers of each part of a chunk's way, as how far back each looks; equal parts share a program."""
     L = config.num_hidden_layers
     size = max(size for size in range(1, LAYERS_AT_ONCE + 1) if L % size == 0)
     return [tuple(config.window_of(i) for i in range(first, first + size)) for first in range(0, L, size)]
 
 
 def _program_table(
-    config: LlamaConfig, params: Params, state: State, freqs_cis: Complex[Array, "C R"],
+    config: LlamaConfig,
+    params: Params,
+    state: State,
+    freqs_cis: Complex[Array, "C R"],
     windows: list[tuple[int | None, ...]],
 ) -> dict[tuple[Any, ...], tuple[Callable, tuple]]:
     """Every program's name, function and example arguments, those that take longest to compile first."""

@@ -46,7 +46,11 @@ def slot_row(
     padded = np.full((1, MAX_STOP_TOKENS), -1, np.int32)
     padded[0, : len(stops)] = stops
     return SlotTable(
-        tokens=np.zeros(1, np.int32), positions=np.array([start], np.int32), running=np.zeros(1, bool),
-        limits=np.array([limit], np.int32), stops=padded, knobs=stack_knobs([params]),
+        tokens=np.zeros(1, np.int32),
+        positions=np.array([start], np.int32),
+        running=np.zeros(1, bool),
+        limits=np.array([limit], np.int32),
+        stops=padded,
+        knobs=stack_knobs([params]),
         context=make_context(params, vocab_size, prompt_ids),
     )

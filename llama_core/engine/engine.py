@@ -40,8 +40,13 @@ class Engine:
     """
 
     def __init__(
-        self, model: Any, slots: int = 4, max_seq_len: int = 2048, compile: Callable = compile_programs,
-        max_queue: int = 64, time_limit: float = 3600.0,
+        self,
+        model: Any,
+        slots: int = 4,
+        max_seq_len: int = 2048,
+        compile: Callable = compile_programs,
+        max_queue: int = 64,
+        time_limit: float = 3600.0,
     ):
         if slots < 1 or max_seq_len < 2:
             raise EngineError(f"slots is {slots} and max_seq_len {max_seq_len}; expected at least 1 slot and 2 tokens")
@@ -49,8 +54,7 @@ class Engine:
         self.slots, self.max_queue = slots, max_queue
         self._vocab_size = model.config.vocab_size
         self._compile = lambda advance: compile(model.params, model.config, slots, self.max_seq_len, advance)
-        self._scheduler = Scheduler(
-            slots, self.max_seq_len, self._vocab_size, model.config.eos_token_id, time_limit)
+        self._scheduler = Scheduler(slots, self.max_seq_len, self._vocab_size, model.config.eos_token_id, time_limit)
         self._lock = self._scheduler.lock
         self.compiled = 0, 0
         self._closed = False
@@ -70,6 +74,7 @@ class Engine:
 
         Raises `EngineError` when it did not come to its end; then the engine has failed, and so have its requests.
         """
+
         def advance(done: int, total: int) -> None:
             if self._closed:
                 raise EngineError("the engine is closed; start the app again")
@@ -80,8 +85,11 @@ class Engine:
         try:
             self._scheduler.programs = self._compile(advance)
         except Exception as problem:
-            self._fail(problem, "the model's programs cannot be compiled ({}); if memory is short, start the app with "
-                                "fewer --slots or a smaller --max-seq-len")
+            self._fail(
+                problem,
+                "the model's programs cannot be compiled ({}); if memory is short, start the app with "
+                "fewer --slots or a smaller --max-seq-len",
+            )
             raise self._failure from problem
         with self._lock:
             if not self._closed:

@@ -59,12 +59,18 @@ class Meter:
     def stats(self, slots: Sequence[Slot], queued: int, max_seq_len: int) -> EngineStats:
         """All of it at this moment."""
         return EngineStats(
-            slots=len(slots), busy=sum(slot.tenant is not None for slot in slots), queued=queued,
-            requests=self.requests, tokens_in=self.tokens_in, tokens_out=self.tokens_out,
+            slots=len(slots),
+            busy=sum(slot.tenant is not None for slot in slots),
+            queued=queued,
+            requests=self.requests,
+            tokens_in=self.tokens_in,
+            tokens_out=self.tokens_out,
             tokens_cached=self.tokens_cached,
-            tokens_per_second=_rate(self._wrote), tokens_in_per_second=_rate(self._read),
+            tokens_per_second=_rate(self._wrote),
+            tokens_in_per_second=_rate(self._read),
             time_to_first_token=statistics.median(self._waits) if self._waits else None,
-            context_used=sum(len(slot.ids) for slot in slots), context_size=len(slots) * max_seq_len,
+            context_used=sum(len(slot.ids) for slot in slots),
+            context_size=len(slots) * max_seq_len,
         )
 
 

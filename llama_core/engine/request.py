@@ -45,8 +45,12 @@ class Generation:
     """
 
     def __init__(
-        self, prompt_ids: list[int], params: SamplingParams, wake_engine: Callable[[], None],
-        check: Callable[[SamplingParams], None] = lambda params: None, keeps_logits: bool = False,
+        self,
+        prompt_ids: list[int],
+        params: SamplingParams,
+        wake_engine: Callable[[], None],
+        check: Callable[[SamplingParams], None] = lambda params: None,
+        keeps_logits: bool = False,
     ):
         self.prompt_ids = prompt_ids
         self.params = params

@@ -57,8 +57,7 @@ class Running:
 
 @dataclasses.dataclass
 class Dispatch:
-    """Some parts of a chunk of a prompt, or a block of replies, that the device was asked for and nobody has read yet.
-    """
+    """Parts of a chunk of a prompt, or a block of replies, that the device was asked for and nobody has read yet."""
 
     dispatched: Dispatched
     owners: dict[int, Running]
@@ -184,8 +183,12 @@ class Scheduler:
         # Lowered below what has been asked for already, it takes one more token for the device to see.
         running.limit = max(limit, running.dispatched + 1)
         row = slot_row(
-            generation.prompt_ids, running.start, generation.prompt_tokens + limit,
-            self.stops(generation.params), generation.params, self._vocab_size,
+            generation.prompt_ids,
+            running.start,
+            generation.prompt_tokens + limit,
+            self.stops(generation.params),
+            generation.params,
+            self._vocab_size,
         )
         self.programs.prepare(running.slot.index, row, is_new)
 

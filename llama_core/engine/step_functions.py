@@ -20,14 +20,21 @@ COPY_BLOCK = 256
 
 
 def prepare_slot(
-    params: Params, state: State, freqs_cis: Complex[Array, "C R"], slot: Int[Array, ""], row: SlotTable,
+    params: Params,
+    state: State,
+    freqs_cis: Complex[Array, "C R"],
+    slot: Int[Array, ""],
+    row: SlotTable,
     is_new: Bool[Array, ""],
 ) -> tuple[State, None]:
     """Put `row` in the place of `slot`. Of a reply under way, its progress stays: only how it is sampled changes."""
     table = state.slots
     old = jax.tree.map(lambda column: column[slot][None], table)
     changed = dataclasses.replace(
-        row, tokens=old.tokens, positions=old.positions, running=old.running,
+        row,
+        tokens=old.tokens,
+        positions=old.positions,
+        running=old.running,
         context=dataclasses.replace(row.context, counts=old.context.counts),
     )
     chosen = jax.tree.map(lambda new, kept: jnp.where(is_new, new, kept), row, changed)
@@ -35,7 +42,11 @@ def prepare_slot(
 
 
 def copy_prefix(
-    params: Params, state: State, freqs_cis: Complex[Array, "C R"], source: Int[Array, ""], target: Int[Array, ""],
+    params: Params,
+    state: State,
+    freqs_cis: Complex[Array, "C R"],
+    source: Int[Array, ""],
+    target: Int[Array, ""],
     length: Int[Array, ""],
 ) -> tuple[State, None]:
     """Copy the first `length` positions of one slot's cache, or a few more, to another's."""
@@ -43,8 +54,7 @@ def copy_prefix(
 
     def copy_block(i, cache):
         def copy(layer: Float[Array, "S K C E"]) -> Float[Array, "S K C E"]:
-            block = jax.lax.dynamic_slice(
-                layer, (source, 0, i * size, 0), (1, layer.shape[1], size, layer.shape[3]))
+            block = jax.lax.dynamic_slice(layer, (source, 0, i * size, 0), (1, layer.shape[1], size, layer.shape[3]))
             return jax.lax.dynamic_update_slice(layer, block, (target, 0, i * size, 0))
 
         return jax.tree.map(copy, cache)
@@ -80,9 +90,16 @@ def embed_chunk(embedding: Float[Array, "V D"], tokens: Int[Array, "1 T"]) -> Fl
 
 
 def read_chunk(
-    blocks: tuple[Block, ...], layers: tuple[LayerCache, ...], freqs_cis: Complex[Array, "C R"],
-    hidden: Float[Array, "1 T D"], slot: Int[Array, ""], start: Int[Array, ""], length: Int[Array, ""], *,
-    config: LlamaConfig, windows: tuple[int | None, ...],
+    blocks: tuple[Block, ...],
+    layers: tuple[LayerCache, ...],
+    freqs_cis: Complex[Array, "C R"],
+    hidden: Float[Array, "1 T D"],
+    slot: Int[Array, ""],
+    start: Int[Array, ""],
+    length: Int[Array, ""],
+    *,
+    config: LlamaConfig,
+    windows: tuple[int | None, ...],
 ) -> tuple[tuple[LayerCache, ...], tuple[Float[Array, "1 T D"], Float[Array, "1 D"]]]:
     """Take the first `length` of these tokens through some layers, into `slot` from position `start` on. What comes
     out, and the last token's row of it."""
@@ -95,8 +112,14 @@ def read_chunk(
 
 
 def draw_first(
-    params: Params, state: State, freqs_cis: Complex[Array, "C R"], last: Float[Array, "1 D"], slot: Int[Array, ""],
-    position: Int[Array, ""], *, config: LlamaConfig,
+    params: Params,
+    state: State,
+    freqs_cis: Complex[Array, "C R"],
+    last: Float[Array, "1 D"],
+    slot: Int[Array, ""],
+    position: Int[Array, ""],
+    *,
+    config: LlamaConfig,
 ) -> tuple[State, tuple[Int32[Array, "1 1 P"], Float[Array, "V"]]]:
     """Draw the token that follows a prompt whose last token, at `position`, came out of the layers as `last`; the
     scores that it is drawn from come along."""
@@ -108,8 +131,14 @@ def draw_first(
 
 
 def decode_block(
-    params: Params, state: State, freqs_cis: Complex[Array, "C R"], rows: Int[Array, "N"], active: Bool[Array, "N"],
-    steps: Int[Array, ""], *, config: LlamaConfig,
+    params: Params,
+    state: State,
+    freqs_cis: Complex[Array, "C R"],
+    rows: Int[Array, "N"],
+    active: Bool[Array, "N"],
+    steps: Int[Array, ""],
+    *,
+    config: LlamaConfig,
 ) -> tuple[State, Int32[Array, "T N P"]]:
     """Up to `steps` tokens of every active row that is running; it ends early when none is. Fewer rows than slots cost
     less: one row is two to three times as fast on a CPU as all slots.

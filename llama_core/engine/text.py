@@ -24,7 +24,7 @@ class Reply:
 
     @property
     def finish_reason(self) -> str | None:
-        """"stop", "length", "cancelled" or "error"; None while the reply is written."""
+        """ "stop", "length", "cancelled" or "error"; None while the reply is written."""
         return "stop" if self._stopped else self.generation.finish_reason
 
     def cancel(self) -> None:
@@ -77,7 +77,5 @@ class StopStrings:
 
     def _unsure(self) -> int:
         """How many characters at the end are the beginning of a stop string."""
-        lengths = (
-            size for stop in self._stops for size in range(1, len(stop)) if self._held.endswith(stop[:size])
-        )
+        lengths = (size for stop in self._stops for size in range(1, len(stop)) if self._held.endswith(stop[:size]))
         return max(lengths, default=0)

@@ -91,8 +91,11 @@ def is_visible(
 
 
 def scaled_dot_product_attention(
-    q: Float[Array, "B T H E"], keys: Float[Array, "B K W E"], values: Float[Array, "B K W E"],
-    positions: Int[Array, "B T"], sliding_window: int | None = None,
+    q: Float[Array, "B T H E"],
+    keys: Float[Array, "B K W E"],
+    values: Float[Array, "B K W E"],
+    positions: Int[Array, "B T"],
+    sliding_window: int | None = None,
 ) -> Float[Array, "B T HE"]:
     """Attention over all W keys at once, the key at index w standing at position w. Softmax in float32."""
     visible = is_visible(positions, jnp.arange(keys.shape[2]), sliding_window)
@@ -125,8 +128,13 @@ def cached_attention(
         shares = jnp.exp(scores - new_highest[..., None])
         shrink = jnp.exp(highest - new_highest)
         block = read_cache(values, where, begin, size)
-        added = jnp.einsum("bkqw,bkwe->bkqe", shares.astype(block.dtype), block, precision=_precision(q),
-                           preferred_element_type=jnp.float32)
+        added = jnp.einsum(
+            "bkqw,bkwe->bkqe",
+            shares.astype(block.dtype),
+            block,
+            precision=_precision(q),
+            preferred_element_type=jnp.float32,
+        )
         return new_highest, total * shrink + jnp.sum(shares, axis=-1), mixed * shrink[..., None] + added
 
     nothing = jnp.zeros((B, K, H // K * T), jnp.float32)

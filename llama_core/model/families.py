@@ -45,20 +45,37 @@ class Family:
 
 
 _QWEN = {
-    "vocab_size": 151936, "intermediate_size": 22016, "num_key_value_heads": 32, "max_position_embeddings": 32768,
-    "bos_token_id": None, "eos_token_id": None, "sliding_window": 4096, "max_window_layers": 28,
+    "vocab_size": 151936,
+    "intermediate_size": 22016,
+    "num_key_value_heads": 32,
+    "max_position_embeddings": 32768,
+    "bos_token_id": None,
+    "eos_token_id": None,
+    "sliding_window": 4096,
+    "max_window_layers": 28,
 }
 
 # By the `model_type` of config.json.
 FAMILIES = {
     "llama": Family("LlamaForCausalLM", bias_keys=("attention_bias", "mlp_bias")),
-    "mistral": Family("MistralForCausalLM", sliding_layers=_all_slide, defaults={
-        "intermediate_size": 14336, "num_key_value_heads": 8, "max_position_embeddings": 131072,
-        "sliding_window": 4096,
-    }),
+    "mistral": Family(
+        "MistralForCausalLM",
+        sliding_layers=_all_slide,
+        defaults={
+            "intermediate_size": 14336,
+            "num_key_value_heads": 8,
+            "max_position_embeddings": 131072,
+            "sliding_window": 4096,
+        },
+    ),
     "qwen2": Family("Qwen2ForCausalLM", qkv_bias=True, sliding_layers=_upper_slide, defaults=_QWEN),
-    "qwen3": Family("Qwen3ForCausalLM", bias_keys=("attention_bias",), qk_norm=True, sliding_layers=_upper_slide,
-                    defaults={**_QWEN, "head_dim": 128}),
+    "qwen3": Family(
+        "Qwen3ForCausalLM",
+        bias_keys=("attention_bias",),
+        qk_norm=True,
+        sliding_layers=_upper_slide,
+        defaults={**_QWEN, "head_dim": 128},
+    ),
 }
 
 

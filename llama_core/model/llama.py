@@ -162,8 +162,13 @@ def dropout(x: Float[Array, "B T D"], rate: float, key: PRNGKeyArray | None) -> 
 
 
 def transformer_block(
-    block: Block, x: Float[Array, "B T D"], config: LlamaConfig, where: Where, cache: LayerCache | None = None,
-    dropout_rate: float = 0.0, key: PRNGKeyArray | None = None,
+    block: Block,
+    x: Float[Array, "B T D"],
+    config: LlamaConfig,
+    where: Where,
+    cache: LayerCache | None = None,
+    dropout_rate: float = 0.0,
+    key: PRNGKeyArray | None = None,
 ) -> tuple[Float[Array, "B T D"], LayerCache | None]:
     """Norm, attention, add; norm, feed-forward, add. A `key` means training: dropout before each addition."""
     attention_key, ffn_key = (None, None) if key is None else jax.random.split(key)
@@ -174,23 +179,34 @@ def transformer_block(
 
 
 def run_blocks(
-    blocks: tuple[Block, ...], x: Float[Array, "B T D"], config: LlamaConfig, where: Where,
-    windows: tuple[int | None, ...], layers: tuple[LayerCache | None, ...], dropout_rate: float = 0.0,
+    blocks: tuple[Block, ...],
+    x: Float[Array, "B T D"],
+    config: LlamaConfig,
+    where: Where,
+    windows: tuple[int | None, ...],
+    layers: tuple[LayerCache | None, ...],
+    dropout_rate: float = 0.0,
     key: PRNGKeyArray | None = None,
 ) -> tuple[Float[Array, "B T D"], tuple[LayerCache | None, ...]]:
     """These blocks one after the other, each with its window and its layer of the cache."""
     keys = (None,) * len(blocks) if key is None else jax.random.split(key, len(blocks))
     written = []
     for block, window, layer, block_key in zip(blocks, windows, layers, keys, strict=True):
-        x, layer = transformer_block(block, x, config, replace(where, sliding_window=window), layer, dropout_rate,
-                                     block_key)
+        x, layer = transformer_block(
+            block, x, config, replace(where, sliding_window=window), layer, dropout_rate, block_key
+        )
         written.append(layer)
     return x, tuple(written)
 
 
 def hidden_states(
-    params: Params, tokens: Int[AnyArray, "B T"], config: LlamaConfig, where: Where, cache: KVCache | None = None,
-    dropout_rate: float = 0.0, key: PRNGKeyArray | None = None,
+    params: Params,
+    tokens: Int[AnyArray, "B T"],
+    config: LlamaConfig,
+    where: Where,
+    cache: KVCache | None = None,
+    dropout_rate: float = 0.0,
+    key: PRNGKeyArray | None = None,
 ) -> tuple[Float[Array, "B T D"], KVCache | None]:
     """The last layer's output after the final norm, for every token of the call; `logits` scores rows of it."""
     L = len(params.blocks)
@@ -209,9 +225,15 @@ def logits(params: Params, hidden: Float[Array, "*B D"]) -> Float[Array, "*B V"]
 
 
 def model_forward(
-    params: Params, tokens: Int[AnyArray, "B T"], config: LlamaConfig, cache: KVCache | None = None,
-    position: int | Int[Array, ""] | Int[Array, "B"] = 0, *,
-    training: bool = False, dropout_rate: float = 0.0, key: PRNGKeyArray | None = None,
+    params: Params,
+    tokens: Int[AnyArray, "B T"],
+    config: LlamaConfig,
+    cache: KVCache | None = None,
+    position: int | Int[Array, ""] | Int[Array, "B"] = 0,
+    *,
+    training: bool = False,
+    dropout_rate: float = 0.0,
+    key: PRNGKeyArray | None = None,
 ) -> tuple[Float[Array, "B T V"], KVCache | None]:
     """Logits for every token, float32, and the cache to pass on with the next tokens at `position` + T.
 
@@ -238,7 +260,10 @@ def model_forward(
 
 
 def locate(
-    start: Int[Array, "B"], T: int, freqs_cis: Complex[Array, "C R"], filled: Int[Array, ""] | None = None,
+    start: Int[Array, "B"],
+    T: int,
+    freqs_cis: Complex[Array, "C R"],
+    filled: Int[Array, ""] | None = None,
     rows: Int[Array, "B"] | None = None,
 ) -> Where:
     """The place of T tokens that begin at `start` in each row, from the table of `precompute_freqs_cis`."""

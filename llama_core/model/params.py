@@ -69,16 +69,19 @@ ATTENTION, MLP = "model.layers.{layer}.self_attn.", "model.layers.{layer}.mlp."
 # What reads the same input is one matrix: fewer and larger products are faster (benchmarks/NOTES.md).
 BLOCK_PARAMETERS = (
     Parameter("attention_norm", {"model.layers.{layer}.input_layernorm.weight": "D"}),
-    Parameter("w_qkv", {
-        ATTENTION + "q_proj.weight": "HE D", ATTENTION + "k_proj.weight": "KE D", ATTENTION + "v_proj.weight": "KE D",
-    }),
+    Parameter(
+        "w_qkv",
+        {ATTENTION + "q_proj.weight": "HE D", ATTENTION + "k_proj.weight": "KE D", ATTENTION + "v_proj.weight": "KE D"},
+    ),
     Parameter("wo", {ATTENTION + "o_proj.weight": "D HE"}),
     Parameter("ffn_norm", {"model.layers.{layer}.post_attention_layernorm.weight": "D"}),
     Parameter("w_gate_up", {MLP + "gate_proj.weight": "F D", MLP + "up_proj.weight": "F D"}),
     Parameter("w_down", {MLP + "down_proj.weight": "D F"}),
-    Parameter("qkv_bias", {
-        ATTENTION + "q_proj.bias": "HE", ATTENTION + "k_proj.bias": "KE", ATTENTION + "v_proj.bias": "KE",
-    }, _has_qkv_bias),
+    Parameter(
+        "qkv_bias",
+        {ATTENTION + "q_proj.bias": "HE", ATTENTION + "k_proj.bias": "KE", ATTENTION + "v_proj.bias": "KE"},
+        _has_qkv_bias,
+    ),
     Parameter("o_bias", {ATTENTION + "o_proj.bias": "D"}, _has_o_bias),
     Parameter("q_norm", {ATTENTION + "q_norm.weight": "E"}, _has_qk_norm),
     Parameter("k_norm", {ATTENTION + "k_norm.weight": "E"}, _has_qk_norm),

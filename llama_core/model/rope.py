@@ -69,7 +69,11 @@ def _llama3(config: LlamaConfig, length: int) -> Frequencies:
 
 
 ROPE_FREQUENCIES: dict[str, Callable[[LlamaConfig, int], Frequencies]] = {
-    "default": _default, "linear": _linear, "dynamic": _dynamic, "yarn": _yarn, "llama3": _llama3,
+    "default": _default,
+    "linear": _linear,
+    "dynamic": _dynamic,
+    "yarn": _yarn,
+    "llama3": _llama3,
 }
 
 

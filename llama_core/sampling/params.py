@@ -38,31 +38,61 @@ class SamplingParams:
     """
 
     temperature: float = _knob(
-        0.7, "Temperature", "Flattens (high) or sharpens (low) the choice. 0 always takes the likeliest token.",
-        0.0, 2.0, 0.05, limit=100.0,
+        0.7,
+        "Temperature",
+        "Flattens (high) or sharpens (low) the choice. 0 always takes the likeliest token.",
+        0.0,
+        2.0,
+        0.05,
+        limit=100.0,
     )
     top_k: int = _knob(
         0, "Top-k", "Only the k likeliest tokens may be chosen. 0 switches this off.", 0, 200, 1, limit=2**31 - 1
     )
     top_p: float = _knob(
-        1.0, "Top-p", "Only the likeliest tokens that together reach this share may be chosen. 1 switches this off.",
-        0.0, 1.0, 0.01, limit=1.0,
+        1.0,
+        "Top-p",
+        "Only the likeliest tokens that together reach this share may be chosen. 1 switches this off.",
+        0.0,
+        1.0,
+        0.01,
+        limit=1.0,
     )
     min_p: float = _knob(
-        0.0, "Min-p", "Only tokens at least this share as likely as the likeliest may be chosen. 0 switches this off.",
-        0.0, 1.0, 0.01, limit=1.0,
+        0.0,
+        "Min-p",
+        "Only tokens at least this share as likely as the likeliest may be chosen. 0 switches this off.",
+        0.0,
+        1.0,
+        0.01,
+        limit=1.0,
     )
     repetition_penalty: float = _knob(
-        1.0, "Repetition penalty", "Divides the score of every token that the text holds already. 1 switches this off.",
-        0.5, 2.0, 0.05, limit=10.0,
+        1.0,
+        "Repetition penalty",
+        "Divides the score of every token that the text holds already. 1 switches this off.",
+        0.5,
+        2.0,
+        0.05,
+        limit=10.0,
     )
     presence_penalty: float = _knob(
-        0.0, "Presence penalty", "Taken off the score of every token that the reply holds already.",
-        -2.0, 2.0, 0.1, limit=2.0,
+        0.0,
+        "Presence penalty",
+        "Taken off the score of every token that the reply holds already.",
+        -2.0,
+        2.0,
+        0.1,
+        limit=2.0,
     )
     frequency_penalty: float = _knob(
-        0.0, "Frequency penalty", "Taken off a token's score once for each time that the reply holds it.",
-        -2.0, 2.0, 0.1, limit=2.0,
+        0.0,
+        "Frequency penalty",
+        "Taken off a token's score once for each time that the reply holds it.",
+        -2.0,
+        2.0,
+        0.1,
+        limit=2.0,
     )
     max_new_tokens: int = _knob(
         256, "Max tokens", "The reply ends after this many tokens.", 1, 2048, 1, limit=2**31 - 1

@@ -58,10 +58,12 @@ def stack_knobs(replies: Sequence[SamplingParams]) -> Knobs:
         **{name: column(name, np.float32) for name in ("temperature", "top_p", "min_p", *PENALTIES)},
         top_k=column("top_k", np.int32),
         seed=np.array([params.seed or 0 for params in replies], np.uint32),
-        is_adjusted=np.array([
-            bool(params.logit_bias) or any(getattr(params, name) != off for name, off in PENALTIES.items())
-            for params in replies
-        ]),
+        is_adjusted=np.array(
+            [
+                bool(params.logit_bias) or any(getattr(params, name) != off for name, off in PENALTIES.items())
+                for params in replies
+            ]
+        ),
         wants_alternatives=np.array([bool(params.logprobs) for params in replies]),
     )
 

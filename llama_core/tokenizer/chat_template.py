@@ -58,9 +58,7 @@ class Chat:
         [text] = self._render([(messages, True)])
         return self.tokenizer.encode_template(text)
 
-    def training_ids(
-        self, conversations: Sequence[Sequence[Mapping[str, str]]]
-    ) -> list[tuple[list[int], list[bool]]]:
+    def training_ids(self, conversations: Sequence[Sequence[Mapping[str, str]]]) -> list[tuple[list[int], list[bool]]]:
         """The ids of each whole conversation, and which of them are the assistant's: what it has to learn to write.
 
         Raises `ChatError` for messages that cannot be rendered, and for a template by which a conversation does not
@@ -75,19 +73,28 @@ class Chat:
             beginnings += [(messages[:i], True) for i in replies]
             beginnings += [(messages[: i + 1], False) for i in replies if i + 1 < len(messages)]
         texts = iter(self._render([beginning for beginnings in wanted for beginning in beginnings]))
-        return [_learnt(beginnings, [self.tokenizer.encode_template(next(texts)) for _ in beginnings])
-                for beginnings in wanted]
+        return [
+            _learnt(beginnings, [self.tokenizer.encode_template(next(texts)) for _ in beginnings])
+            for beginnings in wanted
+        ]
 
     def _render(self, several: Sequence[tuple[Sequence[Mapping[str, str]], bool]]) -> list[str]:
         """Each of these conversations as text, with the head of the assistant's next message or without."""
         spellings = {token_id: marker for marker, token_id in self.tokenizer.special_tokens.items()}
         eos_id = next(iter(self.tokenizer.eos_ids), None)
         ends = {"bos_token": spellings.get(self.tokenizer.bos_id, ""), "eos_token": spellings.get(eos_id, "")}
-        texts = self._running.render(*(
-            {"messages": [{"role": row["role"], "content": self._shielded(row)} for row in messages],
-             "add_generation_prompt": prompt, "tools": None, "documents": None, **ends}
-            for messages, prompt in several
-        ))
+        texts = self._running.render(
+            *(
+                {
+                    "messages": [{"role": row["role"], "content": self._shielded(row)} for row in messages],
+                    "add_generation_prompt": prompt,
+                    "tools": None,
+                    "documents": None,
+                    **ends,
+                }
+                for messages, prompt in several
+            )
+        )
         return [without_surrogates(text) for text in texts]
 
     def _shielded(self, message: Mapping[str, str]) -> str:

@@ -32,7 +32,9 @@ def hub_tokenizer(values: dict[str, Any], path: Path) -> Tokenizer:
     else:
         byte_level = "ByteLevel" in json.dumps([values.get("pre_tokenizer"), values.get("decoder")])
         spell = _from_unicode if byte_level else _from_metaspace
-        table = token_table({i: spell(piece) for i, piece in vocabulary.items() if piece not in special}, special, shown)
+        table = token_table(
+            {i: spell(piece) for i, piece in vocabulary.items() if piece not in special}, special, shown
+        )
         tokenizer = Tokenizer(_library_encoder(values), table, special, adds_leading_space=_strips_space(values))
     return replace(tokenizer, manners=_manners(added))
 
@@ -80,8 +82,11 @@ def _library_encoder(values: dict[str, Any]) -> Callable[[str, bool], list[int]]
     """Encoding by the `tokenizers` library; at the start of a sequence and after it by Metaspace's rule "first"."""
     at_start = _library(values)
     pre = values.get("pre_tokenizer") or {}
-    later = _library({**values, "pre_tokenizer": {**pre, "prepend_scheme": "never"}}) if (
-        pre.get("type") == "Metaspace" and pre.get("prepend_scheme") == "first") else at_start
+    later = (
+        _library({**values, "pre_tokenizer": {**pre, "prepend_scheme": "never"}})
+        if (pre.get("type") == "Metaspace" and pre.get("prepend_scheme") == "first")
+        else at_start
+    )
 
     def encode(text: str, is_start: bool) -> list[int]:
         return (at_start if is_start else later).encode(text, add_special_tokens=False).ids

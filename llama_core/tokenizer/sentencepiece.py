@@ -42,8 +42,14 @@ def parse(data: bytes) -> SentencePieceModel | None:
     ends = (trainer.get(41, 1), trainer.get(42, 2))
     bos_id, eos_id = (token_id if token_id < len(pieces) else None for token_id in ends)  # -1, for none, is huge here
     return SentencePieceModel(
-        pieces, trainer.get(3, 1) == BPE, bool(trainer.get(35, 0)), bool(normalizer.get(3, 1)),
-        bool(normalizer.get(4, 1)), normalizer.get(2, b""), bos_id, eos_id,
+        pieces,
+        trainer.get(3, 1) == BPE,
+        bool(trainer.get(35, 0)),
+        bool(normalizer.get(3, 1)),
+        bool(normalizer.get(4, 1)),
+        normalizer.get(2, b""),
+        bos_id,
+        eos_id,
     )
 
 
@@ -85,9 +91,17 @@ def to_hub(model: SentencePieceModel) -> dict[str, Any]:
     """The same tokenizer as a Hub `tokenizer.json`."""
     vocabulary = {piece: i for i, (piece, _, _) in enumerate(model.pieces)}
     added = [
-        {"id": i, "content": piece, "special": True, "single_word": False, "lstrip": False, "rstrip": False,
-         "normalized": False}
-        for i, (piece, _, kind) in enumerate(model.pieces) if kind in (CONTROL, USER_DEFINED, UNKNOWN)
+        {
+            "id": i,
+            "content": piece,
+            "special": True,
+            "single_word": False,
+            "lstrip": False,
+            "rstrip": False,
+            "normalized": False,
+        }
+        for i, (piece, _, kind) in enumerate(model.pieces)
+        if kind in (CONTROL, USER_DEFINED, UNKNOWN)
     ]
     steps: list[dict[str, Any]] = []
     if model.charsmap:
@@ -110,9 +124,15 @@ def to_hub(model: SentencePieceModel) -> dict[str, Any]:
         "pre_tokenizer": None,
         "decoder": {"type": "Sequence", "decoders": strip},
         "model": {
-            "type": "BPE", "dropout": None, "unk_token": unknown, "continuing_subword_prefix": None,
-            "end_of_word_suffix": None, "fuse_unk": True, "byte_fallback": model.byte_fallback,
-            "vocab": vocabulary, "merges": _merges(model, vocabulary),
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": unknown,
+            "continuing_subword_prefix": None,
+            "end_of_word_suffix": None,
+            "fuse_unk": True,
+            "byte_fallback": model.byte_fallback,
+            "vocab": vocabulary,
+            "merges": _merges(model, vocabulary),
         },
     }
 

@@ -72,8 +72,11 @@ class Template:
         # Isolated: of our environment it knows where Python packages lie and nothing else.
         paths = os.pathsep.join(path for path in sys.path if path)
         self._process = subprocess.Popen(
-            [sys.executable, "-P", str(WORKER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, env={"PYTHONPATH": paths},
+            [sys.executable, "-P", str(WORKER)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={"PYTHONPATH": paths},
         )
         self._end = weakref.finalize(self, _end, self._process)
         answer = self._ask(self._source, SECONDS_TO_START)

@@ -24,18 +24,23 @@ def loss_curve(curves: dict[str, Sequence[tuple[int, float]]]) -> str:
         parts.append(f'<polyline points="{line}" fill="none" stroke="{color}" stroke-width="1.5"/>')
         words = f"{name}, last {curve[-1][1]:.3f}" if curve else name
         parts.append(_words(WIDTH - MARGIN, MARGIN + 18 * i, words, color, "end"))
-    return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" '
-            f'font-size="13"><rect width="100%" height="100%" fill="#fff"/>{"".join(parts)}</svg>\n')
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" '
+        f'font-size="13"><rect width="100%" height="100%" fill="#fff"/>{"".join(parts)}</svg>\n'
+    )
 
 
 def _axes(last: int, top: float) -> str:
     left, right, floor = MARGIN, WIDTH - MARGIN, HEIGHT - MARGIN
     lines = f'<path d="M{left} {MARGIN}V{floor}H{right}" fill="none" stroke="#475569"/>'
-    return lines + "".join((
-        _words(left - 6, MARGIN + 4, f"{top:.1f}", "#475569", "end"), _words(left - 6, floor, "0", "#475569", "end"),
-        _words(right, floor + 18, f"{last} updates", "#475569", "end"),
-        _words(left, MARGIN - 12, "loss (nats a token)", "#475569", "start"),
-    ))
+    return lines + "".join(
+        (
+            _words(left - 6, MARGIN + 4, f"{top:.1f}", "#475569", "end"),
+            _words(left - 6, floor, "0", "#475569", "end"),
+            _words(right, floor + 18, f"{last} updates", "#475569", "end"),
+            _words(left, MARGIN - 12, "loss (nats a token)", "#475569", "start"),
+        )
+    )
 
 
 def _words(x: int, y: int, text: str, color: str, anchor: str) -> str:

@@ -13,8 +13,13 @@ class TrainingError(ValueError):
     """A training run that cannot be made; one line that names the option, file or step, and the remedy."""
 
 
-def option(help: str, default: Any = MISSING, minimum: float = -math.inf, maximum: float = math.inf,
-           choices: tuple[str, ...] = ()) -> Any:
+def option(
+    help: str,
+    default: Any = MISSING,
+    minimum: float = -math.inf,
+    maximum: float = math.inf,
+    choices: tuple[str, ...] = (),
+) -> Any:
     """A field of `TrainingOptions`; without a default it must be given."""
     return field(default=default, metadata={"help": help, "range": (minimum, maximum), "choices": choices})
 
@@ -23,7 +28,7 @@ def option(help: str, default: Any = MISSING, minimum: float = -math.inf, maximu
 class TrainingOptions:
     """How one model is trained. Raises `TrainingError` for values that cannot work."""
 
-    data: str = option("text to learn, or a .jsonl file of conversations: {\"messages\": [{\"role\", \"content\"}, …]}")
+    data: str = option('text to learn, or a .jsonl file of conversations: {"messages": [{"role", "content"}, …]}')
     out: str = option("folder for the model; the same command run again goes on from what is saved there")
     config: str = option("start from random weights: a folder with config.json and a tokenizer", "")
     model: str = option("start from trained weights instead: a folder or a Hub id", "")
@@ -56,14 +61,23 @@ class TrainingOptions:
 
 def read_options(arguments: Sequence[str]) -> TrainingOptions:
     """Options from a command line. `--help` prints and exits. Raises `TrainingError`."""
-    parser = _Parser(prog="python -m llama_core.training", allow_abbrev=False,
-                     description="Train a Llama on your own text or conversations.")
+    parser = _Parser(
+        prog="python -m llama_core.training",
+        allow_abbrev=False,
+        description="Train a Llama on your own text or conversations.",
+    )
     for row in fields(TrainingOptions):
         needed = row.default is MISSING
         shown = "" if needed else f" [default: {'none' if row.default == '' else row.default}]"
         choices = f" ({', '.join(row.metadata['choices'])})" if row.metadata["choices"] else ""
-        parser.add_argument(_flag(row), type=row.type, required=needed, default=argparse.SUPPRESS,
-                            metavar=row.type.__name__.upper(), help=row.metadata["help"] + choices + shown)
+        parser.add_argument(
+            _flag(row),
+            type=row.type,
+            required=needed,
+            default=argparse.SUPPRESS,
+            metavar=row.type.__name__.upper(),
+            help=row.metadata["help"] + choices + shown,
+        )
     return TrainingOptions(**vars(parser.parse_args(arguments)))
 
 

@@ -24,8 +24,13 @@ from llama_core.training.state import load_notes, load_state, save_state, state_
 from llama_core.training.update import TrainState, compile_update, compile_validation, init_state
 
 # What travels beside the weights into the new model.
-COMPANIONS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "chat_template.jinja",
-              "generation_config.json")
+COMPANIONS = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "generation_config.json",
+)
 CURVE_FILE = "loss.svg"
 PROGRESS_EVERY = 10
 PATHS = ("data", "validation", "out")
@@ -63,8 +68,10 @@ def train(options: TrainingOptions, report: Callable[[str], None] = print) -> Jo
     held_out = read_documents(Path(options.validation), start.chat) if options.validation else []
     batches = Batches(documents, options.sequence_length, options.batch_size, options.seed)
     state, journal = _begin_or_go_on(start, options, documents, out)
-    report(f"{sum(leaf.size for leaf in jax.tree.leaves(state.params)):,} parameters, {len(documents):,} documents, "
-           f"{sum(len(document.ids) for document in documents):,} tokens, {batches.steps_per_epoch:,} updates an epoch")
+    report(
+        f"{sum(leaf.size for leaf in jax.tree.leaves(state.params)):,} parameters, {len(documents):,} documents, "
+        f"{sum(len(document.ids) for document in documents):,} tokens, {batches.steps_per_epoch:,} updates an epoch"
+    )
     update, validate = compile_update(start.config, options), _validation(start.config, options, held_out)
     pace = Pace(int(state.step), options, report)
     while int(state.step) < options.steps:
@@ -92,8 +99,7 @@ def find_start(options: TrainingOptions) -> Start:
     if options.config:
         folder = Path(options.config)
         config, tokenizer, chat = load_shape(folder)
-        return Start(config, chat, _companions(folder),
-                     lambda: init_model_params(jax.random.key(options.seed), config))
+        return Start(config, chat, _companions(folder), lambda: init_model_params(jax.random.key(options.seed), config))
     model = load_checkpoint(options.model)
     if model.is_random:
         raise TrainingError(f"--model {options.model} is random and has no tokenizer files; use --config FOLDER")
@@ -152,7 +158,7 @@ def _validation(config: LlamaConfig, options: TrainingOptions, documents: list[D
     size = options.batch_size // options.accumulate
     empty = -len(rows.tokens) % size
     padded = Rows(*(np.pad(part, ((0, empty), (0, 0))) for part in rows))
-    parts = [Rows(*(part[i: i + size] for part in padded)) for i in range(0, len(padded.tokens), size)]
+    parts = [Rows(*(part[i : i + size] for part in padded)) for i in range(0, len(padded.tokens), size)]
     return lambda params: sum(float(measure(params, part)) for part in parts) / float(rows.weights.sum())
 
 
@@ -176,7 +182,9 @@ class Pace:
         pace = (step - first) / (now - began)
         left = round((self._options.steps - step) / pace)
         tokens = self._options.batch_size * self._options.sequence_length
-        self._report(f"step {step}/{self._options.steps}  loss {loss:.4f}  {pace * tokens:,.0f} tokens/s  "
-                     f"{left // 60} min {left % 60} s left")
+        self._report(
+            f"step {step}/{self._options.steps}  loss {loss:.4f}  {pace * tokens:,.0f} tokens/s  "
+            f"{left // 60} min {left % 60} s left"
+        )
         if self._compiling:  # the first updates had to wait for the compiler
             self._since, self._compiling = (step, now), False

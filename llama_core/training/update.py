@@ -35,10 +35,15 @@ def learning_rate(options: TrainingOptions) -> Callable[[Any], Any]:
     """Up in a straight line, then down along a cosine (Loshchilov & Hutter 2017, arXiv:1608.03983)."""
     warmup = min(options.warmup, options.steps - 1)
     # From the first update on it is above zero: update i of the warm-up runs at (i + 1) / warmup.
-    return lambda step: options.learning_rate * jnp.minimum(
-        (step + 1) / max(1, warmup),
-        options.final_rate + (1 - options.final_rate) * 0.5 * (
-            1 + jnp.cos(jnp.pi * jnp.clip((step - warmup) / max(1, options.steps - warmup), 0, 1))),
+    return lambda step: (
+        options.learning_rate
+        * jnp.minimum(
+            (step + 1) / max(1, warmup),
+            options.final_rate
+            + (1 - options.final_rate)
+            * 0.5
+            * (1 + jnp.cos(jnp.pi * jnp.clip((step - warmup) / max(1, options.steps - warmup), 0, 1))),
+        )
     )
 
 
@@ -46,8 +51,12 @@ def optimizer(options: TrainingOptions) -> optax.GradientTransformation:
     """AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101) after clipping; norms, which are vectors, do not decay."""
     return optax.chain(
         optax.clip_by_global_norm(options.clip),
-        optax.adamw(learning_rate(options), *BETAS, weight_decay=options.weight_decay,
-                    mask=lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params)),
+        optax.adamw(
+            learning_rate(options),
+            *BETAS,
+            weight_decay=options.weight_decay,
+            mask=lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params),
+        ),
     )
 
 

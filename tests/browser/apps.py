@@ -14,8 +14,12 @@ ROOT = Path(__file__).parents[2]
 FAKE_APP = ("tests/browser/fake_app.py", "0", "300")
 SCREENS = {"desktop light": (1280, 800, "light"), "phone dark": (390, 844, "dark")}
 FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-    "--disable-sync", "--no-first-run",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
 ]
 
 

@@ -70,8 +70,13 @@ def open_page(browser):
             foreign.append(request.url)
 
     def open_(app, width=1280, height=800, theme="light", beside=None):
-        context = beside.context if beside else browser.new_context(
-            viewport={"width": width, "height": height}, accept_downloads=True, reduced_motion="reduce")
+        context = (
+            beside.context
+            if beside
+            else browser.new_context(
+                viewport={"width": width, "height": height}, accept_downloads=True, reduced_motion="reduce"
+            )
+        )
         page = context.new_page()
         page.on("requestfinished", watch)
         page.on("requestfailed", watch)

@@ -8,14 +8,17 @@ from types import SimpleNamespace
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-HOSTILE = """<script>document.title='owned'</script><img src=x onerror="document.title='owned'">
+HOSTILE = (
+    """<script>document.title='owned'</script><img src=x onerror="document.title='owned'">
 ![a](https://evil.example/steal.png) <form action="https://evil.example"><input name=a></form>
 [click](javascript:document.title='owned') <a href="https://evil.example">there</a>
 \u202eright to left\u202c שלום עולם <iframe src="https://evil.example"></iframe>
 | a | b
 |--
 ```unclosed **bold _and
-""" + "x" * 3000
+"""
+    + "x" * 3000
+)
 
 
 def main(port, pace, state="warm"):
@@ -48,9 +51,16 @@ def main(port, pace, state="warm"):
 
     @app.get("/fake")  # what the engine was asked, for the tests
     def fake():
-        return [{"prompt": reply.prompt_ids, "tokens": reply.token_ids, "cached": reply.cached_tokens,
-                 "ended": reply.ended, "updates": [params.temperature for _, params in reply.changes]}
-                for reply in host.engine.generations]
+        return [
+            {
+                "prompt": reply.prompt_ids,
+                "tokens": reply.token_ids,
+                "cached": reply.cached_tokens,
+                "ended": reply.ended,
+                "updates": [params.temperature for _, params in reply.changes],
+            }
+            for reply in host.engine.generations
+        ]
 
     @app.post("/fake/pace/{pace}")
     def hurry(pace: int):

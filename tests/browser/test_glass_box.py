@@ -8,18 +8,7 @@ import re
 import pytest
 from fake_engine import WORDS, next_id
 from playwright.sync_api import expect
-from steps import (
-    OLD_TALK,
-    converse,
-    questions,
-    reply,
-    send,
-    set_knob,
-    sidebar,
-    tokens,
-    version,
-    wait_until_ready,
-)
+from steps import OLD_TALK, converse, questions, reply, send, set_knob, sidebar, tokens, version, wait_until_ready
 
 
 def test_a_token_shows_its_alternatives_and_branches(page, fake, shoot):

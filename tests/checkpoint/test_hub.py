@@ -59,7 +59,10 @@ def test_only_what_is_needed_is_fetched_small_files_first_and_the_revision_is_na
 def test_shards_are_those_of_the_index_and_of_original_only_the_tokenizer_is_taken(fake_hub):
     found = resolve("us/sharded@main")
     assert files_in(found.folder) == {
-        "config.json", "original/tokenizer.model", "model.safetensors.index.json", "part-1.safetensors",
+        "config.json",
+        "original/tokenizer.model",
+        "model.safetensors.index.json",
+        "part-1.safetensors",
         "part-2.safetensors",
     }
 
@@ -160,14 +163,19 @@ def test_a_revision_that_moves_is_followed_and_the_old_one_stays(fake_hub):
     assert (old.folder / "model.safetensors").read_bytes() == WEIGHTS
 
 
-@pytest.mark.parametrize(("name", "words"), [
-    ("us/gone", "no model us/gone, or it is private"), ("us/private", "no model us/private, or it is private"),
-    ("us/gated", "us/gated is gated; ask for access"), ("us/whole@nowhere", "no revision 'nowhere'"),
-    ("us/pickled", "us/pickled has only pytorch_model.bin; weights are read from safetensors alone"),
-    ("us/down", "cannot reach the Hugging Face Hub for us/down .*503"),
-    ("us/forbidden", "the token in HF_TOKEN may not read us/forbidden"),
-    ("us/evil", "expected safetensors files of the same folder"),
-])
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("us/gone", "no model us/gone, or it is private"),
+        ("us/private", "no model us/private, or it is private"),
+        ("us/gated", "us/gated is gated; ask for access"),
+        ("us/whole@nowhere", "no revision 'nowhere'"),
+        ("us/pickled", "us/pickled has only pytorch_model.bin; weights are read from safetensors alone"),
+        ("us/down", "cannot reach the Hugging Face Hub for us/down .*503"),
+        ("us/forbidden", "the token in HF_TOKEN may not read us/forbidden"),
+        ("us/evil", "expected safetensors files of the same folder"),
+    ],
+)
 def test_what_the_hub_refuses_is_said_in_words(fake_hub, name, words):
     with pytest.raises(ValueError, match=words) as refusal:
         resolve(name)
@@ -241,11 +249,27 @@ def test_a_model_comes_from_the_hub_to_its_first_prompt(checkpoint, tmp_path):
     with serve_fake_hub() as server:
         server.repositories["us/llama"] = {path.name: path.read_bytes() for path in folder.iterdir()}
         environment = {**os.environ, "HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path / "home")}
-        runs = [subprocess.run([sys.executable, "-c", LOAD], env=environment, cwd=Path(__file__).parents[2],
-                               capture_output=True, text=True, timeout=300)]
+        runs = [
+            subprocess.run(
+                [sys.executable, "-c", LOAD],
+                env=environment,
+                cwd=Path(__file__).parents[2],
+                capture_output=True,
+                text=True,
+                timeout=300,
+            )
+        ]
         server.gone()
-        runs.append(subprocess.run([sys.executable, "-c", LOAD], env=environment, cwd=Path(__file__).parents[2],
-                                   capture_output=True, text=True, timeout=300))
+        runs.append(
+            subprocess.run(
+                [sys.executable, "-c", LOAD],
+                env=environment,
+                cwd=Path(__file__).parents[2],
+                capture_output=True,
+                text=True,
+                timeout=300,
+            )
+        )
     for run in runs:
         assert run.returncode == 0, run.stderr
         assert f"us/llama@{SHA[:7]}" in run.stdout

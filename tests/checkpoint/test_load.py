@@ -80,6 +80,7 @@ def test_generation_config_wins_over_config(damaged):
 
 def test_harmless_extra_tensors_are_ignored(tmp_path):
     write_checkpoint(tmp_path, tie_word_embeddings=True)
+
     def add(tensors):
         tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = np.ones(4, np.float32)
         tensors["lm_head.weight"] = np.zeros((320, 64), np.float32)
@@ -99,28 +100,55 @@ def test_random_models_are_made_without_files():
         load_checkpoint("random:tiny", dtype="int8")
 
 
-@pytest.mark.parametrize(("damage", "words"), [
-    (lambda f: (f / "config.json").unlink(), "has no config.json"),
-    (lambda f: (f / "tokenizer.json").unlink(), "has no tokenizer"),
-    (lambda f: edit_tensors(f, lambda t: t.pop(NORM)), f"tensor {NORM} is missing"),
-    (lambda f: edit_tensors(f, lambda t: t.update({NORM: np.ones(65, np.float32)})), r"norm.weight is \[65\], config"),
-    (lambda f: edit_tensors(f, lambda t: t.update({NORM: np.ones(64, np.int8)})), "stored as I8"),
-    (lambda f: edit_tensors(f, lambda t: t.update({"model.layers.9.x": np.ones(2, np.float32)})), "not part of the 3"),
-    (lambda f: edit_json(f / "config.json", vocab_size=200, eos_token_id=1), r"is \[320, 64\], config.json says \[200"),
-    (lambda f: edit_json(f / "config.json", architectures=["BertModel"]), "'BertModel' is not supported"),
-    (lambda f: edit_json(f / "generation_config.json", temperature=-1), "generation_config.json: temperature is -1"),
-    (lambda f: (f / "config.json").write_text("version https://git-lfs.github.com/spec/v1\noid x"), "git lfs pull"),
-    (lambda f: (f / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid x"), "git lfs p"),
-    (lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:5000]), "damaged or inc"),
-    (lambda f: (f / "model.safetensors").write_bytes(b"\xff" * 8 + b"{}"), "damaged or incomplete"),
-    (lambda f: (f / "model.safetensors").write_bytes((2**42).to_bytes(8, "little") + b"{}"), "damaged or incomplete"),
-    (lambda f: edit_tensors(f, lambda t: t[NORM].__setitem__(3, np.nan)), f"tensor {NORM} holds NaN or infinity"),
-    (lambda f: edit_tensors(f, lambda t: t[NORM].__setitem__(0, -np.inf)), f"tensor {NORM} holds NaN or infinity"),
-    (lambda f: (f / "chat_template.jinja").write_text("{{ ''.__class__ "), "chat template is not valid Jinja"),
-    (lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin"), "only pytorch_model.bin; weights are read"),
-    (lambda f: (f / "model.safetensors").unlink(), "has no weights"),
-    (lambda f: (f / "tokenizer_config.json").write_text("{"), "tokenizer_config.json is not valid JSON"),
-])
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda f: (f / "config.json").unlink(), "has no config.json"),
+        (lambda f: (f / "tokenizer.json").unlink(), "has no tokenizer"),
+        (lambda f: edit_tensors(f, lambda t: t.pop(NORM)), f"tensor {NORM} is missing"),
+        (
+            lambda f: edit_tensors(f, lambda t: t.update({NORM: np.ones(65, np.float32)})),
+            r"norm.weight is \[65\], config",
+        ),
+        (lambda f: edit_tensors(f, lambda t: t.update({NORM: np.ones(64, np.int8)})), "stored as I8"),
+        (
+            lambda f: edit_tensors(f, lambda t: t.update({"model.layers.9.x": np.ones(2, np.float32)})),
+            "not part of the 3",
+        ),
+        (
+            lambda f: edit_json(f / "config.json", vocab_size=200, eos_token_id=1),
+            r"is \[320, 64\], config.json says \[200",
+        ),
+        (lambda f: edit_json(f / "config.json", architectures=["BertModel"]), "'BertModel' is not supported"),
+        (
+            lambda f: edit_json(f / "generation_config.json", temperature=-1),
+            "generation_config.json: temperature is -1",
+        ),
+        (lambda f: (f / "config.json").write_text("version https://git-lfs.github.com/spec/v1\noid x"), "git lfs pull"),
+        (
+            lambda f: (f / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid x"),
+            "git lfs p",
+        ),
+        (
+            lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:5000]),
+            "damaged or inc",
+        ),
+        (lambda f: (f / "model.safetensors").write_bytes(b"\xff" * 8 + b"{}"), "damaged or incomplete"),
+        (
+            lambda f: (f / "model.safetensors").write_bytes((2**42).to_bytes(8, "little") + b"{}"),
+            "damaged or incomplete",
+        ),
+        (lambda f: edit_tensors(f, lambda t: t[NORM].__setitem__(3, np.nan)), f"tensor {NORM} holds NaN or infinity"),
+        (lambda f: edit_tensors(f, lambda t: t[NORM].__setitem__(0, -np.inf)), f"tensor {NORM} holds NaN or infinity"),
+        (lambda f: (f / "chat_template.jinja").write_text("{{ ''.__class__ "), "chat template is not valid Jinja"),
+        (
+            lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin"),
+            "only pytorch_model.bin; weights are read",
+        ),
+        (lambda f: (f / "model.safetensors").unlink(), "has no weights"),
+        (lambda f: (f / "tokenizer_config.json").write_text("{"), "tokenizer_config.json is not valid JSON"),
+    ],
+)
 def test_what_is_broken_is_refused_by_name(damaged, damage, words, unchecked_types):
     damage(damaged)
     with pytest.raises(ValueError, match=words) as refusal:
@@ -128,12 +156,16 @@ def test_what_is_broken_is_refused_by_name(damaged, damage, words, unchecked_typ
     assert "\n" not in str(refusal.value)
 
 
-@pytest.mark.parametrize(("weight_map", "words"), [
-    ({NORM: "../../etc/passwd"}, "expected safetensors files of the same folder"),
-    ({NORM: "/etc/passwd.safetensors"}, "expected safetensors files of the same folder"),
-    ({NORM: "model-1.safetensors"}, "model-1.safetensors is missing"),
-    ({}, "no weight_map"), (None, "no weight_map"),
-])
+@pytest.mark.parametrize(
+    ("weight_map", "words"),
+    [
+        ({NORM: "../../etc/passwd"}, "expected safetensors files of the same folder"),
+        ({NORM: "/etc/passwd.safetensors"}, "expected safetensors files of the same folder"),
+        ({NORM: "model-1.safetensors"}, "model-1.safetensors is missing"),
+        ({}, "no weight_map"),
+        (None, "no weight_map"),
+    ],
+)
 def test_an_index_that_points_elsewhere_is_refused(damaged, weight_map, words):
     (damaged / "model.safetensors").rename(damaged / "other.safetensors")
     (damaged / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))

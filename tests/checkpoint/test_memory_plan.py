@@ -46,10 +46,15 @@ def test_what_fits_passes():
     require_memory(LARGE, "bfloat16", 1, 2048, free=24 * 10**9)
 
 
-@pytest.mark.parametrize(("dtype", "slots", "length", "free", "remedy"), [
-    ("bfloat16", 4, 131072, 24e9, "--max-seq-len"), ("bfloat16", 64, 256, 18.2e9, "--slots"),
-    ("float32", 1, 256, 24e9, "--dtype bfloat16"), ("float32", 8, 131072, 24e9, "--dtype bfloat16 "),
-])
+@pytest.mark.parametrize(
+    ("dtype", "slots", "length", "free", "remedy"),
+    [
+        ("bfloat16", 4, 131072, 24e9, "--max-seq-len"),
+        ("bfloat16", 64, 256, 18.2e9, "--slots"),
+        ("float32", 1, 256, 24e9, "--dtype bfloat16"),
+        ("float32", 8, 131072, 24e9, "--dtype bfloat16 "),
+    ],
+)
 def test_a_refusal_names_the_numbers_and_what_would_fit(dtype, slots, length, free, remedy):
     with pytest.raises(MemoryShortage, match=remedy) as refusal:
         require_memory(LARGE, dtype, slots, length, free=int(free))
@@ -94,10 +99,16 @@ def test_a_container_has_less_than_its_machine(tmp_path):
     assert memory_plan._container_free(tmp_path) == []
 
 
-@pytest.mark.parametrize(("platform", "capability", "dtype"), [
-    ("cpu", None, "float32"), ("gpu", "7.5", "float16"), ("gpu", "8.0", "bfloat16"), ("gpu", "10.0", "bfloat16"),
-    ("tpu", None, "bfloat16"),
-])
+@pytest.mark.parametrize(
+    ("platform", "capability", "dtype"),
+    [
+        ("cpu", None, "float32"),
+        ("gpu", "7.5", "float16"),
+        ("gpu", "8.0", "bfloat16"),
+        ("gpu", "10.0", "bfloat16"),
+        ("tpu", None, "bfloat16"),
+    ],
+)
 def test_each_device_gets_the_format_it_computes_best(platform, capability, dtype, unchecked_types):
     device = SimpleNamespace(platform=platform, **({"compute_capability": capability} if capability else {}))
     assert best_dtype(device) == dtype

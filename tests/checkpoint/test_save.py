@@ -15,8 +15,16 @@ from llama_core.runtime.files import ModelFileError
 
 TOKENS = np.random.default_rng(0).integers(3, 300, (1, 40)).astype(np.int32)
 SMALL = dataclasses.replace(
-    NAMED_CONFIGS["1B"], vocab_size=320, hidden_size=64, intermediate_size=112, num_hidden_layers=2,
-    num_attention_heads=8, num_key_value_heads=4, head_dim=12, bos_token_id=0, eos_token_id=(1, 2),
+    NAMED_CONFIGS["1B"],
+    vocab_size=320,
+    hidden_size=64,
+    intermediate_size=112,
+    num_hidden_layers=2,
+    num_attention_heads=8,
+    num_key_value_heads=4,
+    head_dim=12,
+    bos_token_id=0,
+    eos_token_id=(1, 2),
 )
 
 
@@ -67,7 +75,7 @@ def test_a_save_that_fails_leaves_what_was_there(tmp_path, model, monkeypatch):
         yield b"half"
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(saving, "_safetensors", cut_off)
+    monkeypatch.setattr(save, "_safetensors", cut_off)
     with pytest.raises(OSError, match="No space"):
         save_checkpoint(tmp_path / "saved", model.config, model.params)
     with pytest.raises(OSError, match="No space"):

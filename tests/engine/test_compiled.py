@@ -134,8 +134,15 @@ def test_nothing_compiles_after_warm_up(model, forbid_compiling):
         generations = []
         for i, length in enumerate([1, 2, 7, 16, 17, 40, 64, 100, 129, 200, 256, 300, 383, 384, 450, 499, 500]):
             params = SamplingParams(
-                temperature=i / 8, top_k=i % 5 * 10, top_p=1 - i / 40, min_p=i / 50, seed=i, max_new_tokens=8,
-                repetition_penalty=1 + i / 20, presence_penalty=i / 10, logit_bias={5: float(i)},
+                temperature=i / 8,
+                top_k=i % 5 * 10,
+                top_p=1 - i / 40,
+                min_p=i / 50,
+                seed=i,
+                max_new_tokens=8,
+                repetition_penalty=1 + i / 20,
+                presence_penalty=i / 10,
+                logit_bias={5: float(i)},
                 logprobs=i % 3 or None,
             )
             generations.append(engine.submit([5 + i] * length, params))

@@ -452,9 +452,7 @@ def engine(model):
 
 def test_greedy_replies_are_those_of_transformers_alone_and_in_company(engine, checkpoint):
     theirs = checkpoint[1]
-    prompts = [
-        np.random.default_rng(n).integers(3, TINY["vocab_size"], n).tolist() for n in (1, 7, 33, 130)
-    ]
+    prompts = [np.random.default_rng(n).integers(3, TINY["vocab_size"], n).tolist() for n in (1, 7, 33, 130)]
     greedy = params(32, ignore_eos=True)
     expected = [reference_greedy(theirs, prompt, 32) for prompt in prompts]
     assert [ids(engine.submit(prompt, greedy)) for prompt in prompts] == expected

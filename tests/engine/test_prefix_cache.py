@@ -45,8 +45,11 @@ def test_nobody_is_let_in_where_all_is_taken():
     assert place(slots([1], [2], busy=[0, 1]), [1, 2]) is None
 
 
-@given(contents=st.lists(IDS, min_size=1, max_size=4), prompt=st.lists(st.integers(0, 2), min_size=1, max_size=12),
-       busy=st.sets(st.integers(0, 3)))
+@given(
+    contents=st.lists(IDS, min_size=1, max_size=4),
+    prompt=st.lists(st.integers(0, 2), min_size=1, max_size=12),
+    busy=st.sets(st.integers(0, 3)),
+)
 def test_what_is_not_read_lies_where_it_is_said_to_lie(contents, prompt, busy):
     placement = place(all_slots := slots(*contents, busy=busy), prompt)
     if placement is None:

@@ -10,7 +10,8 @@ from llama_core.model.attention import KEY_BLOCKS, Where, cached_attention, scal
 S, K, G, E = 3, 2, 2, 8
 cached = jax.jit(
     lambda q, keys, values, positions, rows, filled, sliding: cached_attention(
-        q, keys, values, Where(positions, jnp.zeros((*positions.shape, E // 2), jnp.complex64), rows, filled, sliding)),
+        q, keys, values, Where(positions, jnp.zeros((*positions.shape, E // 2), jnp.complex64), rows, filled, sliding)
+    ),
     static_argnums=6,
 )
 
@@ -36,9 +37,10 @@ def inputs(B, T, C, end):
 
 
 @pytest.mark.parametrize("sliding", [None, 3, 300])
-@pytest.mark.parametrize("T, C, end", [
-    (1, 40, 7), (4, 40, 40), (1, 300, 300), (7, 300, 260), (5, 1100, 1100), (3, 2500, 1024), (3, 2500, 2300),
-])
+@pytest.mark.parametrize(
+    "T, C, end",
+    [(1, 40, 7), (4, 40, 40), (1, 300, 300), (7, 300, 260), (5, 1100, 1100), (3, 2500, 1024), (3, 2500, 2300)],
+)
 def test_blocks_of_the_cache_give_the_plain_formula(T, C, end, sliding):
     q, keys, values, positions = inputs(S, T, C, end)
     found = cached(q, keys, values, positions, None, np.int32(end), sliding)

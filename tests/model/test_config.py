@@ -8,13 +8,25 @@ import transformers
 from llama_core.model.config import NAMED_CONFIGS, ConfigError, LlamaConfig
 
 LLAMA_3_1 = {
-    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336,
-    "num_attention_heads": 32, "num_hidden_layers": 32, "num_key_value_heads": 8, "vocab_size": 128256,
-    "max_position_embeddings": 131072, "rms_norm_eps": 1e-05, "bos_token_id": 128000,
-    "eos_token_id": [128001, 128008, 128009], "tie_word_embeddings": False,
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_attention_heads": 32,
+    "num_hidden_layers": 32,
+    "num_key_value_heads": 8,
+    "vocab_size": 128256,
+    "max_position_embeddings": 131072,
+    "rms_norm_eps": 1e-05,
+    "bos_token_id": 128000,
+    "eos_token_id": [128001, 128008, 128009],
+    "tie_word_embeddings": False,
 }
 SCALING = {
-    "factor": 8.0, "high_freq_factor": 4.0, "low_freq_factor": 1.0, "original_max_position_embeddings": 8192,
+    "factor": 8.0,
+    "high_freq_factor": 4.0,
+    "low_freq_factor": 1.0,
+    "original_max_position_embeddings": 8192,
     "rope_type": "llama3",
 }
 OLD = {**LLAMA_3_1, "rope_theta": 500000.0, "rope_scaling": SCALING, "torch_dtype": "bfloat16"}
@@ -30,9 +42,20 @@ def test_both_dialects_say_the_same():
 
 def test_absent_keys_have_the_defaults_of_transformers():
     ours, theirs = LlamaConfig.from_dict({"model_type": "llama"}), transformers.LlamaConfig()
-    for name in ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
-                 "num_key_value_heads", "max_position_embeddings", "rms_norm_eps", "tie_word_embeddings",
-                 "bos_token_id", "head_dim", "initializer_range"):
+    for name in (
+        "vocab_size",
+        "hidden_size",
+        "intermediate_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "num_key_value_heads",
+        "max_position_embeddings",
+        "rms_norm_eps",
+        "tie_word_embeddings",
+        "bos_token_id",
+        "head_dim",
+        "initializer_range",
+    ):
         assert getattr(ours, name) == getattr(theirs, name), name
     assert ours.eos_token_id == (theirs.eos_token_id,)
     assert ours.rope_theta == theirs.rope_parameters["rope_theta"]
@@ -54,36 +77,39 @@ def test_ffn_width_is_the_configs_not_four_times_the_model():
     assert LlamaConfig.from_dict(OLD).intermediate_size == 14336
 
 
-@pytest.mark.parametrize(("key", "value", "words"), [
-    ("hidden_size", -1, "hidden_size is -1"),
-    ("hidden_size", 4096.5, "hidden_size is 4096.5"),
-    ("num_hidden_layers", "32", "num_hidden_layers is '32'"),
-    ("vocab_size", True, "vocab_size is True"),
-    ("num_key_value_heads", 5, "not a multiple of num_key_value_heads 5"),
-    ("num_attention_heads", 24, "num_attention_heads 24"),
-    ("head_dim", 127, "head_dim 127 is odd"),
-    ("rms_norm_eps", 0, "rms_norm_eps is 0"),
-    ("eos_token_id", 128256, "128256"),
-    ("rope_scaling", {"rope_type": "dream"}, "'dream' is not supported"),
-    ("rope_scaling", {"rope_type": "linear"}, "factor is None"),
-    ("architectures", ["GPT2LMHeadModel"], "'GPT2LMHeadModel' is not supported"),
-    ("hidden_act", "gelu", "'gelu' is not supported"),
-    ("attention_bias", "yes", "attention_bias is 'yes'; expected true or false"),
-    ("num_hidden_layers", 10**9, "num_hidden_layers is 1000000000; expected a whole number from 1 to 1000"),
-    ("vocab_size", 10**12, "vocab_size is 1000000000000; expected"),
-    ("hidden_size", 10**400, "hidden_size is 1000.*[.]{3}; expected"),
-    ("rms_norm_eps", 10**400, "expected a positive number"),
-    ("rope_theta", 1, "rope_theta is 1; expected a number above 1"),
-    ("rope_scaling", {"rope_type": ["llama3"]}, "rope_type .'llama3'. is not supported"),
-    ("rope_scaling", {"full_attention": {"rope_type": "default"}}, "one object with rope_type for all layers"),
-    ("rope_scaling", {**SCALING, "high_freq_factor": 1.0}, "high_freq_factor is 1.0; expected more than low_freq"),
-    ("rope_scaling", {"rope_type": "yarn", "factor": "4"}, "yarn rotary scaling: factor is '4'"),
-    ("partial_rotary_factor", 0.5, "partial_rotary_factor 0.5 is not supported"),
-    ("architectures", ["MistralForCausalLM"], "model_type 'llama' is not that of MistralForCausalLM"),
-    ("model_type", "gemma", "model_type 'gemma' is not supported; expected llama, mistral, qwen2, qwen3"),
-    ("model_type", ["llama"], "is not supported"),
-    ("quantization_config", {"quant_method": "gptq"}, "quantised"),
-])
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("hidden_size", -1, "hidden_size is -1"),
+        ("hidden_size", 4096.5, "hidden_size is 4096.5"),
+        ("num_hidden_layers", "32", "num_hidden_layers is '32'"),
+        ("vocab_size", True, "vocab_size is True"),
+        ("num_key_value_heads", 5, "not a multiple of num_key_value_heads 5"),
+        ("num_attention_heads", 24, "num_attention_heads 24"),
+        ("head_dim", 127, "head_dim 127 is odd"),
+        ("rms_norm_eps", 0, "rms_norm_eps is 0"),
+        ("eos_token_id", 128256, "128256"),
+        ("rope_scaling", {"rope_type": "dream"}, "'dream' is not supported"),
+        ("rope_scaling", {"rope_type": "linear"}, "factor is None"),
+        ("architectures", ["GPT2LMHeadModel"], "'GPT2LMHeadModel' is not supported"),
+        ("hidden_act", "gelu", "'gelu' is not supported"),
+        ("attention_bias", "yes", "attention_bias is 'yes'; expected true or false"),
+        ("num_hidden_layers", 10**9, "num_hidden_layers is 1000000000; expected a whole number from 1 to 1000"),
+        ("vocab_size", 10**12, "vocab_size is 1000000000000; expected"),
+        ("hidden_size", 10**400, "hidden_size is 1000.*[.]{3}; expected"),
+        ("rms_norm_eps", 10**400, "expected a positive number"),
+        ("rope_theta", 1, "rope_theta is 1; expected a number above 1"),
+        ("rope_scaling", {"rope_type": ["llama3"]}, "rope_type .'llama3'. is not supported"),
+        ("rope_scaling", {"full_attention": {"rope_type": "default"}}, "one object with rope_type for all layers"),
+        ("rope_scaling", {**SCALING, "high_freq_factor": 1.0}, "high_freq_factor is 1.0; expected more than low_freq"),
+        ("rope_scaling", {"rope_type": "yarn", "factor": "4"}, "yarn rotary scaling: factor is '4'"),
+        ("partial_rotary_factor", 0.5, "partial_rotary_factor 0.5 is not supported"),
+        ("architectures", ["MistralForCausalLM"], "model_type 'llama' is not that of MistralForCausalLM"),
+        ("model_type", "gemma", "model_type 'gemma' is not supported; expected llama, mistral, qwen2, qwen3"),
+        ("model_type", ["llama"], "is not supported"),
+        ("quantization_config", {"quant_method": "gptq"}, "quantised"),
+    ],
+)
 def test_what_model_py_cannot_compute_is_refused_by_name(key, value, words, unchecked_types):
     with pytest.raises(ConfigError, match=words):
         LlamaConfig.from_dict({**OLD, key: value})
@@ -93,8 +119,16 @@ def test_relatives_have_their_own_defaults():
     for family in ("Mistral", "Qwen2", "Qwen3"):
         theirs = getattr(transformers, f"{family}Config")()
         ours = LlamaConfig.from_dict({"model_type": theirs.model_type})
-        for name in ("vocab_size", "hidden_size", "intermediate_size", "num_key_value_heads", "rms_norm_eps",
-                     "max_position_embeddings", "tie_word_embeddings", "bos_token_id"):
+        for name in (
+            "vocab_size",
+            "hidden_size",
+            "intermediate_size",
+            "num_key_value_heads",
+            "rms_norm_eps",
+            "max_position_embeddings",
+            "tie_word_embeddings",
+            "bos_token_id",
+        ):
             assert getattr(ours, name) == getattr(theirs, name), (family, name)
         assert ours.head_dim == getattr(theirs, "head_dim", 128)
         window = getattr(theirs, "sliding_window", None)

@@ -12,7 +12,10 @@ from llama_core import load_checkpoint, model_forward, save_checkpoint
 from llama_core.model.llama import init_cache
 
 LLAMA3 = {
-    "rope_type": "llama3", "rope_theta": 500000.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+    "rope_type": "llama3",
+    "rope_theta": 500000.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
     "original_max_position_embeddings": 64,
 }
 GRID = {
@@ -28,16 +31,27 @@ GRID = {
     "mlp_bias": dict(mlp_bias=True),
     "linear rope": dict(rope_parameters={"rope_type": "linear", "factor": 4.0, "rope_theta": 10000.0}),
     "dynamic rope": dict(rope_parameters={"rope_type": "dynamic", "factor": 4.0, "rope_theta": 10000.0}),
-    "yarn rope": dict(rope_parameters={
-        "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32, "rope_theta": 10000.0}),
+    "yarn rope": dict(
+        rope_parameters={
+            "rope_type": "yarn",
+            "factor": 4.0,
+            "original_max_position_embeddings": 32,
+            "rope_theta": 10000.0,
+        }
+    ),
     "Mistral 0.1: sliding window": dict(family="Mistral", sliding_window=17),
     "Mistral 0.3: none": dict(family="Mistral", sliding_window=None, head_dim=20),
     "Qwen2": dict(family="Qwen2"),
     "Qwen2, upper layers slide": dict(family="Qwen2", use_sliding_window=True, sliding_window=9, max_window_layers=1),
     "Qwen3": dict(family="Qwen3", head_dim=20, tie_word_embeddings=True),
     "Qwen3, biased, one layer slides": dict(
-        family="Qwen3", head_dim=8, attention_bias=True, use_sliding_window=True, sliding_window=9,
-        layer_types=["full_attention", "sliding_attention", "full_attention"]),
+        family="Qwen3",
+        head_dim=8,
+        attention_bias=True,
+        use_sliding_window=True,
+        sliding_window=9,
+        layer_types=["full_attention", "sliding_attention", "full_attention"],
+    ),
 }
 TOKENS = np.random.default_rng(0).integers(3, 320, (2, 72)).astype(np.int32)
 

@@ -52,9 +52,7 @@ def test_a_sequence_must_be_there_and_fit(model):
         inspect(model.params, model.config, [])
 
 
-@pytest.mark.parametrize("changes", [
-    {"attention_bias": True}, {"head_dim": 16},
-], ids=["biases", "wide heads"])
+@pytest.mark.parametrize("changes", [{"attention_bias": True}, {"head_dim": 16}], ids=["biases", "wide heads"])
 def test_attention_of_other_kinds(changes, tmp_path):
     network = write_checkpoint(tmp_path, **changes)
     network.set_attn_implementation("eager")

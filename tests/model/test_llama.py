@@ -123,8 +123,9 @@ def test_bfloat16_stays_near_float32(grouped):
 def test_the_cache_keeps_its_shape_and_is_written_in_place(grouped):
     """The seed document's cache grew by concatenation: a new shape and a new compilation for every token."""
     config, params = grouped
-    step = jax.jit(lambda cache, token, position: model_forward(params, token, config, cache, position)[1],
-                   donate_argnums=0)
+    step = jax.jit(
+        lambda cache, token, position: model_forward(params, token, config, cache, position)[1], donate_argnums=0
+    )
     cache = rooms.init_cache(config, 1, 32)
     for position in range(10):
         old, cache = cache, step(cache, random_tokens(1), jnp.int32(position))
@@ -147,8 +148,9 @@ def test_gradients_are_the_finite_differences(grouped):
     leaves, tree = jax.tree.flatten(params)
     for i, gradient in enumerate(jax.tree.leaves(slope)):
         direction = gradient / jnp.linalg.norm(gradient)
+
         def moved(step, i=i, direction=direction):
-            return value(tree.unflatten([*leaves[:i], leaves[i] + step * direction, *leaves[i + 1:]]), tokens, config)
+            return value(tree.unflatten([*leaves[:i], leaves[i] + step * direction, *leaves[i + 1 :]]), tokens, config)
 
         difference = (moved(1e-2) - moved(-1e-2)) / 2e-2
         np.testing.assert_allclose(difference, jnp.linalg.norm(gradient), rtol=2e-2, atol=2e-4)

@@ -8,8 +8,11 @@ import pytest
 from llama_core.runtime import compilation_cache
 from llama_core.runtime.compilation_cache import use_compilation_cache
 
-NAMES = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs",
-         "jax_persistent_cache_min_entry_size_bytes")
+NAMES = (
+    "jax_compilation_cache_dir",
+    "jax_persistent_cache_min_compile_time_secs",
+    "jax_persistent_cache_min_entry_size_bytes",
+)
 
 
 @pytest.fixture(autouse=True)

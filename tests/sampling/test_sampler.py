@@ -26,11 +26,17 @@ def sample(logits, knobs, positions):
 def no_context(rows, vocab_size):
     return jax.tree.map(lambda row: jnp.repeat(jnp.asarray(row), rows, 0), make_context(SamplingParams(), vocab_size))
 
+
 GRID = [
     SamplingParams(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
     for temperature in (0.0, 0.3, 1.0, 1.7)
     for top_k, top_p, min_p in [
-        (0, 1.0, 0.0), (1, 1.0, 0.0), (7, 1.0, 0.0), (0, 0.6, 0.0), (0, 1.0, 0.2), (40, 0.9, 0.05),
+        (0, 1.0, 0.0),
+        (1, 1.0, 0.0),
+        (7, 1.0, 0.0),
+        (0, 0.6, 0.0),
+        (0, 1.0, 0.2),
+        (40, 0.9, 0.05),
     ]
 ]
 
@@ -43,7 +49,7 @@ def reference(logits, params):
     order = np.argsort(-logits, kind="stable")
     p = np.exp((logits[order] - logits.max()) / params.temperature)
     if params.top_k:
-        p[params.top_k:] = 0
+        p[params.top_k :] = 0
     p /= p.sum()
     if params.top_p < 1:
         p[np.concatenate([[0.0], np.cumsum(p)[:-1]]) >= max(params.top_p, 1e-30)] = 0
@@ -116,15 +122,26 @@ def processed(logits, params, prompt, reply):
     return torch.softmax(scores, dim=-1)[0].numpy()
 
 
-@pytest.mark.parametrize("params", [
-    SamplingParams(temperature=1.0, repetition_penalty=1.3),
-    SamplingParams(temperature=1.0, repetition_penalty=0.7),
-    SamplingParams(temperature=1.0, presence_penalty=1.5),
-    SamplingParams(temperature=1.0, frequency_penalty=-0.5),
-    SamplingParams(temperature=1.0, logit_bias={3: 4.0, 400: -100.0}),
-    SamplingParams(temperature=0.6, repetition_penalty=1.2, presence_penalty=0.5, frequency_penalty=0.3, top_k=50,
-                   top_p=0.9, min_p=0.02, logit_bias={7: 2.0}),
-])
+@pytest.mark.parametrize(
+    "params",
+    [
+        SamplingParams(temperature=1.0, repetition_penalty=1.3),
+        SamplingParams(temperature=1.0, repetition_penalty=0.7),
+        SamplingParams(temperature=1.0, presence_penalty=1.5),
+        SamplingParams(temperature=1.0, frequency_penalty=-0.5),
+        SamplingParams(temperature=1.0, logit_bias={3: 4.0, 400: -100.0}),
+        SamplingParams(
+            temperature=0.6,
+            repetition_penalty=1.2,
+            presence_penalty=0.5,
+            frequency_penalty=0.3,
+            top_k=50,
+            top_p=0.9,
+            min_p=0.02,
+            logit_bias={7: 2.0},
+        ),
+    ],
+)
 @pytest.mark.parametrize("holes", [False, True])
 def test_penalties_bias_and_cuts_in_the_order_of_transformers(params, holes):
     rng = np.random.default_rng(6)
@@ -182,9 +199,9 @@ def test_a_temperature_near_zero_overflows_nothing():
     assert next_token_distribution(logits, SamplingParams(temperature=1e-20)).tolist() == [0, 1, 0, 0]
 
 
-@pytest.mark.parametrize("params", [
-    SamplingParams(temperature=1.0), SamplingParams(temperature=0.8, top_k=20, top_p=0.9),
-])
+@pytest.mark.parametrize(
+    "params", [SamplingParams(temperature=1.0), SamplingParams(temperature=0.8, top_k=20, top_p=0.9)]
+)
 def test_draws_follow_the_distribution(params):
     draws, vocabulary = 20_000, 600
     logits = np.random.default_rng(1).normal(0, 1.5, vocabulary).astype(np.float32)
@@ -201,8 +218,10 @@ def test_draws_follow_the_distribution(params):
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.sampled_from([0.0, 1e-38, 1e-7, 0.3, 1.0]), min_size=1, max_size=600).filter(any),
-       st.sampled_from([0.0, 1e-7, 0.5, 1 - 2**-24]))
+@given(
+    st.lists(st.sampled_from([0.0, 1e-38, 1e-7, 0.3, 1.0]), min_size=1, max_size=600).filter(any),
+    st.sampled_from([0.0, 1e-7, 0.5, 1 - 2**-24]),
+)
 def test_no_draw_lands_outside_the_support(shares, uniform):
     p = np.zeros(600, np.float32)
     p[: len(shares)] = shares
@@ -217,7 +236,9 @@ def test_a_draw_depends_on_its_own_row_only():
     params = [SamplingParams(temperature=1.0, seed=seed, top_k=k) for seed, k in [(5, 0), (6, 3), (5, 9), (7, 0)]]
     positions = np.array([10, 11, 12, 13], np.int32)
     together = sample(jnp.asarray(logits), stack_knobs(params), positions)
-    alone = [sample(jnp.asarray(logits[i:i + 1]), stack_knobs([params[i]]), positions[i:i + 1])[0] for i in range(4)]
+    alone = [
+        sample(jnp.asarray(logits[i : i + 1]), stack_knobs([params[i]]), positions[i : i + 1])[0] for i in range(4)
+    ]
     assert together.tolist() == [int(token) for token in alone]
 
 
@@ -227,12 +248,30 @@ def test_greedy_takes_the_first_of_equals_beside_rows_that_draw():
     assert all(int(sample(logits, knobs, jnp.array([p, p]))[0]) == 1 for p in range(20))
 
 
-@pytest.mark.parametrize("name, value", [
-    ("temperature", -0.1), ("temperature", float("nan")), ("temperature", "hot"), ("top_k", -1), ("top_k", 2.5),
-    ("top_p", 1.5), ("min_p", -1.0), ("max_new_tokens", 0), ("max_new_tokens", True), ("seed", -1), ("seed", 2**32),
-    ("stop", "END"), ("stop", ("",)), ("stop_token_ids", [1]), ("stop_token_ids", (-1,)), ("logprobs", 21),
-    ("logit_bias", ((1, float("nan")),)), ("repetition_penalty", 0.0), ("presence_penalty", 2.5),
-])
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("temperature", -0.1),
+        ("temperature", float("nan")),
+        ("temperature", "hot"),
+        ("top_k", -1),
+        ("top_k", 2.5),
+        ("top_p", 1.5),
+        ("min_p", -1.0),
+        ("max_new_tokens", 0),
+        ("max_new_tokens", True),
+        ("seed", -1),
+        ("seed", 2**32),
+        ("stop", "END"),
+        ("stop", ("",)),
+        ("stop_token_ids", [1]),
+        ("stop_token_ids", (-1,)),
+        ("logprobs", 21),
+        ("logit_bias", ((1, float("nan")),)),
+        ("repetition_penalty", 0.0),
+        ("presence_penalty", 2.5),
+    ],
+)
 def test_a_knob_out_of_range_is_named(unchecked_types, name, value):
     with pytest.raises(ValueError, match=f"^{name} is "):
         SamplingParams(**{name: value})
@@ -241,7 +280,13 @@ def test_a_knob_out_of_range_is_named(unchecked_types, name, value):
 def test_the_table_covers_every_numeric_knob():
     knobs = SamplingParams.knobs()
     assert list(knobs) == [
-        "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty",
+        "temperature",
+        "top_k",
+        "top_p",
+        "min_p",
+        "repetition_penalty",
+        "presence_penalty",
+        "frequency_penalty",
         "max_new_tokens",
     ]
     for name, knob in knobs.items():

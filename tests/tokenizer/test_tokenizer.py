@@ -17,8 +17,18 @@ from llama_core.tokenizer.random_words import random_tokenizer
 from llama_core.tokenizer.tiktoken_ranks import LLAMA3_PATTERN, byte_level_tokenizer
 
 TEXTS = [
-    "Hello world", "  two  spaces ", "", "a", "\n\nHi\n", "naïve café 日本語 🙂👩‍👩‍👧", "1234567 x=3;",
-    "don't WE'LL", "\t tab\r\n", "zero\u200bwidth 𝔘", " ", "the cat that sat",
+    "Hello world",
+    "  two  spaces ",
+    "",
+    "a",
+    "\n\nHi\n",
+    "naïve café 日本語 🙂👩‍👩‍👧",
+    "1234567 x=3;",
+    "don't WE'LL",
+    "\t tab\r\n",
+    "zero\u200bwidth 𝔘",
+    " ",
+    "the cat that sat",
 ]
 MARKERS = ["<|eot_id|>", "<|begin_of_text|>", "<s>", "</s>", "<unk>", *SPECIAL, "<|end_of_text_0|>", "<|python_tag|>"]
 
@@ -31,15 +41,23 @@ def own_files(tmp_path_factory):
     corpus = folder / "corpus.txt"
     corpus.write_text("the cat sat on the mat\nthat hat is the hat of the cat\n" * 50)
     sentencepiece.SentencePieceTrainer.train(
-        input=str(corpus), model_prefix=str(folder / "sp"), vocab_size=300, model_type="bpe", byte_fallback=True,
-        normalization_rule_name="identity", remove_extra_whitespaces=False, minloglevel=2,
+        input=str(corpus),
+        model_prefix=str(folder / "sp"),
+        vocab_size=300,
+        model_type="bpe",
+        byte_fallback=True,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        minloglevel=2,
     )
     return {"byte-level": folder / "tokenizer.json", "sentencepiece": folder / "sp.model"}
 
 
 REAL = {
-    "llama3": "tokenizers/llama3/tokenizer.model", "llama3-hf": "tokenizers/llama3-hf/tokenizer.json",
-    "llama2": "tokenizers/llama2/tokenizer.model", "llama2-hf": "tokenizers/llama2-hf/tokenizer.json",
+    "llama3": "tokenizers/llama3/tokenizer.model",
+    "llama3-hf": "tokenizers/llama3-hf/tokenizer.json",
+    "llama2": "tokenizers/llama2/tokenizer.model",
+    "llama2-hf": "tokenizers/llama2-hf/tokenizer.json",
     "stories": "models/stories260K/tokenizer.json",
 }
 
@@ -157,9 +175,10 @@ def test_what_tiktoken_cannot_express_runs_on_the_tokenizers_library(tmp_path):
     write_tokenizer(tmp_path)
     path = tmp_path / "tokenizer.json"
     values = json.loads(path.read_text())
-    values["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [
-        {"type": "Digits", "individual_digits": True}, values["pre_tokenizer"],
-    ]}
+    values["pre_tokenizer"] = {
+        "type": "Sequence",
+        "pretokenizers": [{"type": "Digits", "individual_digits": True}, values["pre_tokenizer"]],
+    }
     path.write_text(json.dumps(values))
     ours, theirs = load_tokenizer(path), tokenizers.Tokenizer.from_file(str(path))
     for text in [*TEXTS, "in 1234 days"]:
@@ -176,16 +195,19 @@ def test_words_of_random_models_are_all_different():
     assert len({word for word in words if word}) == 128254
 
 
-@pytest.mark.parametrize(("name", "content", "words"), [
-    ("tokenizer.json", b"{", "not valid JSON"),
-    ("tokenizer.json", b"[]", "expected an object"),
-    ("tokenizer.json", b'{"model": {"type": "Unigram", "vocab": []}}', "'Unigram', expected a BPE"),
-    ("tokenizer.json", b'{"model": {"type": "BPE", "vocab": {"a": "x"}}}', "download it again"),
-    ("tokenizer.json", b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
-    ("tokenizer.model", b"\x80\x04\x95junk", "neither tiktoken ranks nor a SentencePiece"),
-    ("tokenizer.model", b"", "neither"),
-    ("tokenizer.model", base64.b64encode(b"a") + b" zero\n", "neither"),
-])
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("tokenizer.json", b"{", "not valid JSON"),
+        ("tokenizer.json", b"[]", "expected an object"),
+        ("tokenizer.json", b'{"model": {"type": "Unigram", "vocab": []}}', "'Unigram', expected a BPE"),
+        ("tokenizer.json", b'{"model": {"type": "BPE", "vocab": {"a": "x"}}}', "download it again"),
+        ("tokenizer.json", b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        ("tokenizer.model", b"\x80\x04\x95junk", "neither tiktoken ranks nor a SentencePiece"),
+        ("tokenizer.model", b"", "neither"),
+        ("tokenizer.model", base64.b64encode(b"a") + b" zero\n", "neither"),
+    ],
+)
 def test_damaged_files_are_refused_by_name(tmp_path, name, content, words):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ModelFileError, match=words) as refusal:

@@ -28,18 +28,52 @@ META_PATTERN = (
     r"\s+"
 )
 FRAGMENTS = [
-    "the cat", " that", "  ", "\n\n", "\t", "\r\n", " \n ", "1234567", "x=3;", "don't", "WE'LL", "日本語", "नमस्ते",
-    "العربية", "привет", "ไทย", "🙂", "👩‍👩‍👧", "é", "e\u0301", "ﬁ", "\u200b", "\u3000", "𝔘", "<|end|>", "<s>", "</s>",
-    "▁", "if (a < b) {", "    return x", "[/INST]", "\x00", "\ufeff", "ſ", "K",
+    "the cat",
+    " that",
+    "  ",
+    "\n\n",
+    "\t",
+    "\r\n",
+    " \n ",
+    "1234567",
+    "x=3;",
+    "don't",
+    "WE'LL",
+    "日本語",
+    "नमस्ते",
+    "العربية",
+    "привет",
+    "ไทย",
+    "🙂",
+    "👩‍👩‍👧",
+    "é",
+    "e\u0301",
+    "ﬁ",
+    "\u200b",
+    "\u3000",
+    "𝔘",
+    "<|end|>",
+    "<s>",
+    "</s>",
+    "▁",
+    "if (a < b) {",
+    "    return x",
+    "[/INST]",
+    "\x00",
+    "\ufeff",
+    "ſ",
+    "K",
 ]
 TEXTS = st.lists(st.sampled_from(FRAGMENTS) | st.text(max_size=5), max_size=8).map("".join)
 
 
 def split_by(pattern):
-    return pre_tokenizers.Sequence([
-        pre_tokenizers.Split(tokenizers.Regex(pattern), "isolated"),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-    ])
+    return pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(tokenizers.Regex(pattern), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
 
 
 def train(pre, normalizer=None, decoder=None, **model):
@@ -49,10 +83,15 @@ def train(pre, normalizer=None, decoder=None, **model):
         library.normalizer = normalizer
     byte_level = decoder is None
     fallback = [f"<0x{byte:02X}>" for byte in range(256)] if model.get("byte_fallback") else []
-    library.train_from_iterator(CORPUS, trainers.BpeTrainer(
-        vocab_size=len(fallback) + 340 * byte_level + 60, special_tokens=SPECIAL + fallback, show_progress=False,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet() if byte_level else [],
-    ))
+    library.train_from_iterator(
+        CORPUS,
+        trainers.BpeTrainer(
+            vocab_size=len(fallback) + 340 * byte_level + 60,
+            special_tokens=SPECIAL + fallback,
+            show_progress=False,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet() if byte_level else [],
+        ),
+    )
     return json.loads(library.to_str())
 
 
@@ -76,9 +115,9 @@ def with_merges_as_strings(values):
 
 
 SPACES = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-SP_DECODER = decoders.Sequence([
-    decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)
-])
+SP_DECODER = decoders.Sequence(
+    [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+)
 KINDS = {
     "GPT-2": lambda: train(pre_tokenizers.ByteLevel(add_prefix_space=False)),
     "prefix space": lambda: train(pre_tokenizers.ByteLevel(add_prefix_space=True)),
@@ -86,14 +125,25 @@ KINDS = {
     "Llama 3, merges as strings": lambda: with_merges_as_strings(with_all_merges(train(split_by(LLAMA3_PATTERN)))),
     "ignore_merges, but not all of them": lambda: train(split_by(LLAMA3_PATTERN), ignore_merges=True),
     "Qwen2": lambda: train(split_by(QWEN_PATTERN), normalizers.NFC()),
-    "SmolLM2: digits": lambda: train(pre_tokenizers.Sequence([
-        pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)])),
+    "SmolLM2: digits": lambda: train(
+        pre_tokenizers.Sequence(
+            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        )
+    ),
     "Llama 2: prepend": lambda: without_fallback_bytes_as_added(
-        train(None, SPACES, SP_DECODER, byte_fallback=True, unk_token="<|end|>", fuse_unk=True)),
-    **{f"metaspace {scheme}": lambda scheme=scheme: without_fallback_bytes_as_added(train(
-        pre_tokenizers.Metaspace(prepend_scheme=scheme, split=False), None,
-        decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]), byte_fallback=True))
-       for scheme in ("always", "first", "never")},
+        train(None, SPACES, SP_DECODER, byte_fallback=True, unk_token="<|end|>", fuse_unk=True)
+    ),
+    **{
+        f"metaspace {scheme}": lambda scheme=scheme: without_fallback_bytes_as_added(
+            train(
+                pre_tokenizers.Metaspace(prepend_scheme=scheme, split=False),
+                None,
+                decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]),
+                byte_fallback=True,
+            )
+        )
+        for scheme in ("always", "first", "never")
+    },
 }
 
 
@@ -133,8 +183,10 @@ def test_two_neighbours_that_make_a_token_merge_only_where_the_file_says_so(tmp_
     """tiktoken would join "a" and "bc"; the file knows "ab" + "c" alone."""
     values = train(split_by(LLAMA3_PATTERN), ignore_merges=True)
     letters = {letter: i for i, letter in enumerate("abcdefghijklmnopqrstuvwxyz")}
-    values["model"] |= {"vocab": {**letters, "bc": 26, "ab": 27, "abc": 28},
-                        "merges": [["b", "c"], ["a", "b"], ["ab", "c"]]}
+    values["model"] |= {
+        "vocab": {**letters, "bc": 26, "ab": 27, "abc": 28},
+        "merges": [["b", "c"], ["a", "b"], ["ab", "c"]],
+    }
     values["added_tokens"] = []
     (tmp_path / "tokenizer.json").write_text(json.dumps(values))
     ours, theirs = load_tokenizer(tmp_path / "tokenizer.json"), tokenizers.Tokenizer.from_str(json.dumps(values))
@@ -142,10 +194,12 @@ def test_two_neighbours_that_make_a_token_merge_only_where_the_file_says_so(tmp_
 
 
 ADDED = [
-    AddedToken("<|left|>", lstrip=True, special=True), AddedToken("<|right|>", rstrip=True, special=True),
+    AddedToken("<|left|>", lstrip=True, special=True),
+    AddedToken("<|right|>", rstrip=True, special=True),
     AddedToken("<|word|>", single_word=True, special=True),
     AddedToken("<|both|>", lstrip=True, rstrip=True, special=True),
-    AddedToken("<think>", special=False, normalized=False), AddedToken("catnip", special=False, normalized=False),
+    AddedToken("<think>", special=False, normalized=False),
+    AddedToken("catnip", special=False, normalized=False),
     AddedToken("whole", special=False, single_word=True, normalized=False),
 ]
 
@@ -187,8 +241,7 @@ def test_replies_show_added_tokens_that_are_not_special(with_added):
 
 SENTENCEPIECE = {
     "as Llama 2": dict(normalization_rule_name="identity", remove_extra_whitespaces=False),
-    "no dummy prefix": dict(
-        normalization_rule_name="identity", remove_extra_whitespaces=False, add_dummy_prefix=False),
+    "no dummy prefix": dict(normalization_rule_name="identity", remove_extra_whitespaces=False, add_dummy_prefix=False),
     "extra whitespaces removed": dict(normalization_rule_name="identity", remove_extra_whitespaces=True),
     "normalised": dict(normalization_rule_name="nmt_nfkc", remove_extra_whitespaces=True),
     "neither": dict(normalization_rule_name="nmt_nfkc", remove_extra_whitespaces=True, add_dummy_prefix=False),
@@ -199,10 +252,17 @@ SENTENCEPIECE = {
 def sentencepiece_pair(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("sp")
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(CORPUS), model_prefix=str(folder / "sp"), vocab_size=310, model_type="bpe",
-        byte_fallback=True, minloglevel=2, **SENTENCEPIECE[request.param],
+        sentence_iterator=iter(CORPUS),
+        model_prefix=str(folder / "sp"),
+        vocab_size=310,
+        model_type="bpe",
+        byte_fallback=True,
+        minloglevel=2,
+        **SENTENCEPIECE[request.param],
     )
-    return load_tokenizer(folder / "sp.model"), sentencepiece.SentencePieceProcessor(model_file=str(folder / "sp.model"))
+    return load_tokenizer(folder / "sp.model"), sentencepiece.SentencePieceProcessor(
+        model_file=str(folder / "sp.model")
+    )
 
 
 @given(text=TEXTS.filter(lambda text: "\x00" not in text))
@@ -225,7 +285,8 @@ def meta_pair(request, tmp_path_factory):
     rows = [line.split() for line in path.read_bytes().splitlines()]
     ranks = {base64.b64decode(word): int(rank) for word, rank in rows}
     return load_tokenizer(path), tiktoken.Encoding(
-        "meta", pat_str=META_PATTERN, mergeable_ranks=ranks, special_tokens={})
+        "meta", pat_str=META_PATTERN, mergeable_ranks=ranks, special_tokens={}
+    )
 
 
 @given(text=TEXTS)

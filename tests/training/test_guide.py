@@ -22,7 +22,12 @@ from llama_core.model.params import count_params
 from llama_core.tokenizer import load_tokenizer
 
 TYPED = [
-    "What is temperature?", "7 + 8 = 15.", "It's  a   llama\n\n\t'S", "naïve Ärger 🦙 你好", "<|eot_id|> 123456", "",
+    "What is temperature?",
+    "7 + 8 = 15.",
+    "It's  a   llama\n\n\t'S",
+    "naïve Ärger 🦙 你好",
+    "<|eot_id|> 123456",
+    "",
 ]
 
 

@@ -28,9 +28,17 @@ from llama_core.training.run import find_start
 from llama_core.training.state import state_file
 
 ROOT = Path(__file__).parents[2]
-TEXT = " ".join(f"Line {i}: the {animal} sat on the {place} and thought of {number}." for i, (animal, place, number) in
-                enumerate(zip(("cat", "owl", "hen", "fox") * 5, ("mat", "hat", "hill", "mill", "sea") * 4,
-                              ("rain", "bread", "one", "home", "nothing", "tea", "you") * 3, strict=False)))[:1024]
+TEXT = " ".join(
+    f"Line {i}: the {animal} sat on the {place} and thought of {number}."
+    for i, (animal, place, number) in enumerate(
+        zip(
+            ("cat", "owl", "hen", "fox") * 5,
+            ("mat", "hat", "hill", "mill", "sea") * 4,
+            ("rain", "bread", "one", "home", "nothing", "tea", "you") * 3,
+            strict=False,
+        )
+    )
+)[:1024]
 CHAT = [{"role": "user", "content": "the cat?"}, {"role": "assistant", "content": "sat on the mat"}]
 
 
@@ -53,8 +61,18 @@ def text_file(tmp_path_factory):
 
 @pytest.fixture
 def options(shape, text_file, tmp_path):
-    return TrainingOptions(data=str(text_file), config=str(shape), out=str(tmp_path / "out"), validation=str(text_file),
-                           steps=12, batch_size=4, sequence_length=32, save_every=4, warmup=2, seed=3)
+    return TrainingOptions(
+        data=str(text_file),
+        config=str(shape),
+        out=str(tmp_path / "out"),
+        validation=str(text_file),
+        steps=12,
+        batch_size=4,
+        sequence_length=32,
+        save_every=4,
+        warmup=2,
+        seed=3,
+    )
 
 
 def random_rows(seed=0, batch=4, length=16):
@@ -70,8 +88,11 @@ def torch_losses(options, params, rows):
     model.load_state_dict({name: torch.tensor(np.array(leaf)) for name, leaf in named(config, params)})
     matrices = [leaf for leaf in model.parameters() if leaf.ndim > 1]
     vectors = [leaf for leaf in model.parameters() if leaf.ndim == 1]
-    adamw = torch.optim.AdamW([{"params": matrices, "weight_decay": options.weight_decay},
-                               {"params": vectors, "weight_decay": 0.0}], betas=(0.9, 0.95), eps=1e-8)
+    adamw = torch.optim.AdamW(
+        [{"params": matrices, "weight_decay": options.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
+        betas=(0.9, 0.95),
+        eps=1e-8,
+    )
     rate, losses = update_room.learning_rate(options), []
     for step, batch in enumerate(rows):
         for group in adamw.param_groups:
@@ -111,15 +132,18 @@ def test_ten_steps_are_those_of_pytorch(options, accumulate):
 
 def test_the_learning_rate_climbs_and_falls(options):
     rate = update_room.learning_rate(
-        dataclasses.replace(options, steps=100, warmup=10, learning_rate=0.5, final_rate=0.1))
+        dataclasses.replace(options, steps=100, warmup=10, learning_rate=0.5, final_rate=0.1)
+    )
     values = [float(rate(step)) for step in range(101)]
     assert values[0] == pytest.approx(0.05) and values[10] == pytest.approx(0.5) and max(values) == values[10]
     assert values[55] == pytest.approx(0.05 + 0.45 / 2) and values[100] == pytest.approx(0.05)
 
 
 def test_one_kilobyte_is_learnt_by_heart(options):
-    done = train(dataclasses.replace(options, steps=250, batch_size=8, sequence_length=64, learning_rate=3e-3,
-                                     save_every=250), quiet)
+    done = train(
+        dataclasses.replace(options, steps=250, batch_size=8, sequence_length=64, learning_rate=3e-3, save_every=250),
+        quiet,
+    )
     assert done.validation[-1][1] < 0.05
     model = load_checkpoint(options.out)
     reference = transformers.AutoModelForCausalLM.from_pretrained(options.out, dtype=torch.float32)
@@ -189,8 +213,10 @@ def test_rows_hold_every_token_once():
     generator = np.random.default_rng(0)
     sizes = [5, 1, 40, 17, 16, 18, 33, 2] * 4
     numbers = iter(range(1, 10**6))
-    documents = [Document(np.array([next(numbers) for _ in range(size)], np.int32), generator.random(size) < 0.9)
-                 for size in sizes]
+    documents = [
+        Document(np.array([next(numbers) for _ in range(size)], np.int32), generator.random(size) < 0.9)
+        for size in sizes
+    ]
     rows = pack(documents, 16)
     learnt = sorted(token for document in documents for token in document.ids[1:][document.learnt[1:]])
     targets = rows.tokens[:, 1:][rows.weights > 0]
@@ -222,13 +248,16 @@ def test_only_the_assistant_is_learnt(shape, tmp_path):
     assert list(document.ids[document.learnt]).count(tokenizer.eos_ids[0]) == 2
 
 
-@pytest.mark.parametrize(("line", "words"), [
-    ('{"messages": 3}', "line 1 is not a conversation"),
-    ('[]', "line 1 is not a conversation"),
-    ('{"messages": [{"role": "user"}]}', "a message has no text"),
-    ('{"messages": [{"role": "god", "content": "x"}]}', "role 'god'"),
-    ("\n", "holds no conversation"),
-])
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('{"messages": 3}', "line 1 is not a conversation"),
+        ("[]", "line 1 is not a conversation"),
+        ('{"messages": [{"role": "user"}]}', "a message has no text"),
+        ('{"messages": [{"role": "god", "content": "x"}]}', "role 'god'"),
+        ("\n", "holds no conversation"),
+    ],
+)
 def test_broken_conversations_are_named(shape, tmp_path, line, words):
     path = tmp_path / "chats.jsonl"
     path.write_text(line)
@@ -267,16 +296,22 @@ def test_a_loss_that_explodes_ends_the_run(options):
     assert not Path(options.out).exists()
 
 
-@pytest.mark.parametrize(("arguments", "words"), [
-    (["--data", "x"], "required: --out"),
-    (["--data", "x", "--out", "y"], "give one of --config"),
-    (["--data", "x", "--out", "y", "--config", "a", "--model", "b"], "give one of --config"),
-    (["--data", "x", "--out", "y", "--config", "a", "--steps", "0"], "--steps is 0; expected at least 1"),
-    (["--data", "x", "--out", "y", "--config", "a", "--dtype", "int8"], "expected float32 or bfloat16"),
-    (["--data", "x", "--out", "y", "--config", "a", "--dropout", "2"], "--dropout is 2.0; expected a number from 0"),
-    (["--data", "x", "--out", "y", "--config", "a", "--accumulate", "3"], "cannot be computed in --accumulate 3"),
-    (["--data", "x", "--out", "", "--config", "a"], "--out is empty"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--data", "x"], "required: --out"),
+        (["--data", "x", "--out", "y"], "give one of --config"),
+        (["--data", "x", "--out", "y", "--config", "a", "--model", "b"], "give one of --config"),
+        (["--data", "x", "--out", "y", "--config", "a", "--steps", "0"], "--steps is 0; expected at least 1"),
+        (["--data", "x", "--out", "y", "--config", "a", "--dtype", "int8"], "expected float32 or bfloat16"),
+        (
+            ["--data", "x", "--out", "y", "--config", "a", "--dropout", "2"],
+            "--dropout is 2.0; expected a number from 0",
+        ),
+        (["--data", "x", "--out", "y", "--config", "a", "--accumulate", "3"], "cannot be computed in --accumulate 3"),
+        (["--data", "x", "--out", "", "--config", "a"], "--out is empty"),
+    ],
+)
 def test_wrong_options_are_named(arguments, words):
     with pytest.raises(TrainingError) as refusal:
         read_options(arguments)
@@ -286,7 +321,11 @@ def test_wrong_options_are_named(arguments, words):
 def test_the_command_refuses_in_one_line(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "llama_core.training", "--data", "nowhere.txt", "--config", str(tmp_path), "--out", "x"],
-        cwd=ROOT, capture_output=True, text=True, timeout=120, env=dict(os.environ),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=dict(os.environ),
     )
     assert done.returncode == 2 and re.fullmatch(r"error: .*has no config.json[^\n]*\n", done.stderr), done.stderr
 

@@ -68,13 +68,21 @@ def test_undoing_gives_the_words_back_and_loses_nothing():
     assert draft == "two\ntyped" and conversation.path() == [0, 1] and conversation.nodes[2].words == "two"
 
 
-@pytest.mark.parametrize("wish", [
-    lambda c: actions.retry(0, c, MODEL, CONTROLS), lambda c: actions.retry(99, c, MODEL, CONTROLS),
-    lambda c: actions.retry(None, c, MODEL, CONTROLS), lambda c: actions.edit(1, "x", c, MODEL, CONTROLS),
-    lambda c: actions.edit(0, None, c, MODEL, CONTROLS), lambda c: actions.branch(1, 3, 2, c, MODEL),
-    lambda c: actions.branch(1, -1, 2, c, MODEL), lambda c: actions.branch(1, 0, 77, c, MODEL),
-    lambda c: actions.branch(True, 0, 2, c, MODEL), lambda c: actions.undo("0", c, ""),
-])
+@pytest.mark.parametrize(
+    "wish",
+    [
+        lambda c: actions.retry(0, c, MODEL, CONTROLS),
+        lambda c: actions.retry(99, c, MODEL, CONTROLS),
+        lambda c: actions.retry(None, c, MODEL, CONTROLS),
+        lambda c: actions.edit(1, "x", c, MODEL, CONTROLS),
+        lambda c: actions.edit(0, None, c, MODEL, CONTROLS),
+        lambda c: actions.branch(1, 3, 2, c, MODEL),
+        lambda c: actions.branch(1, -1, 2, c, MODEL),
+        lambda c: actions.branch(1, 0, 77, c, MODEL),
+        lambda c: actions.branch(True, 0, 2, c, MODEL),
+        lambda c: actions.undo("0", c, ""),
+    ],
+)
 def test_what_no_page_of_ours_would_wish_is_refused(wish, unchecked_types):
     with pytest.raises(HistoryError):
         wish(talk())
@@ -85,11 +93,18 @@ def test_the_controls_become_parameters():
     assert found == SamplingParams(temperature=0.0, top_k=5, seed=42, logprobs=ALTERNATIVES)
 
 
-@pytest.mark.parametrize(("seed", "knobs", "words"), [
-    ("x", {}, "seed is x"), ("-1", {}, "seed is -1"), ("99999999999", {}, "seed is 99999999999"),
-    ("", {"top_k": 1.5}, "Top-k is 1.5"), ("", {"temperature": None}, "Temperature is None"),
-    ("", {"temperature": 1e9}, "temperature is 1000000000.0"), ("", {"top_p": "0"}, "Top-p is 0"),
-])
+@pytest.mark.parametrize(
+    ("seed", "knobs", "words"),
+    [
+        ("x", {}, "seed is x"),
+        ("-1", {}, "seed is -1"),
+        ("99999999999", {}, "seed is 99999999999"),
+        ("", {"top_k": 1.5}, "Top-k is 1.5"),
+        ("", {"temperature": None}, "Temperature is None"),
+        ("", {"temperature": 1e9}, "temperature is 1000000000.0"),
+        ("", {"top_p": "0"}, "Top-p is 0"),
+    ],
+)
 def test_impossible_controls_are_named(seed, knobs, words):
     with pytest.raises(ValueError, match=words):
         sampling_params(Controls({**KNOBS, **knobs}, seed=seed))

@@ -23,21 +23,35 @@ ROOT = Path(__file__).parents[2]
 def run(*arguments, **environment):
     """What `python app.py` prints to stderr after it has refused; fails unless it did so as promised."""
     done = subprocess.run(
-        [sys.executable, "app.py", "--port", "0", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True,
-        timeout=120, env={**os.environ, **environment},
+        [sys.executable, "app.py", "--port", "0", *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, **environment},
     )
     assert done.returncode == 2 and done.stdout == "", done.stderr
     assert re.fullmatch(r"error: [^\n]+\n", done.stderr), done.stderr
     return done.stderr
 
 
-@pytest.mark.parametrize(("damage", "words"), [
-    (lambda f: edit_tensors(f, lambda t: t.pop(NORM)), f"{NORM} is missing (1 of 30 are); download"),
-    (lambda f: edit_json(f / "config.json", intermediate_size=128), "[64, 112], config.json says [64, 128]"),
-    (lambda f: edit_json(f / "config.json", architectures=["GPT2LMHeadModel"]), "'GPT2LMHeadModel' is not supported"),
-    (lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:-7]), "damaged"),
-    (lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin"), "only pytorch_model.bin; weights are read"),
-], ids=["missing tensor", "wrong shape", "unsupported architecture", "truncated", "pickle only"])
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda f: edit_tensors(f, lambda t: t.pop(NORM)), f"{NORM} is missing (1 of 30 are); download"),
+        (lambda f: edit_json(f / "config.json", intermediate_size=128), "[64, 112], config.json says [64, 128]"),
+        (
+            lambda f: edit_json(f / "config.json", architectures=["GPT2LMHeadModel"]),
+            "'GPT2LMHeadModel' is not supported",
+        ),
+        (lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:-7]), "damaged"),
+        (
+            lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin"),
+            "only pytorch_model.bin; weights are read",
+        ),
+    ],
+    ids=["missing tensor", "wrong shape", "unsupported architecture", "truncated", "pickle only"],
+)
 def test_broken_checkpoints(checkpoint, tmp_path, damage, words):
     folder = copy_checkpoint(checkpoint[0], tmp_path / "copy")
     damage(folder)
@@ -86,8 +100,14 @@ sys.exit(app.main(["--model", "random:tiny", "--port", "0"]))
 
 
 def test_programs_that_cannot_be_compiled_end_the_app_after_a_word_to_the_page():
-    app = subprocess.Popen([sys.executable, "-c", UNCOMPILABLE], cwd=ROOT, text=True, stdin=subprocess.PIPE,
-                           stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    app = subprocess.Popen(
+        [sys.executable, "-c", UNCOMPILABLE],
+        cwd=ROOT,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     timer = threading.Timer(100, app.kill)
     timer.start()
     url = re.search(r"http://\S+", app.stdout.readline())[0]

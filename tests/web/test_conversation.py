@@ -37,8 +37,17 @@ def told(conversation):
 
 def test_what_is_written_is_read_back():
     tree = talk("one", "two", "three").add(
-        Node("assistant", 2, records=(TOKEN, FORCED), marks=((1, "Top-k 0 → 5"),), finish="length", problem="p",
-             facts="f", model="m"))
+        Node(
+            "assistant",
+            2,
+            records=(TOKEN, FORCED),
+            marks=((1, "Top-k 0 → 5"),),
+            finish="length",
+            problem="p",
+            facts="f",
+            model="m",
+        )
+    )
     tree = tree.add(Node("user", ROOT, "uno"))
     text = write_conversation(tree)
     assert read_conversation(text) == tree and "<" not in text
@@ -71,17 +80,28 @@ def damaged(change):
     return json.dumps(value)
 
 
-@pytest.mark.parametrize("change", [
-    lambda v: v.update(format="other"), lambda v: v.update(id="../x"), lambda v: v.update(nodes={}),
-    lambda v: v["nodes"][0].update(role="system"), lambda v: v["nodes"][0].update(parent=0),
-    lambda v: v["nodes"][1].update(parent=5), lambda v: v["nodes"][0].update(words=3),
-    lambda v: v["nodes"][0].update(words="x" * (MAX_CHARACTERS + 1)), lambda v: v.update(selected={"-1": 9}),
-    lambda v: v.update(selected={"0": 0}), lambda v: v["nodes"][2]["tokens"][0].__setitem__(0, -1),
-    lambda v: v["nodes"][2]["tokens"][0].__setitem__(2, 1.5),
-    lambda v: v["nodes"][2]["tokens"][0].__setitem__(4, [[1]]),
-    lambda v: v["nodes"][2].update(finish="<b>"), lambda v: v["nodes"][2].update(marks=[["a", "b"]]),
-    lambda v: v.update(nodes=[{"role": "user", "parent": -1}] * (MAX_NODES + 1)), lambda v: v.update(told_from=77),
-])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda v: v.update(format="other"),
+        lambda v: v.update(id="../x"),
+        lambda v: v.update(nodes={}),
+        lambda v: v["nodes"][0].update(role="system"),
+        lambda v: v["nodes"][0].update(parent=0),
+        lambda v: v["nodes"][1].update(parent=5),
+        lambda v: v["nodes"][0].update(words=3),
+        lambda v: v["nodes"][0].update(words="x" * (MAX_CHARACTERS + 1)),
+        lambda v: v.update(selected={"-1": 9}),
+        lambda v: v.update(selected={"0": 0}),
+        lambda v: v["nodes"][2]["tokens"][0].__setitem__(0, -1),
+        lambda v: v["nodes"][2]["tokens"][0].__setitem__(2, 1.5),
+        lambda v: v["nodes"][2]["tokens"][0].__setitem__(4, [[1]]),
+        lambda v: v["nodes"][2].update(finish="<b>"),
+        lambda v: v["nodes"][2].update(marks=[["a", "b"]]),
+        lambda v: v.update(nodes=[{"role": "user", "parent": -1}] * (MAX_NODES + 1)),
+        lambda v: v.update(told_from=77),
+    ],
+)
 def test_what_no_page_of_ours_would_send_is_refused(change):
     with pytest.raises(HistoryError):
         read_conversation(damaged(change))

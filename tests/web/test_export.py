@@ -32,4 +32,5 @@ def test_markdown_has_the_path_that_is_shown():
 def test_files_are_named_by_the_first_words():
     assert file_name(talk(), "md") == "one.md"
     assert file_name(talk().put(0, talk().nodes[0].__class__("user", words="../Äh, Once upon!")), "json") == (
-        "h-once-upon.json")
+        "h-once-upon.json"
+    )

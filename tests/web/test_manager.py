@@ -130,4 +130,3 @@ def test_the_page_says_what_kind_of_model_it_is(tmp_path):
     assert "not trained to chat" in welcome.notice(fake_model(), guide)
     (guide / "examples.json").write_text("{")
     assert welcome.of(mine, guide)["examples"] == []
-

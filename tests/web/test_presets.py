@@ -31,10 +31,20 @@ def test_names_are_checked():
         presets.save(full, "one more", Controls(KNOBS))
 
 
-@pytest.mark.parametrize("stored", [
-    None, "text", {}, [1], [{"name": 3}], [{"name": "x" * 100}], [{"name": "a", "system": 3}],
-    [{"name": "a", "stop": ["x"]}], [{"name": "Careful"}],
-])
+@pytest.mark.parametrize(
+    "stored",
+    [
+        None,
+        "text",
+        {},
+        [1],
+        [{"name": 3}],
+        [{"name": "x" * 100}],
+        [{"name": "a", "system": 3}],
+        [{"name": "a", "stop": ["x"]}],
+        [{"name": "Careful"}],
+    ],
+)
 def test_strange_entries_are_left_out(stored):
     assert presets.read_presets(stored) == {}
 

@@ -35,6 +35,7 @@ def begin(desk, text="one", conversation=None):
 
 def views(desk, start, controls=SHORT, after=None):
     """All views; `after(view)` is called with each one."""
+
     async def collect():
         seen = []
         async for view in desk.respond("tab", start, controls):
@@ -167,10 +168,17 @@ def test_stop_before_the_first_word_leaves_no_reply(desk, engine):
     assert ending(seen[-1])["drop"] is True
 
 
-@pytest.mark.parametrize(("text", "stop", "shown"), [
-    ("one two three", "o th", list("one tw")), ("abab", "b\nx\nba", ["a"]), ("abab", "c", list("abab")),
-    ("ab ac", "acd", list("ab ac")), ("aéb", "éb", ["a", ""]), ("aéb", "b", ["a", "", "é"]),
-])
+@pytest.mark.parametrize(
+    ("text", "stop", "shown"),
+    [
+        ("one two three", "o th", list("one tw")),
+        ("abab", "b\nx\nba", ["a"]),
+        ("abab", "c", list("abab")),
+        ("ab ac", "acd", list("ab ac")),
+        ("aéb", "éb", ["a", ""]),
+        ("aéb", "b", ["a", "", "é"]),
+    ],
+)
 def test_a_reply_ends_before_a_text_to_stop_at(desk, engine, text, stop, shown):
     engine.hostile = text
     last = views(desk, begin(desk, "script"), Controls({**KNOBS, "temperature": 1.0}, stop=stop))[-1]

@@ -26,8 +26,17 @@ def test_a_space_listens_to_the_world():
 
 
 def test_every_setting_can_come_from_either_side():
-    samples = {"model": "a/b", "dtype": "bfloat16", "slots": 2, "max_seq_len": 64, "host": "::1", "port": 99,
-               "title": "T", "system_prompt": "S", "switching": "off"}
+    samples = {
+        "model": "a/b",
+        "dtype": "bfloat16",
+        "slots": 2,
+        "max_seq_len": 64,
+        "host": "::1",
+        "port": 99,
+        "title": "T",
+        "system_prompt": "S",
+        "switching": "off",
+    }
     assert set(samples) == {row.name for row in fields(Settings)}
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in samples.items()]
     environment = {row.metadata["env"]: str(samples[row.name]) for row in fields(Settings)}
@@ -43,16 +52,19 @@ def test_help_shows_every_setting_with_its_variable_and_default(capsys):
         assert f"--{row.name.replace('_', '-')}" in shown and row.metadata["env"] in shown
 
 
-@pytest.mark.parametrize(("arguments", "environment", "words"), [
-    (["--slots", "two"], {}, "--slots is 'two'; expected a whole number from 1 to 256"),
-    (["--slots", "0"], {}, "--slots is 0"),
-    ([], {"GLASS_LLAMA_PORT": "http"}, "GLASS_LLAMA_PORT is 'http'"),
-    ([], {"GLASS_LLAMA_PORT": "70000"}, "GLASS_LLAMA_PORT is 70000"),
-    (["--dtype", "int4"], {}, "expected auto or float32 or bfloat16 or float16"),
-    (["--model", ""], {}, "--model is empty"),
-    (["--modle", "x"], {}, "unrecognized arguments: --modle x; see python app.py --help"),
-    (["--slots"], {}, "--slots"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "environment", "words"),
+    [
+        (["--slots", "two"], {}, "--slots is 'two'; expected a whole number from 1 to 256"),
+        (["--slots", "0"], {}, "--slots is 0"),
+        ([], {"GLASS_LLAMA_PORT": "http"}, "GLASS_LLAMA_PORT is 'http'"),
+        ([], {"GLASS_LLAMA_PORT": "70000"}, "GLASS_LLAMA_PORT is 70000"),
+        (["--dtype", "int4"], {}, "expected auto or float32 or bfloat16 or float16"),
+        (["--model", ""], {}, "--model is empty"),
+        (["--modle", "x"], {}, "unrecognized arguments: --modle x; see python app.py --help"),
+        (["--slots"], {}, "--slots"),
+    ],
+)
 def test_what_cannot_be_used_is_named(arguments, environment, words):
     with pytest.raises(SettingsError) as refusal:
         read_settings(arguments, environment)

@@ -103,8 +103,9 @@ def prefix_of(text: str, model: Any) -> tuple[Record, ...]:
     return tuple(Record(token_id, "", forced=True) for token_id in model.tokenizer.encode_plain(text, False))
 
 
-def _reply_to(conversation: Conversation, question: int, model: Any, controls: Controls, draft: str | None = None
-              ) -> Start:
+def _reply_to(
+    conversation: Conversation, question: int, model: Any, controls: Controls, draft: str | None = None
+) -> Start:
     # Half characters, which JSON can carry and UTF-8 cannot, become U+FFFD.
     prefill = controls.prefill.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     records = prefix_of(prefill, model) if prefill else ()
@@ -152,8 +153,9 @@ def sampling_params(controls: Controls) -> SamplingParams:
     digits = controls.seed.strip()
     if digits and not (re.fullmatch(r"[0-9]{1,20}", digits) and int(digits) <= MAX_SEED):
         raise KnobError(TEXT["bad_seed"].format(found=digits[:20], limit=MAX_SEED))
-    return SamplingParams(**numbers, seed=int(digits) if digits else None, stop=stop_strings(controls.stop),
-                          logprobs=ALTERNATIVES)
+    return SamplingParams(
+        **numbers, seed=int(digits) if digits else None, stop=stop_strings(controls.stop), logprobs=ALTERNATIVES
+    )
 
 
 def stop_strings(lines: str) -> tuple[str, ...]:
@@ -168,7 +170,8 @@ def moved(old: SamplingParams, new: SamplingParams) -> str:
     """Which controls differ, in words: "Temperature 0.7 → 1.2"."""
     return ", ".join(
         f"{knob.label} {getattr(old, name):g} → {getattr(new, name):g}"
-        for name, knob in SamplingParams.knobs().items() if getattr(old, name) != getattr(new, name)
+        for name, knob in SamplingParams.knobs().items()
+        if getattr(old, name) != getattr(new, name)
     )
 
 

@@ -105,7 +105,7 @@ class Conversation:
 
     def put(self, number: int, node: Node) -> "Conversation":
         """With another state of one message, which is shown."""
-        nodes = (*self.nodes[:number], node, *self.nodes[number + 1:])
+        nodes = (*self.nodes[:number], node, *self.nodes[number + 1 :])
         return replace(self, nodes=nodes, selected={**self.selected, node.parent: number}, revision=self.revision + 1)
 
     def cut_before(self, node: int) -> "Conversation":
@@ -138,12 +138,18 @@ def told_to_model(conversation: Conversation, path: Sequence[int]) -> list[tuple
 
 def write_conversation(conversation: Conversation) -> str:
     """As JSON that can stand anywhere in a page: no `<` in it."""
-    return dump({
-        "format": FORMAT, "id": conversation.id, "revision": conversation.revision, "system": conversation.system,
-        "stop": conversation.stop, "told_from": conversation.told_from,
-        "selected": {str(k): v for k, v in conversation.selected.items()},
-        "nodes": [_node_to_json(node) for node in conversation.nodes],
-    })
+    return dump(
+        {
+            "format": FORMAT,
+            "id": conversation.id,
+            "revision": conversation.revision,
+            "system": conversation.system,
+            "stop": conversation.stop,
+            "told_from": conversation.told_from,
+            "selected": {str(k): v for k, v in conversation.selected.items()},
+            "nodes": [_node_to_json(node) for node in conversation.nodes],
+        }
+    )
 
 
 def dump(value: Any) -> str:
@@ -197,8 +203,15 @@ def _read(value: Any) -> Conversation:
     told_from, revision = value.get("told_from"), value.get("revision", 0)
     _require(told_from is None or (_is_whole(told_from) and 0 <= told_from < len(nodes)))
     _require(_is_whole(revision) and 0 <= revision < 2**50)
-    conversation = Conversation(_read_name(value.get("id")), nodes, selected, told_from, _read_text(value, "system"),
-                                _read_text(value, "stop"), revision)
+    conversation = Conversation(
+        _read_name(value.get("id")),
+        nodes,
+        selected,
+        told_from,
+        _read_text(value, "system"),
+        _read_text(value, "stop"),
+        revision,
+    )
     check_size(conversation)
     return conversation
 

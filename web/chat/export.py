@@ -18,8 +18,7 @@ def from_json(text: str) -> Conversation:
         raise HistoryError(TEXT["import_form"] if same else str(problem)) from None
     if not found.nodes:
         raise HistoryError(TEXT["import_form"])
-    return Conversation(nodes=found.nodes, selected=found.selected, system=found.system, stop=found.stop,
-                        revision=1)
+    return Conversation(nodes=found.nodes, selected=found.selected, system=found.system, stop=found.stop, revision=1)
 
 
 def to_markdown(conversation: Conversation) -> str:

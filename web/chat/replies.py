@@ -74,8 +74,9 @@ class Desk:
             conversation, ids = self._prompt(start, params)
             stream = Stream(conversation, start.node)
             generation = self.running[session] = engine.submit(ids, params)
-            yield View(write_conversation(conversation), stream.text, status.waiting(generation, engine), True,
-                       start.draft)
+            yield View(
+                write_conversation(conversation), stream.text, status.waiting(generation, engine), True, start.draft
+            )
             begun = conversation.nodes[start.node].records
             with contextlib.closing(Writer(generation, stream, model, begun)) as writer:
                 async for batch in _batches(generation, max(INTERVAL, INTERVAL_A_REPLY * len(self.running))):
@@ -100,8 +101,9 @@ class Desk:
 
     def _prompt(self, start: Start, params: SamplingParams) -> tuple[Conversation, list[int]]:
         begun = len(start.conversation.nodes[start.node].records)
-        prompt = prompt_for(start.conversation, start.node, begun, self.host.model, self.host.engine.max_seq_len,
-                            params.max_new_tokens)
+        prompt = prompt_for(
+            start.conversation, start.node, begun, self.host.model, self.host.engine.max_seq_len, params.max_new_tokens
+        )
         return dataclasses.replace(start.conversation, told_from=prompt.told_from), prompt.ids
 
     def _status(self, generation: Any) -> str:
@@ -148,7 +150,7 @@ class Writer:
             self._stream.add(record)
 
     def _mark(self) -> None:
-        for place, params in self._generation.changes[self._changes:]:
+        for place, params in self._generation.changes[self._changes :]:
             if place > self._stream.count:
                 break
             self._stream.mark(moved(self._params, params))
@@ -178,5 +180,3 @@ async def _batches(generation: Any, interval: float) -> AsyncIterator[list]:
                 coming.cancel()
     finally:
         await batches.aclose()
-
-

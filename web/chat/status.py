@@ -19,8 +19,10 @@ def problem(text: str) -> str:
 def bar(words: str, done: int, total: int) -> str:
     """How far something is, as a bar and in words."""
     percent = round(100 * done / max(1, total))
-    return (f'<div class="progress" role="progressbar" aria-label="{escape(words)}" aria-valuenow="{percent}" '
-            f'aria-valuemin="0" aria-valuemax="100"><b style="width:{percent}%"></b></div>{line(words)}')
+    return (
+        f'<div class="progress" role="progressbar" aria-label="{escape(words)}" aria-valuenow="{percent}" '
+        f'aria-valuemin="0" aria-valuemax="100"><b style="width:{percent}%"></b></div>{line(words)}'
+    )
 
 
 def of_engine(engine: Any) -> str:
@@ -64,8 +66,10 @@ def gauge(used: int, context: int) -> str:
     """A bar with its numbers."""
     percent = min(100, round(100 * used / context))
     words = TEXT["context"].format(used=used, size=context)
-    return (f'<span class="gauge" role="img" aria-label="{escape(words)}"><i><b style="width:{percent}%"></b></i>'
-            f"{escape(words)}</span>")
+    return (
+        f'<span class="gauge" role="img" aria-label="{escape(words)}"><i><b style="width:{percent}%"></b></i>'
+        f"{escape(words)}</span>"
+    )
 
 
 def reason(finish: str, generation: Any, context: int) -> tuple[str, str]:

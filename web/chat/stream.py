@@ -16,8 +16,12 @@ class Stream:
     """The growing text, and the tokens in it. `node` is the number of the message that grows."""
 
     def __init__(self, conversation: Conversation, node: int):
-        head = {"chat": conversation.id, "node": node, "revision": conversation.revision,
-                "run": time.time_ns() // 1_000_000}
+        head = {
+            "chat": conversation.id,
+            "node": node,
+            "revision": conversation.revision,
+            "run": time.time_ns() // 1_000_000,
+        }
         self.text = dump(head) + "\n"
         self.count = 0
 
@@ -55,7 +59,7 @@ class Cut:
             ready.append(self._held.pop(0))
             self._sure -= len(ready[-1].text)
         if self.found and self._sure:
-            ready.append(self._held[0]._replace(text=self._held[0].text[:self._sure]))
+            ready.append(self._held[0]._replace(text=self._held[0].text[: self._sure]))
         return ready
 
     def flush(self) -> list[Record]:

@@ -133,8 +133,9 @@ class Host:
             else:
                 context = fitting_context(config, dtype, settings.slots)
 
-        model = self._load(name, settings.dtype, _step("weights", progress), check=check,
-                           download=_step("download", progress))
+        model = self._load(
+            name, settings.dtype, _step("weights", progress), check=check, download=_step("download", progress)
+        )
         return self._serve(model, settings.slots, context), model
 
 

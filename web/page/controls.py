@@ -39,8 +39,9 @@ class ControlPanel:
         self.stop = gr.Textbox("", label=TEXT["stop_at"], info=TEXT["stop_at_help"], lines=1, max_lines=6)
         self.seed = gr.Textbox("", label=TEXT["seed"], info=TEXT["seed_help"])  # a Number shows nothing as 0
         self.prefill = gr.Textbox("", label=TEXT["prefill"], info=TEXT["prefill_hint"], lines=1, max_lines=4)
-        self.system = gr.Textbox(settings.system_prompt, label=TEXT["system"], info=TEXT["system_hint"], lines=3,
-                                 max_lines=10)
+        self.system = gr.Textbox(
+            settings.system_prompt, label=TEXT["system"], info=TEXT["system_hint"], lines=3, max_lines=10
+        )
         self.inputs = [self.system, self.prefill, self.seed, self.stop, *self.sliders]
 
     def _presets(self) -> None:

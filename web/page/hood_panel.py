@@ -51,8 +51,10 @@ class HoodPanel:
         """The picture, the numbers, and how far the sliders go."""
         model, config = self.host.model, self.host.model.config
         return [
-            under_the_hood.picture(config), under_the_hood.numbers(model, self.host.plan(), self.host.stats()),
-            gr.Slider(maximum=config.num_hidden_layers), gr.Slider(maximum=config.num_attention_heads),
+            under_the_hood.picture(config),
+            under_the_hood.numbers(model, self.host.plan(), self.host.stats()),
+            gr.Slider(maximum=config.num_hidden_layers),
+            gr.Slider(maximum=config.num_attention_heads),
         ]
 
     async def look(

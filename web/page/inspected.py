@@ -40,8 +40,9 @@ class Choices:
         """Token `index` of the reply `number`. Raises `HistoryError` if this model has not written it."""
         model = self._host.model
         node = own_node(number, index, conversation, model)
-        prompt = prompt_for(conversation, number, index, model, self._host.engine.max_seq_len,
-                            sampling_params(controls).max_new_tokens)
+        prompt = prompt_for(
+            conversation, number, index, model, self._host.engine.max_seq_len, sampling_params(controls).max_new_tokens
+        )
         chosen = Chosen(prompt, node.records[index].id, Labels(model.tokenizer))
         self._tabs[session] = chosen
         self._tabs.move_to_end(session)
@@ -72,9 +73,7 @@ class Choices:
         after = next_token_distribution(chosen.logits, params, chosen.prompt.ids, chosen.prompt.prompt_tokens)
         return plots.distribution_table(chosen.own, np.asarray(after), chosen.labels.of, chosen.token_id)
 
-    def look_inside(
-        self, session: str, number: Any, index: Any, conversation: Conversation, controls: Controls
-    ) -> str:
+    def look_inside(self, session: str, number: Any, index: Any, conversation: Conversation, controls: Controls) -> str:
         """Point at a token and draw the lens. Takes a moment: all is read again without a cache. Raises what `point`
         does, and `InspectionError`."""
         chosen = self.point(session, number, index, conversation, controls)
@@ -91,4 +90,5 @@ class Choices:
         layer, head = (min(max(int(value or 1), 1), most) - 1 for value, most in ((layer, layers), (head, heads)))
         words = [chosen.labels.of(token_id) for token_id in chosen.prompt.ids]
         return under_the_hood.attention(
-            chosen.inside.attention[layer, head], words, layer, head, chosen.labels.of(chosen.token_id))
+            chosen.inside.attention[layer, head], words, layer, head, chosen.labels.of(chosen.token_id)
+        )

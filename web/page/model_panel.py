@@ -65,10 +65,16 @@ class ModelPanel:
         found = self.host.estimate(name)
         plan = found.plan
         words = TEXT["model_estimate"].format(
-            name=name, count=count_in_words(found.parameters), files=bytes_in_words(found.file_bytes),
-            memory=bytes_in_words(plan.total), weights=bytes_in_words(plan.params), dtype=plan.dtype,
-            cache=bytes_in_words(plan.cache), slots=plan.slots,
-            context=min(plan.max_seq_len, plan.config.max_position_embeddings))
+            name=name,
+            count=count_in_words(found.parameters),
+            files=bytes_in_words(found.file_bytes),
+            memory=bytes_in_words(plan.total),
+            weights=bytes_in_words(plan.params),
+            dtype=plan.dtype,
+            cache=bytes_in_words(plan.cache),
+            slots=plan.slots,
+            context=min(plan.max_seq_len, plan.config.max_position_embeddings),
+        )
         if found.free is None:
             return status.line(words)
         room = TEXT["model_fits" if found.fits else "model_tight"].format(free=bytes_in_words(found.free))

@@ -58,8 +58,8 @@ class Page:
         self.desk, self.choices = Desk(host), Choices(host)
         with gr.Sidebar(label=TEXT["chats"], position="left", width=240, elem_id="library"):
             self.library = html(
-                html_template="", elem_id="chats",
-                js_on_load="Glass.chats.mount(element, trigger); // sends 'act'")
+                html_template="", elem_id="chats", js_on_load="Glass.chats.mount(element, trigger); // sends 'act'"
+            )
         self.header = html(self._header(), elem_id="header")
         with gr.Tabs(elem_id="tabs") as self.tabs:
             with gr.Tab(TEXT["chat"], id="chat"):
@@ -73,23 +73,47 @@ class Page:
 
     def _chat(self) -> None:
         self.conversation = html(
-            "", html_template='<div class="unseen"></div>', elem_id="conversation", welcome=welcome.of(self.host.model),
-            js_on_load="Glass.conversation.mount(element, props, trigger, watch); // sends 'act', 'opened', 'look'")
+            "",
+            html_template='<div class="unseen"></div>',
+            elem_id="conversation",
+            welcome=welcome.of(self.host.model),
+            js_on_load="Glass.conversation.mount(element, props, trigger, watch); // sends 'act', 'opened', 'look'",
+        )
         # Apart from the conversation, so that only what is new has to travel and to be compared.
-        self.stream = html("", html_template="", elem_id="stream", visible="hidden",
-                              js_on_load="Glass.conversation.mountStream(props, watch);")
-        self.courier = html("", html_template="", elem_id="courier", visible="hidden",
-                               js_on_load="watch('value', () => Glass.chats.receive(props.value));")
+        self.stream = html(
+            "",
+            html_template="",
+            elem_id="stream",
+            visible="hidden",
+            js_on_load="Glass.conversation.mountStream(props, watch);",
+        )
+        self.courier = html(
+            "",
+            html_template="",
+            elem_id="courier",
+            visible="hidden",
+            js_on_load="watch('value', () => Glass.chats.receive(props.value));",
+        )
         with gr.Column(elem_id="composer"):
             self.line = html("", elem_id="status", js_on_load="Glass.followState(element, watch);")
             self.box = gr.Textbox(
-                label=TEXT["message"], elem_id="message", show_label=False, placeholder=TEXT["message_hint"], lines=1,
-                max_lines=8, autofocus=True, submit_btn=True, stop_btn=False)
+                label=TEXT["message"],
+                elem_id="message",
+                show_label=False,
+                placeholder=TEXT["message_hint"],
+                lines=1,
+                max_lines=8,
+                autofocus=True,
+                submit_btn=True,
+                stop_btn=False,
+            )
 
     def _header(self) -> str:
         model, title = self.host.model, self.settings.title
         facts = (
-            model.name, TEXT["parameters"].format(count=status.count_in_words(model.parameter_count)), model.dtype,
+            model.name,
+            TEXT["parameters"].format(count=status.count_in_words(model.parameter_count)),
+            model.dtype,
             TEXT["runs_on"].format(device=self.host.engine.device),
         )
         spans = "".join(f"<span>{escape(fact)}</span>" for fact in facts)
@@ -100,16 +124,30 @@ class Page:
     def connect(self, page: gr.Blocks) -> None:
         """Which handler each event calls."""
         state = [self.box, self.conversation, *self.panel.inputs]
-        self.outputs = [self.conversation, self.stream, self.line, self.box, self.courier, self.panel.plot,
-                        self.hood.lens, self.tabs]
+        self.outputs = [
+            self.conversation,
+            self.stream,
+            self.line,
+            self.box,
+            self.courier,
+            self.panel.plot,
+            self.hood.lens,
+            self.tabs,
+        ]
         asked = self.box.submit(self._submit, state, self.outputs, js=SEND, **QUIET)
         asked.failure(None, None, self.box, js=LOST, **QUIET)
         self.box.stop(self._stop, None, self.outputs, **QUIET)
         for source in (self.conversation, self.library):
             asked = source.act(self._act, state, self.outputs, js=SEND, trigger_mode="multiple", **QUIET)
             asked.failure(None, None, self.box, js=LOST, **QUIET)
-        gr.on([slider.change for slider in self.panel.sliders], self._tune, self.panel.inputs, self.panel.plot,
-              trigger_mode="always_last", **QUIET)
+        gr.on(
+            [slider.change for slider in self.panel.sliders],
+            self._tune,
+            self.panel.inputs,
+            self.panel.plot,
+            trigger_mode="always_last",
+            **QUIET,
+        )
         self.panel.connect(page, QUIET)
         self.hood.connect(self.hood_tab, QUIET)
         self._follow_the_model(page)
@@ -230,16 +268,30 @@ class Page:
                 return self._updates(View(), courier=dump({"open": json.loads(write_conversation(found))}))
         raise HistoryError(TEXT["history_form"])
 
-    def _updates(self, view: View, courier: str | None = None, plot: str | None = None, lens: str | None = None,
-                 tab: str | None = None) -> list[Any]:
+    def _updates(
+        self,
+        view: View,
+        courier: str | None = None,
+        plot: str | None = None,
+        lens: str | None = None,
+        tab: str | None = None,
+    ) -> list[Any]:
         """A view as updates of `outputs`; what is None stays as it is."""
         box: dict[str, Any] = {}
         if view.draft is not None:
             box["value"] = view.draft
         if view.running is not None:
             box.update(submit_btn=not view.running, stop_btn=view.running)
-        parts = [view.chat, view.stream, view.status, gr.update(**box) if box else None, courier, plot, lens,
-                 gr.Tabs(selected=tab) if tab else None]
+        parts = [
+            view.chat,
+            view.stream,
+            view.status,
+            gr.update(**box) if box else None,
+            courier,
+            plot,
+            lens,
+            gr.Tabs(selected=tab) if tab else None,
+        ]
         return [gr.skip() if part is None else part for part in parts]
 
 

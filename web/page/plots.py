@@ -34,8 +34,10 @@ def distribution_table(own: np.ndarray, after: np.ndarray, label: Callable[[int]
         rows.append(cut_line)
     head = "".join(f'<th scope="col">{escape(TEXT[name])}</th>' for name in ("plot_token", "plot_own", "plot_after"))
     title = escape(TEXT["plot_title"].format(token=shown(label(chosen))))
-    return (f'<table class="plot"><caption>{title}</caption><thead><tr>{head}</tr></thead>'
-            f"<tbody>{''.join(rows)}</tbody></table>")
+    return (
+        f'<table class="plot"><caption>{title}</caption><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table>"
+    )
 
 
 def _cut_line(kept: int, all_tokens: int, share: float) -> str:

@@ -64,15 +64,18 @@ def _read_values(values: Any) -> dict[str, float]:
     knobs = SamplingParams.knobs()
     known = {} if not isinstance(values, dict) else values
     return {
-        name: type(knob.default)(known[name]) for name, knob in knobs.items()
+        name: type(knob.default)(known[name])
+        for name, knob in knobs.items()
         if isinstance(known.get(name), (int, float)) and knob.minimum <= known[name] <= knob.maximum
     }
 
 
 def write_presets(presets: Mapping[str, Preset]) -> list[dict]:
     """As the browser keeps them."""
-    return [{"name": name, "system": preset.system, "stop": preset.stop, "values": dict(preset.values)}
-            for name, preset in presets.items()]
+    return [
+        {"name": name, "system": preset.system, "stop": preset.stop, "values": dict(preset.values)}
+        for name, preset in presets.items()
+    ]
 
 
 def save(stored: Any, name: Any, controls: Controls) -> dict[str, Preset]:

@@ -19,36 +19,60 @@ MOST_LAYERS_DRAWN = 40
 def picture(config: Any) -> str:
     """The architecture as SVG: the stack of blocks, and one of them opened up."""
     letters = {
-        "V": f"{config.vocab_size:,}", "D": f"{config.hidden_size:,}", "L": config.num_hidden_layers,
-        "H": config.num_attention_heads, "K": config.num_key_value_heads, "E": config.head_dim,
+        "V": f"{config.vocab_size:,}",
+        "D": f"{config.hidden_size:,}",
+        "L": config.num_hidden_layers,
+        "H": config.num_attention_heads,
+        "K": config.num_key_value_heads,
+        "E": config.head_dim,
         "F": f"{config.intermediate_size:,}",
     }
-    say = {name: escape(TEXT[f"hood_{name}"].format(**letters)) for name in (
-        "embedding", "embedding_fact", "block", "attention_box", "attention_fact", "ffn", "ffn_fact", "norm",
-        "head_box", "picture")}
+    say = {
+        name: escape(TEXT[f"hood_{name}"].format(**letters))
+        for name in (
+            "embedding",
+            "embedding_fact",
+            "block",
+            "attention_box",
+            "attention_fact",
+            "ffn",
+            "ffn_fact",
+            "norm",
+            "head_box",
+            "picture",
+        )
+    }
     head_fact = escape(TEXT["hood_head_tied" if config.tie_word_embeddings else "hood_head_fact"].format(**letters))
-    return "".join((
-        f'<svg class="picture" viewBox="0 0 560 430" role="img" aria-label="{say["picture"]}">',
-        '<path class="flow" d="M130 408V22"/>',
-        _box(30, 372, 200, say["embedding"], say["embedding_fact"]),
-        _stack(config.num_hidden_layers),
-        f'<text x="130" y="352" class="small">{say["block"]}</text>',
-        _box(30, 62, 200, say["norm"], ""),
-        _box(30, 12, 200, say["head_box"], head_fact),
-        '<path class="lens" d="M212 122L300 62M212 336L300 398"/>',
-        '<rect class="frame" x="300" y="62" width="240" height="336" rx="12"/>',
-        '<path class="flow" d="M420 388V72"/>',
-        _box(320, 350, 200, say["norm"], ""), _box(320, 262, 200, say["attention_box"], say["attention_fact"], 78),
-        _heads(config), _box(320, 198, 200, say["norm"], ""), _box(320, 86, 200, say["ffn"], say["ffn_fact"], 78),
-        _wide(config), "</svg>",
-    ))
+    return "".join(
+        (
+            f'<svg class="picture" viewBox="0 0 560 430" role="img" aria-label="{say["picture"]}">',
+            '<path class="flow" d="M130 408V22"/>',
+            _box(30, 372, 200, say["embedding"], say["embedding_fact"]),
+            _stack(config.num_hidden_layers),
+            f'<text x="130" y="352" class="small">{say["block"]}</text>',
+            _box(30, 62, 200, say["norm"], ""),
+            _box(30, 12, 200, say["head_box"], head_fact),
+            '<path class="lens" d="M212 122L300 62M212 336L300 398"/>',
+            '<rect class="frame" x="300" y="62" width="240" height="336" rx="12"/>',
+            '<path class="flow" d="M420 388V72"/>',
+            _box(320, 350, 200, say["norm"], ""),
+            _box(320, 262, 200, say["attention_box"], say["attention_fact"], 78),
+            _heads(config),
+            _box(320, 198, 200, say["norm"], ""),
+            _box(320, 86, 200, say["ffn"], say["ffn_fact"], 78),
+            _wide(config),
+            "</svg>",
+        )
+    )
 
 
 def _box(x: int, y: int, width: int, title: str, fact: str, height: int = 36) -> str:
     top = y + (15 if fact else 23)
     line = f'<text x="{x + width // 2}" y="{top + 14}" class="small">{fact}</text>' if fact else ""
-    return (f'<rect class="box" x="{x}" y="{y}" width="{width}" height="{height}" rx="8"/>'
-            f'<text x="{x + width // 2}" y="{top}">{title}</text>{line}')
+    return (
+        f'<rect class="box" x="{x}" y="{y}" width="{width}" height="{height}" rx="8"/>'
+        f'<text x="{x + width // 2}" y="{top}">{title}</text>{line}'
+    )
 
 
 def _stack(layers: int) -> str:
@@ -77,8 +101,10 @@ def _wide(config: Any) -> str:
     narrow = 170 * config.hidden_size / max(config.intermediate_size, config.hidden_size)
     wide = 170 * config.intermediate_size / max(config.intermediate_size, config.hidden_size)
     bars = ((narrow, 150), (wide, 139), (narrow, 128))
-    return "".join(f'<rect class="head" x="{420 - width / 2:.1f}" y="{y}" width="{width:.1f}" height="7" rx="2"/>'
-                   for width, y in bars)
+    return "".join(
+        f'<rect class="head" x="{420 - width / 2:.1f}" y="{y}" width="{width:.1f}" height="7" rx="2"/>'
+        for width, y in bars
+    )
 
 
 def numbers(model: Any, plan: Any, stats: Any) -> str:
@@ -86,15 +112,20 @@ def numbers(model: Any, plan: Any, stats: Any) -> str:
     config = model.config
     per_token = plan.cache / max(1, stats.context_size)
     used = TEXT["fact_use_value"].format(
-        used=stats.context_used, size=stats.context_size, bytes=bytes_in_words(stats.context_used * per_token))
+        used=stats.context_used, size=stats.context_size, bytes=bytes_in_words(stats.context_used * per_token)
+    )
     rows = {
         "fact_parameters": f"{model.parameter_count:,} ({count_in_words(model.parameter_count)})",
-        "fact_weights": bytes_in_words(plan.params), "fact_dtype": model.dtype,
-        "fact_layers": config.num_hidden_layers, "fact_width": config.hidden_size,
+        "fact_weights": bytes_in_words(plan.params),
+        "fact_dtype": model.dtype,
+        "fact_layers": config.num_hidden_layers,
+        "fact_width": config.hidden_size,
         "fact_heads": f"{config.num_attention_heads} ({config.num_key_value_heads})",
-        "fact_vocabulary": f"{config.vocab_size:,}", "fact_context": f"{config.max_position_embeddings:,}",
+        "fact_vocabulary": f"{config.vocab_size:,}",
+        "fact_context": f"{config.max_position_embeddings:,}",
         "fact_cache": TEXT["fact_cache_value"].format(
-            size=bytes_in_words(plan.cache), slots=stats.slots, context=stats.context_size // stats.slots),
+            size=bytes_in_words(plan.cache), slots=stats.slots, context=stats.context_size // stats.slots
+        ),
         "fact_cache_use": used,
     }
     return _table(TEXT["hood_facts"], {TEXT[name]: escape(str(value)) for name, value in rows.items()})
@@ -132,12 +163,15 @@ def lens(inside: Any, label: Callable[[int], str]) -> str:
         )
         rows.append(f'<tr><th scope="row">{layer + 1}</th>{cells}</tr>')
     head = f'<th scope="col">{escape(TEXT["hood_layer"])}</th>' + "".join(
-        f'<th scope="col">{rank}</th>' for rank in range(1, inside.ids.shape[1] + 1))
+        f'<th scope="col">{rank}</th>' for rank in range(1, inside.ids.shape[1] + 1)
+    )
     title = escape(TEXT["hood_lens"])
-    return (f'<h3>{title}</h3><p class="hint">{escape(TEXT["hood_lens_hint"])}</p>'
-            f'<div class="scroll" tabindex="0" role="region" aria-label="{title}">'
-            f'<table class="lens" aria-label="{title}">'
-            f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>")
+    return (
+        f'<h3>{title}</h3><p class="hint">{escape(TEXT["hood_lens_hint"])}</p>'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{title}">'
+        f'<table class="lens" aria-label="{title}">'
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+    )
 
 
 def attention(weights: np.ndarray, words: list[str], layer: int, head: int, token: str) -> str:
