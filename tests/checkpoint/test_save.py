@@ -10,6 +10,7 @@ import transformers
 from checkpoints import reference_logits
 
 from llama_core import init_model_params, load_checkpoint, model_forward, save_checkpoint
+from llama_core.checkpoint import save
 from llama_core.model.config import NAMED_CONFIGS, LlamaConfig
 from llama_core.runtime.files import ModelFileError
 
