@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from llama_core.engine.text import StopStrings
 from web.chat.conversation import Alternative, Conversation, Record, dump, record_to_json
 
 
@@ -37,34 +36,6 @@ class Stream:
     def end(self, **facts: Any) -> None:
         """The last line: `finish`, and if there are any `problem`, `facts` and `drop` (forget it, no word has come)."""
         self.text += dump({"end": {name: value for name, value in facts.items() if value}}) + "\n"
-
-
-class Cut:
-    """Passes tokens on until one of the texts `stops` is in them; holds back those in which one may have begun."""
-
-    def __init__(self, stops: Sequence[str]):
-        self._stops, self._held, self._sure = StopStrings(stops), [], 0
-
-    @property
-    def found(self) -> bool:
-        """Whether the reply ends here."""
-        return self._stops.found
-
-    def push(self, record: Record) -> list[Record]:
-        """The tokens that may be shown now; the last one perhaps without its end."""
-        self._held.append(record)
-        self._sure += len(self._stops.push(record.text))
-        ready = []
-        while self._held and len(self._held[0].text) <= self._sure:
-            ready.append(self._held.pop(0))
-            self._sure -= len(ready[-1].text)
-        if self.found and self._sure:
-            ready.append(self._held[0]._replace(text=self._held[0].text[: self._sure]))
-        return ready
-
-    def flush(self) -> list[Record]:
-        """At the end: what was held back."""
-        return [] if self.found else self._held
 
 
 class Labels:
