@@ -31,8 +31,8 @@ def pack(status: Int[Array, "B"], choice: Choice) -> Int32[Array, "B P"]:
     def bits(values: Array) -> Array:
         return jax.lax.bitcast_convert_type(values.astype(jnp.float32), jnp.int32)
 
-    single = jnp.stack([status, choice.token, bits(choice.logprob), bits(choice.cut_logprob)], axis=-1)
-    many = [choice.top, bits(choice.top_logprob), bits(choice.top_cut_logprob)]
+    single = jnp.stack([status, choice.token, bits(choice.logprob), bits(choice.final_logprob)], axis=-1)
+    many = [choice.top, bits(choice.top_logprob), bits(choice.top_final_logprob)]
     return jnp.concatenate([single.astype(jnp.int32), *many], axis=-1)
 
 

@@ -90,10 +90,10 @@ class Choice(NamedTuple):
 
     token: Int[Array, "B"]
     logprob: Float[Array, "B"]
-    cut_logprob: Float[Array, "B"]
+    final_logprob: Float[Array, "B"]
     top: Int[Array, "B N"]
     top_logprob: Float[Array, "B N"]
-    top_cut_logprob: Float[Array, "B N"]
+    top_final_logprob: Float[Array, "B N"]
 
 
 def sample(logits: Float[Array, "B V"], knobs: Knobs, context: Context, positions: Int[Array, "B"]) -> Choice:
@@ -121,8 +121,8 @@ def sample(logits: Float[Array, "B V"], knobs: Knobs, context: Context, position
         pick = lambda values: jnp.take_along_axis(values, ids, axis=-1)  # noqa: E731
         return pick(logits) - total, jnp.log(pick(shares))
 
-    (logprob, cut_logprob), (top_logprob, top_cut_logprob) = both(token[:, None]), both(top)
-    return Choice(token, logprob[:, 0], cut_logprob[:, 0], top, top_logprob, top_cut_logprob)
+    (logprob, final_logprob), (top_logprob, top_final_logprob) = both(token[:, None]), both(top)
+    return Choice(token, logprob[:, 0], final_logprob[:, 0], top, top_logprob, top_final_logprob)
 
 
 def _alternatives(logits: Float[Array, "B V"], knobs: Knobs) -> Int[Array, "B N"]:

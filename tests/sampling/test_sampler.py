@@ -171,10 +171,10 @@ def test_log_probabilities_before_and_after_the_cuts():
         likeliest = np.argsort(-raw[row], kind="stable")[:MAX_ALTERNATIVES]
         assert choice.top[row].tolist() == likeliest.tolist()
         np.testing.assert_allclose(choice.top_logprob[row], raw[row][likeliest], atol=1e-4)
-        np.testing.assert_allclose(np.exp(choice.top_cut_logprob[row]), cut[likeliest], atol=2e-4)
+        np.testing.assert_allclose(np.exp(choice.top_final_logprob[row]), cut[likeliest], atol=2e-4)
         token = int(choice.token[row])
         np.testing.assert_allclose(choice.logprob[row], raw[row][token], atol=1e-4)
-        np.testing.assert_allclose(np.exp(choice.cut_logprob[row]), cut[token], atol=2e-4)
+        np.testing.assert_allclose(np.exp(choice.final_logprob[row]), cut[token], atol=2e-4)
 
 
 def test_each_row_has_its_own_knobs(logits):
