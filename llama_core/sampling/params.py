@@ -10,7 +10,7 @@ MAX_STOP_TOKENS = 16  # end-of-text tokens of the model included
 
 
 @dataclass(frozen=True)
-class Knob:
+class SamplingField:
     """How a field of `SamplingParams` is shown and bounded. The page offers `minimum` to `maximum` in steps of `step`;
     values up to `limit` are accepted."""
 
@@ -24,7 +24,7 @@ class Knob:
 
 
 def _knob(default: float, label: str, help: str, minimum: float, maximum: float, step: float, limit: float) -> Any:
-    return field(default=default, metadata={"knob": Knob(label, help, minimum, maximum, step, limit, default)})
+    return field(default=default, metadata={"knob": SamplingField(label, help, minimum, maximum, step, limit, default)})
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class SamplingParams:
             raise ValueError(f"logit_bias is {self.logit_bias!r}; expected pairs of a token id and a finite number")
 
     @classmethod
-    def knobs(cls) -> dict[str, Knob]:
+    def knobs(cls) -> dict[str, SamplingField]:
         """The numeric fields by name: label, help, range and default, for the page, the API and the docs."""
         return {row.name: row.metadata["knob"] for row in fields(cls) if row.metadata}
 
@@ -134,7 +134,7 @@ def _is_finite(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _require_number(name: str, value: Any, knob: Knob) -> None:
+def _require_number(name: str, value: Any, knob: SamplingField) -> None:
     whole = isinstance(knob.default, int)
     right_kind = isinstance(value, int) and not isinstance(value, bool) if whole else _is_finite(value)
     if not right_kind or not knob.minimum <= value <= knob.limit:

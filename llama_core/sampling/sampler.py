@@ -22,7 +22,7 @@ AnyArray = Array | np.ndarray  # on the device or on the host
 @no_type_check  # JAX puts stand-ins into pytrees
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Knobs:
+class DeviceSamplingParams:
     """What the device needs of the `SamplingParams` of B replies, one entry each: data, so that no change compiles."""
 
     temperature: Float[AnyArray, "B"]
@@ -40,7 +40,7 @@ class Knobs:
 @no_type_check  # JAX puts stand-ins into pytrees
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Context:
+class PenaltyState:
     """What penalties and bias look at: which tokens the prompt holds, how often the reply holds each, what is added."""
 
     in_prompt: Bool[AnyArray, "B V"]
@@ -48,13 +48,13 @@ class Context:
     bias: Float[AnyArray, "B V"]
 
 
-def stack_knobs(replies: Sequence[SamplingParams]) -> Knobs:
+def stack_sampling_params(replies: Sequence[SamplingParams]) -> DeviceSamplingParams:
     """The knobs of several replies as host arrays; a missing seed counts as 0."""
 
     def column(name: str, dtype: type) -> np.ndarray:
         return np.array([getattr(params, name) for params in replies], dtype)
 
-    return Knobs(
+    return DeviceSamplingParams(
         **{name: column(name, np.float32) for name in ("temperature", "top_p", "min_p", *PENALTIES)},
         top_k=column("top_k", np.int32),
         seed=np.array([params.seed or 0 for params in replies], np.uint32),
@@ -72,19 +72,19 @@ def stack_knobs(replies: Sequence[SamplingParams]) -> Knobs:
 PENALTIES = {"repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
 
 
-def make_context(
+def make_penalty_state(
     params: SamplingParams, vocab_size: int, prompt_ids: Sequence[int] = (), reply_ids: Sequence[int] = ()
-) -> Context:
+) -> PenaltyState:
     """The context of one reply as host arrays, B = 1."""
     in_prompt, bias = np.zeros((1, vocab_size), bool), np.zeros((1, vocab_size), np.float32)
     in_prompt[0, list(prompt_ids)] = True
     for token_id, number in params.logit_bias:
         bias[0, token_id] = number
     counts = np.bincount(np.array(reply_ids, np.int64), minlength=vocab_size)[None].astype(np.int32)
-    return Context(in_prompt, counts, bias)
+    return PenaltyState(in_prompt, counts, bias)
 
 
-class Choice(NamedTuple):
+class SampledToken(NamedTuple):
     """One token a row; its log-probability as the model gave it and as it was drawn from; the same of the likeliest
     N = `MAX_ALTERNATIVES` tokens, which are zeros where no row wants them. Natural logarithms; -inf: cut away."""
 
@@ -96,7 +96,9 @@ class Choice(NamedTuple):
     top_final_logprob: Float[Array, "B N"]
 
 
-def sample(logits: Float[Array, "B V"], knobs: Knobs, context: Context, positions: Int[Array, "B"]) -> Choice:
+def sample(
+    logits: Float[Array, "B V"], knobs: DeviceSamplingParams, context: PenaltyState, positions: Int[Array, "B"]
+) -> SampledToken:
     """One token a row. The draw depends on the row's own logits, knobs, context and position, whatever the others
     are: its key is folded from (seed, position)."""
     adjusted = jax.lax.cond(
@@ -122,10 +124,10 @@ def sample(logits: Float[Array, "B V"], knobs: Knobs, context: Context, position
         return pick(logits) - total, jnp.log(pick(shares))
 
     (logprob, final_logprob), (top_logprob, top_final_logprob) = both(token[:, None]), both(top)
-    return Choice(token, logprob[:, 0], final_logprob[:, 0], top, top_logprob, top_final_logprob)
+    return SampledToken(token, logprob[:, 0], final_logprob[:, 0], top, top_logprob, top_final_logprob)
 
 
-def _alternatives(logits: Float[Array, "B V"], knobs: Knobs) -> Int[Array, "B N"]:
+def _alternatives(logits: Float[Array, "B V"], knobs: DeviceSamplingParams) -> Int[Array, "B N"]:
     """The ids of the likeliest tokens of each row, if any row wants them. A small vocabulary is filled up with id 0."""
     count = min(MAX_ALTERNATIVES, logits.shape[-1])
 
@@ -138,7 +140,7 @@ def _alternatives(logits: Float[Array, "B V"], knobs: Knobs) -> Int[Array, "B N"
     return jax.lax.cond(jnp.any(knobs.wants_alternatives), find, skip)
 
 
-def adjust(logits: Float[Array, "B V"], knobs: Knobs, context: Context) -> Float[Array, "B V"]:
+def adjust(logits: Float[Array, "B V"], knobs: DeviceSamplingParams, context: PenaltyState) -> Float[Array, "B V"]:
     """Logits after bias and penalties. The repetition penalty (Keskar et al. 2019, arXiv:1909.05858) looks at prompt
     and reply; presence and frequency, as in OpenAI's API, at the reply alone."""
     biased = logits.astype(jnp.float32) + context.bias
@@ -149,7 +151,7 @@ def adjust(logits: Float[Array, "B V"], knobs: Knobs, context: Context) -> Float
     return scores - once - knobs.frequency_penalty[:, None] * context.counts
 
 
-def distribution(logits: Float[Array, "B V"], knobs: Knobs) -> Float[Array, "B V"]:
+def distribution(logits: Float[Array, "B V"], knobs: DeviceSamplingParams) -> Float[Array, "B V"]:
     """Probabilities after temperature and cuts; at temperature 0 all on the likeliest token (the first of equals)."""
     is_greedy = (knobs.temperature == 0)[:, None]
     centred = logits - jnp.max(logits, axis=-1, keepdims=True)  # before the division: nothing can overflow
@@ -163,7 +165,9 @@ def distribution(logits: Float[Array, "B V"], knobs: Knobs) -> Float[Array, "B V
 
 
 @jax.jit
-def _adjusted_distribution(logits: Float[Array, "B V"], knobs: Knobs, context: Context) -> Float[Array, "B V"]:
+def _adjusted_distribution(
+    logits: Float[Array, "B V"], knobs: DeviceSamplingParams, context: PenaltyState
+) -> Float[Array, "B V"]:
     return distribution(adjust(logits, knobs, context), knobs)
 
 
@@ -173,8 +177,8 @@ def next_token_distribution(
     """The probabilities from which the next token is drawn. `context_ids` are the tokens so far, for the penalties; the
     first `prompt_tokens` of them are the prompt, at which presence and frequency penalties do not look."""
     context_ids = [int(token_id) for token_id in context_ids]
-    context = make_context(params, len(logits), context_ids[:prompt_tokens], context_ids[prompt_tokens:])
-    return _adjusted_distribution(jnp.asarray(logits)[None], stack_knobs([params]), context)[0]
+    context = make_penalty_state(params, len(logits), context_ids[:prompt_tokens], context_ids[prompt_tokens:])
+    return _adjusted_distribution(jnp.asarray(logits)[None], stack_sampling_params([params]), context)[0]
 
 
 def _cut(weights: Float[Array, "B V"], wanted: Bool[Array, ""], threshold) -> Float[Array, "B V"]:
