@@ -126,6 +126,11 @@ class Params:
     norm: Float[Array, "D"]
     output: Float[Array, "V D"] | None
 
+    @property
+    def dtype(self) -> np.dtype:
+        """The number format in which the model computes: that of its norms, whatever the matrices are stored in."""
+        return self.norm.dtype
+
 
 def model_parameters(config: LlamaConfig) -> tuple[Parameter, ...]:
     """The rows outside the blocks; a tied head has none of its own."""

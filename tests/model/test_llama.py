@@ -186,8 +186,8 @@ def test_what_lies_past_the_cache_is_dropped_not_written_elsewhere(grouped):
     config, params = grouped
     cache = rooms.init_cache(config, 1, 8)
     freqs_cis = jnp.asarray(rooms.precompute_freqs_cis(config, 8))
-    where = rooms.locate(jnp.array([6]), 4, freqs_cis)
-    _, cache = rooms.hidden_states(params, random_tokens(4), config, where, cache)
+    context = rooms.make_attention_context(jnp.array([6]), 4, freqs_cis)
+    _, cache = rooms.hidden_states(params, random_tokens(4), config, context, cache)
     assert not np.any(cache.keys[0][:, :, :6]) and np.all(np.any(cache.keys[0][:, :, 6:], axis=-1))
 
 
