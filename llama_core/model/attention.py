@@ -25,9 +25,12 @@ LOWEST = -1e30
 
 @dataclass(frozen=True)
 class AttentionContext:
-    """What attention needs to know of the tokens of one call: their positions and rotary angles, their rows in the cache
-    (None: row b is slot b), how many positions of the cache may be needed (None: all, in one piece, which can be
-    differentiated), and how far back this layer looks."""
+    """What attention needs to know about the tokens of one call.
+
+    `cache_rows` are their slots in the cache (None: row b is slot b). `kv_length` bounds the positions of the cache that
+    are read (None: all of them in one piece, which can be differentiated). `sliding_window` is how far this layer looks
+    back (None: all the way).
+    """
 
     positions: Int[Array, "B T"]
     freqs_cis: Complex[Array, "B T R"]

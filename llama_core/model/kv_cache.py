@@ -1,5 +1,5 @@
-"""The cache of keys and values, and the only code that knows its layout: per layer [S, K, C, E], so that one head of one
-slot is one piece of memory.
+"""The cache of keys and values. Its layout, [S, K, C, E] per layer, is known here and in attention.py alone: the
+positions of one head of one slot are one piece of memory.
 """
 
 from dataclasses import dataclass
