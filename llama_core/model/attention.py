@@ -27,8 +27,8 @@ LOWEST = -1e30
 class AttentionContext:
     """What attention needs to know about the tokens of one call.
 
-    `cache_rows` are their slots in the cache (None: row b is slot b). `kv_length` bounds the positions of the cache that
-    are read (None: all of them in one piece, which can be differentiated). `sliding_window` is how far this layer looks
+    `cache_rows` are their slots in the cache (None: row b is slot b). `kv_length` is how many positions of the cache
+    are read (None: all, in one piece, which can be differentiated). `sliding_window` is how far this layer looks
     back (None: all the way).
     """
 

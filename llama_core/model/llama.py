@@ -22,7 +22,7 @@ from llama_core.model.rope import precompute_freqs_cis
 AnyArray = Array | np.ndarray  # on the device or on the host
 
 
-def add_bias(x: Float[Array, "*B O"], bias: Float[Array, "O"] | None) -> Float[Array, "*B O"]:
+def add_bias(x: Float[Array, "B T *O"], bias: Float[Array, "*O"] | None) -> Float[Array, "B T *O"]:
     """x + bias where the model has one."""
     return x if bias is None else x + bias
 
@@ -44,12 +44,13 @@ def apply_rotary_emb(x: Float[Array, "B T N E"], freqs_cis: Complex[Array, "B T 
 def queries_keys_values(
     block: Block, x: Float[Array, "B T D"], config: LlamaConfig, context: AttentionContext
 ) -> tuple[Float[Array, "B T H E"], Float[Array, "B T K E"], Float[Array, "B T K E"]]:
-    """What each token asks, what it is found by and what it has to give; turned by its position."""
+    """Project to queries, keys and values, and turn queries and keys by their positions (RoPE)."""
     B, T, _ = x.shape
-    H, K = config.num_attention_heads, config.num_key_value_heads
-    qkv = add_bias(linear(x, block.w_qkv), block.qkv_bias).reshape(B, T, H + 2 * K, config.head_dim)
-    q, k, v = jnp.split(qkv, (H, H + K), axis=2)
-    if block.q_norm is not None:
+    K, G, E = config.num_key_value_heads, config.queries_per_kv_head, config.head_dim
+    # Each key/value head has its G queries, its key and its value side by side.
+    qkv = add_bias(linear(x, block.w_qkv), block.qkv_bias).reshape(B, T, K, G + 2, E)
+    q, k, v = qkv[:, :, :, :G].reshape(B, T, K * G, E), qkv[:, :, :, G], qkv[:, :, :, G + 1]
+    if block.q_norm is not None and block.k_norm is not None:
         q, k = rms_norm(q, block.q_norm, config.rms_norm_eps), rms_norm(k, block.k_norm, config.rms_norm_eps)
     return apply_rotary_emb(q, context.freqs_cis), apply_rotary_emb(k, context.freqs_cis), v
 
@@ -65,8 +66,9 @@ def attention(
 
 def feed_forward(block: Block, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
     """SwiGLU: silu(x W_gate) · (x W_up), back through W_down. Shazeer 2020, arXiv:2002.05202."""
-    gate, up = jnp.split(add_bias(linear(x, block.w_gate_up), block.gate_up_bias), 2, axis=-1)
-    return add_bias(linear(jax.nn.silu(gate) * up, block.w_down), block.down_bias)
+    gate_up = add_bias(linear(x, block.w_gate_up), block.gate_up_bias)
+    activated = jax.nn.silu(gate_up[:, :, 0]) * gate_up[:, :, 1]
+    return add_bias(linear(activated, block.w_down), block.down_bias)
 
 
 def dropout(x: Float[Array, "B T D"], rate: float, key: PRNGKeyArray | None) -> Float[Array, "B T D"]:

@@ -9,14 +9,14 @@ from checkpoints import STORIES, TINY, reference_logits, reference_model
 from llama_core import load_checkpoint, model_forward
 from llama_core.model import llama as rooms
 from llama_core.model.config import NAMED_CONFIGS, LlamaConfig
-from llama_core.model.params import build_params
+from llama_core.model.params import stack_params
 
 
 def converted(theirs):
     """The configuration and parameters of a transformers model, through our table."""
     config = LlamaConfig.from_dict(theirs.config.to_dict())
     tensors = theirs.state_dict()
-    return config, build_params(config, lambda shapes: jnp.concatenate([tensors[name].numpy() for name in shapes]))
+    return config, stack_params(config, lambda name, shape: tensors[name].numpy())
 
 
 @pytest.fixture(scope="module")
