@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 AnyArray = Array | np.ndarray  # on the device or on the host
-PLAIN = (jax.Array, np.ndarray)  # a weight that is one array of floating-point numbers
+PLAIN = (jax.Array,)  # a weight that is one array of floating-point numbers
 
 # From so many rows on a product is bound by arithmetic, and weight-first is the slower way on a CPU too: ten layers of
 # a 135M model take 197 instead of 232 ms at 512 rows, but 58 instead of 54 ms at 128 rows.
@@ -24,7 +24,7 @@ MANY_ROWS = 256
 SMALL_WEIGHT = 400_000
 
 
-def linear(x: Float[Array, "*B I"], weight: Float[AnyArray, "... I"], dtype: Any = None) -> Float[Array, "..."]:
+def linear(x: Float[Array, "*B I"], weight: Float[Array, "... I"], dtype: Any = None) -> Float[Array, "..."]:
     """x Wᵀ in `dtype`, by default that of x. `weight` is [*O, I] as checkpoints have it, the result [*B, *O]."""
     rows, matrix = x.reshape(-1, x.shape[-1]), weight.reshape(-1, weight.shape[-1])
     fitting = [row for row in PRODUCTS if isinstance(matrix, row.weight_types) and row.fits(len(rows), matrix)]
@@ -35,7 +35,7 @@ def linear(x: Float[Array, "*B I"], weight: Float[AnyArray, "... I"], dtype: Any
     return product.reshape(*x.shape[:-1], *weight.shape[:-1])
 
 
-def embed(weight: Float[AnyArray, "V D"], tokens: Int[AnyArray, "*B"]) -> Float[Array, "*B D"]:
+def embed(weight: Float[Array, "V D"], tokens: Int[AnyArray, "*B"]) -> Float[Array, "*B D"]:
     """The row of `weight` that belongs to each token."""
     return next(row.look_up for row in LOOKUPS if isinstance(weight, row.weight_types))(weight, tokens)
 
@@ -46,19 +46,19 @@ def _contract(left: Array, right: Array, dimensions: Any, dtype: Any) -> Array:
     return jax.lax.dot_general(left, right, dimensions, precision=precision, preferred_element_type=dtype)
 
 
-def rows_first(rows: Float[Array, "N I"], weight: Float[AnyArray, "O I"], dtype: Any) -> Float[Array, "N O"]:
+def rows_first(rows: Float[Array, "N I"], weight: Float[Array, "O I"], dtype: Any) -> Float[Array, "N O"]:
     """rows · weightᵀ as it is written: the reference for all others."""
     return _contract(rows, weight, (((1,), (1,)), ((), ())), dtype)
 
 
-def weight_first(rows: Float[Array, "N I"], weight: Float[AnyArray, "O I"], dtype: Any) -> Float[Array, "N O"]:
+def weight_first(rows: Float[Array, "N I"], weight: Float[Array, "O I"], dtype: Any) -> Float[Array, "N O"]:
     """(weight · rowsᵀ)ᵀ. XLA's CPU backend is up to ten times faster with the weight on the left (2048×8192 and four
     rows: 6.9 instead of 0.7 GB/s). The barrier keeps it from swapping the two back."""
     product = _contract(weight, rows, (((1,), (1,)), ((), ())), dtype)
     return jax.lax.optimization_barrier(product).T
 
 
-def weight_in_halves(rows: Float[Array, "1 I"], weight: Float[AnyArray, "O I"], dtype: Any) -> Float[Array, "1 O"]:
+def weight_in_halves(rows: Float[Array, "1 I"], weight: Float[Array, "O I"], dtype: Any) -> Float[Array, "1 O"]:
     """One row times a small weight as a batch of two halves. Each gets a thread (576×576: 78 instead of 104 µs)."""
     halves, twice = weight.reshape(2, -1, weight.shape[1]), jnp.stack([rows[0], rows[0]])
     product = _contract(halves, twice, (((2,), (1,)), ((0,), (0,))), dtype).reshape(-1, 1)

@@ -104,7 +104,7 @@ class Placement:
         """Name in a Hub checkpoint and shape of each tensor, in the order in which a group holds them."""
         return {tensor.hub.format(layer=self.layer): _shape(tensor.axes, self.config) for tensor in self.row.tensors}
 
-    def stack(self, tensors: Iterable[Array]) -> Array:
+    def stack(self, tensors: Iterable[Array | np.ndarray]) -> Array:
         """The array in memory, from its tensors."""
         grouped = [tensor.reshape(self.groups, -1, *tensor.shape[1:]) for tensor in tensors]
         return jnp.concatenate(grouped, axis=1).reshape(self.shape)
