@@ -2,8 +2,17 @@
 
 from typing import Any
 
+from llama_core.errors import UserError
 
-class ConfigError(ValueError):
+# Keys for which the model computes one value only (given in all its spellings), and what to say about others.
+SUPPORTED: dict[str, tuple[tuple[Any, ...], str]] = {
+    "hidden_act": (("silu", "swish"), "is not supported; Llama uses 'silu'"),
+    "partial_rotary_factor": ((1, 1.0), "is not supported; Llama turns all of a head"),
+    "quantization_config": ((), "says that the weights are quantised; choose the unquantised repository of this model"),
+}
+
+
+class ConfigError(UserError):
     """A model configuration that cannot be used; the message names the key, its value and the remedy."""
 
 
@@ -29,3 +38,10 @@ def require_int(name: str, value: Any, minimum: int, maximum: int) -> None:
     """A whole number of this range. Raises `ConfigError`."""
     if not isinstance(value, int) or isinstance(value, bool) or not minimum <= value <= maximum:
         raise ConfigError(f"config: {name} is {shown(value)}; expected a whole number from {minimum} to {maximum}")
+
+
+def require_supported(name: str, value: Any) -> None:
+    """A key of `SUPPORTED` that is absent or has a value that the model computes. Raises `ConfigError`."""
+    allowed, words = SUPPORTED[name]
+    if value and not any(value == one for one in allowed):
+        raise ConfigError(f"config: {name} {shown(value)} {words}")

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from llama_core.errors import UserError
 from llama_core.model.attention import AttentionContext, attention_weights, make_attention_context
 from llama_core.model.config import LlamaConfig
 from llama_core.model.linear import embed
@@ -35,7 +36,7 @@ class Inside:
     attention: Float[np.ndarray, "L H T"]
 
 
-class InspectionError(ValueError):
+class InspectionError(UserError):
     """A sequence that cannot be inspected; one line that says why."""
 
 
