@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from llama_core.model.checks import ConfigError, require_bool, require_int, require_number, shown
+from llama_core.model.checks import ConfigError, quote_value, require_bool, require_int, require_number
 from llama_core.model.families import FAMILIES, Family, family_of, sliding_layers_of
 
 
@@ -199,18 +199,22 @@ ONLY = {
 def _refuse_what_differs(name: str, value: Any) -> None:
     allowed, words = ONLY[name]
     if value and not any(value == one for one in allowed):
-        raise ConfigError(f"config: {name} {shown(value)} {words}")
+        raise ConfigError(f"config: {name} {quote_value(value)} {words}")
 
 
 def _rope(values: Mapping[str, Any]) -> dict[str, Any]:
     """`rope_theta` and `rope_scaling` from either dialect."""
     rope = values.get("rope_scaling") or values.get("rope_parameters") or {}
     if not isinstance(rope, Mapping) or any(isinstance(value, Mapping) for value in rope.values()):
-        raise ConfigError(f"config: rope_scaling is {shown(rope)}; expected one object with rope_type for all layers")
+        raise ConfigError(
+            f"config: rope_scaling is {quote_value(rope)}; expected one object with rope_type for all layers"
+        )
     _refuse_what_differs("partial_rotary_factor", rope.get("partial_rotary_factor"))
     kind = rope.get("rope_type") or rope.get("type") or "default"
     if not isinstance(kind, str) or kind not in ROPE_KEYS:
-        raise ConfigError(f"config: rope_type {shown(kind)} is not supported; expected one of {', '.join(ROPE_KEYS)}")
+        raise ConfigError(
+            f"config: rope_type {quote_value(kind)} is not supported; expected one of {', '.join(ROPE_KEYS)}"
+        )
     needs, may_have = ROPE_KEYS[kind]
     trained = values.get("original_max_position_embeddings") or rope.get("original_max_position_embeddings")
     trained = trained or values.get("max_position_embeddings", LlamaConfig.max_position_embeddings)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from llama_core.errors import UserError
 from llama_core.model.attention import Where, group_queries, is_visible, visible_scores
 from llama_core.model.config import LlamaConfig
 from llama_core.model.llama import locate, logits, queries_keys_values, rms_norm, transformer_block
@@ -34,7 +35,7 @@ class Inside:
     attention: Float[np.ndarray, "L H T"]
 
 
-class InspectionError(ValueError):
+class InspectionError(UserError):
     """A sequence that cannot be inspected; one line that says why."""
 
 
