@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from llama_core.model.checks import ConfigError, require_bool, require_number, require_supported, shown
+from llama_core.model.checks import ConfigError, quote_value, require_bool, require_number, require_supported
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,15 @@ def read_rope(values: Mapping[str, Any], max_position_embeddings: int) -> tuple[
     trained length where the config names no other. Raises `ConfigError`."""
     rope = values.get("rope_scaling") or values.get("rope_parameters") or {}
     if not isinstance(rope, Mapping) or any(isinstance(value, Mapping) for value in rope.values()):
-        raise ConfigError(f"config: rope_scaling is {shown(rope)}; expected one object with rope_type for all layers")
+        raise ConfigError(
+            f"config: rope_scaling is {quote_value(rope)}; expected one object with rope_type for all layers"
+        )
     require_supported("partial_rotary_factor", rope.get("partial_rotary_factor"))
     kind = rope.get("rope_type") or rope.get("type") or "default"
     if not isinstance(kind, str) or kind not in ROPE_KEYS:
-        raise ConfigError(f"config: rope_type {shown(kind)} is not supported; expected one of {', '.join(ROPE_KEYS)}")
+        raise ConfigError(
+            f"config: rope_type {quote_value(kind)} is not supported; expected one of {', '.join(ROPE_KEYS)}"
+        )
     needs, may_have = ROPE_KEYS[kind]
     trained = values.get("original_max_position_embeddings") or rope.get("original_max_position_embeddings")
     rope = {**rope, "original_max_position_embeddings": trained or max_position_embeddings}
