@@ -175,7 +175,7 @@ class FakeEngine:
             for rank, other in enumerate(others)
         ]
         generation.first = generation.first or time.perf_counter()
-        generation.tokens.append(Token(*(top[0].id, top[0].logprob, top[0].cut_logprob), tuple(top)))
+        generation.tokens.append(Token(*(top[0].id, top[0].logprob, top[0].final_logprob), tuple(top)))
 
     async def next_token_logits_async(self, ids):
         logits = np.full(CONFIG.vocab_size, -9.0, np.float32)

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, NoReturn
 
+from llama_core.errors import UserError
+
 DTYPES = ("float32", "bfloat16")
 
 
-class TrainingError(ValueError):
+class TrainingError(UserError):
     """A training run that cannot be made; one line that names the option, file or step, and the remedy."""
 
 
