@@ -24,7 +24,7 @@ def _start(settings: Settings, door) -> int:
     # Seconds of imports, so they come after all that can be refused at once.
     from llama_core.checkpoint.hub import HubError
     from llama_core.checkpoint.memory_plan import MemoryShortage
-    from llama_core.engine.engine import EngineError
+    from llama_core.engine import EngineError
     from llama_core.model.config import ConfigError
     from llama_core.runtime.files import ModelFileError
     from llama_core.tokenizer.chat_template import ChatError

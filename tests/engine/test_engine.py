@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llama_core import Engine, SamplingParams, load_checkpoint
-from llama_core.engine.engine import EngineError, QueueFull
+from llama_core.engine import EngineError, QueueFull
 
 
 def params(count, **more):
@@ -65,7 +65,7 @@ def cold():
     """An engine that is not warm yet, its programs, and the event that lets them be compiled."""
     fake, gate = FakePrograms(1), threading.Event()
 
-    def compile(params, config, slots, max_seq_len, advance):
+    def compile(params, config, slots, max_seq_len, form, advance):
         advance(1, 2)
         gate.wait(10)
         advance(2, 2)
@@ -161,8 +161,8 @@ def test_a_long_prompt_is_read_between_the_others_words(start):
     reading = engine.submit([2] * 250, params(2))
     ids(reading)
     talking.cancel()
-    spoken = [call[0] for call in fake.calls if call[0] == "decode" or call[:2] == ("read", 1)]
-    assert [kind for kind, _ in itertools.groupby(spoken)].count("read") > 2
+    spoken = [call[0] for call in fake.calls if call[0] == "decode" or call[:2] == ("layers", 1)]
+    assert [kind for kind, _ in itertools.groupby(spoken)].count("layers") > 2
 
 
 def test_a_short_prompt_does_not_wait_for_a_long_one(start):

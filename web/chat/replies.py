@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from llama_core.engine.engine import EngineError
+from llama_core.engine import EngineError
 from llama_core.engine.text import Reply, TextToken
 from llama_core.sampling.params import SamplingParams
 from llama_core.tokenizer.chat_template import ChatError

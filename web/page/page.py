@@ -10,7 +10,7 @@ from typing import Any
 
 import gradio as gr
 
-from llama_core.engine.engine import EngineError
+from llama_core.engine import EngineError
 from llama_core.tokenizer.chat_template import ChatError
 from web.chat import actions, export, status
 from web.chat.actions import Controls, Start
