@@ -23,7 +23,8 @@ AT_ONCE = 100
 
 @dataclass(frozen=True)
 class Document:
-    """Tokens in reading order. Those that are `learnt` count in the loss, predicted from all before them in their row."""
+    """Tokens in reading order. Those that are `learnt` count in the loss, each predicted from all before it in its
+    row."""
 
     ids: Int[np.ndarray, "N"]
     learnt: Bool[np.ndarray, "N"]
