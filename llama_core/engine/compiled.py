@@ -97,7 +97,7 @@ class CompiledPrograms:
             )
             self.state = DeviceState(cache.with_layers(which, layers), self.state.slots)
             chunk.groups_done += 1
-        return DeviceResult(chunk.last, {})
+        return DeviceResult(chunk.hidden, {})
 
     def sample_first(self, chunk: PrefillChunk) -> tuple[DeviceResult, Array]:
         """Dispatch the first token of a reply, when the prompt's last chunk is through all layers: its record, and the

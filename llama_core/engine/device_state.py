@@ -6,9 +6,10 @@ from typing import no_type_check
 
 import jax
 import numpy as np
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Bool, Int
 
 from llama_core.model.kv_cache import KVCache
+from llama_core.runtime.arrays import AnyArray
 from llama_core.sampling.params import MAX_STOP_TOKENS, SamplingParams
 from llama_core.sampling.sampler import DeviceSamplingParams, PenaltyState, make_penalty_state, stack_sampling_params
 
@@ -21,11 +22,11 @@ class SlotState:
     on, when it ends (`limits`: at so many tokens, the prompt's included; `stops`: at these token ids, padded with -1)
     and how it is sampled."""
 
-    tokens: Int[Array, "S"]
-    positions: Int[Array, "S"]
-    running: Bool[Array, "S"]
-    limits: Int[Array, "S"]
-    stops: Int[Array, "S M"]
+    tokens: Int[AnyArray, "S"]
+    positions: Int[AnyArray, "S"]
+    running: Bool[AnyArray, "S"]
+    limits: Int[AnyArray, "S"]
+    stops: Int[AnyArray, "S M"]
     sampling: DeviceSamplingParams
     penalties: PenaltyState
 

@@ -9,13 +9,14 @@ import numpy as np
 from jaxtyping import Array, Float, Int32
 
 from llama_core.engine.device_state import SlotState
+from llama_core.runtime.arrays import AnyArray
 
 
 class DeviceResult(NamedTuple):
     """Records on their way from the device, [T, N, P], and which of the N rows belongs to which slot. Without rows,
     something of any shape that is only waited for."""
 
-    packed: Array | np.ndarray
+    packed: AnyArray
     rows: dict[int, int]
 
     def to_host(self) -> dict[int, Int32[np.ndarray, "T P"]]:
@@ -62,7 +63,7 @@ class Programs(Protocol):
     def prefill_layers(self, chunk: PrefillChunk, groups: int) -> DeviceResult:
         """Dispatch the chunk's next `groups` groups of layers. The result can only be waited for."""
 
-    def sample_first(self, chunk: PrefillChunk) -> tuple[DeviceResult, Array | np.ndarray]:
+    def sample_first(self, chunk: PrefillChunk) -> tuple[DeviceResult, AnyArray]:
         """Dispatch the first token of a reply, when the prompt's last chunk is through all layers: its record, and the
         logits [V] that it is drawn from."""
 

@@ -203,7 +203,7 @@ class Engine:
         self._check_ids("the prompt", ids)
 
     def _check_params(self, params: SamplingParams) -> None:
-        self._check_ids("logit_bias", [token_id for token_id, _ in params.logit_bias])
+        self._check_ids("logit_bias", list(dict(params.logit_bias)))
         self._check_ids("stop_token_ids", params.stop_token_ids)
         stops = len(self._scheduler.stop_ids(params))
         if stops > MAX_STOP_TOKENS:

@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Callable, Collection
 
 import numpy as np
-from jaxtyping import Array
 
 from llama_core.engine.device_state import new_slot_state
 from llama_core.engine.device_work import DeviceResult, PrefillChunk, Programs
@@ -20,6 +19,7 @@ from llama_core.engine.pacing import TURNS_TO_A_LOOK, BatchSizer
 from llama_core.engine.prefix_cache import Slot, SlotChoice, choose_slot
 from llama_core.engine.records import Records, Status
 from llama_core.engine.request import Request, RequestStatus
+from llama_core.runtime.arrays import AnyArray
 from llama_core.runtime.forms import Form
 from llama_core.sampling.params import SamplingParams
 
@@ -34,7 +34,7 @@ class PendingWork:
     size: int = 0
     groups: int = 0
     steps: int = 0
-    logits: Array | np.ndarray | None = None
+    logits: AnyArray | None = None
 
 
 class Scheduler:
@@ -244,7 +244,7 @@ class Scheduler:
                 except Exception as problem:  # a reader's fault: the others go on
                     self._finish(request, "error", problem)
 
-    def _deliver(self, request: Request, records: Records, logits: Array | np.ndarray | None) -> None:
+    def _deliver(self, request: Request, records: Records, logits: AnyArray | None) -> None:
         if logits is not None:
             request.logits = np.asarray(logits)
         new = records.token_ids

@@ -64,7 +64,9 @@ def choose_token(
     is_stop = jnp.any(choice.token[:, None] == table.stops, axis=-1)
     status = jnp.where(is_stop, Status.STOP, jnp.where(positions + 1 >= table.limits, Status.LENGTH, Status.GOING))
     status = jnp.where(active, status, Status.IDLE)
-    counts = table.penalties.counts.at[jnp.arange(hidden.shape[0]), choice.token].add(active.astype(jnp.int32))
+    counts = (
+        jnp.asarray(table.penalties.counts).at[jnp.arange(hidden.shape[0]), choice.token].add(active.astype(jnp.int32))
+    )
     table = dataclasses.replace(
         table,
         tokens=jnp.where(active, choice.token, table.tokens),
@@ -100,8 +102,11 @@ def prefill_layers(
     # The empty places at the end of a chunk write nothing: tokens cached behind the prompt stay valid.
     is_token = jnp.arange(hidden.shape[1]) < length
     context = dataclasses.replace(context, positions=jnp.where(is_token, context.positions, len(freqs_cis)))
-    hidden, layers = run_blocks(blocks, hidden, config, context, sliding_windows, layers)
-    return layers, (hidden, jax.lax.dynamic_index_in_dim(hidden, length - 1, axis=1, keepdims=False))
+    hidden, written = run_blocks(blocks, hidden, config, context, sliding_windows, layers)
+    return tuple(filter(None, written)), (
+        hidden,
+        jax.lax.dynamic_index_in_dim(hidden, length - 1, axis=1, keepdims=False),
+    )
 
 
 def sample_first(
@@ -116,11 +121,15 @@ def sample_first(
 ) -> tuple[DeviceState, tuple[Int32[Array, "1 1 P"], Float[Array, "V"]]]:
     """Sample the token that follows a prompt. `last` is what the layers gave for the prompt's last token, at
     `position`. Returns the record and the logits that the token is drawn from."""
-    table = dataclasses.replace(state.slots, positions=state.slots.positions.at[slot].set(position))
+    table = dataclasses.replace(state.slots, positions=jnp.asarray(state.slots.positions).at[slot].set(position))
     row = jax.tree.map(lambda column: column[slot][None], table)
     row, packed, scores = choose_token(params, row, rms_norm(last, params.norm, config.rms_norm_eps), jnp.ones(1, bool))
     table = jax.tree.map(lambda column, new: column.at[slot].set(new[0]), table, row)
     return DeviceState(state.cache, table), (packed[None], scores[0])
+
+
+# How many steps are done, the state, and the records so far.
+Carry = tuple[Int[Array, ""], DeviceState, Int32[Array, "T N P"]]
 
 
 def decode_block(
@@ -141,11 +150,11 @@ def decode_block(
         running = state.slots.running
         return active & (running if running.shape == rows.shape else running[rows])
 
-    def goes_on(carry):
+    def goes_on(carry: Carry) -> Bool[Array, ""]:
         step, state, _ = carry
         return (step < steps) & jnp.any(takes_part(state))
 
-    def advance(carry):
+    def advance(carry: Carry) -> Carry:
         step, state, packed = carry
         state, records = decode_step(params, state, freqs_cis, rows, takes_part(state), config)
         return step + 1, state, packed.at[step].set(records)
@@ -170,6 +179,7 @@ def decode_step(
     kv_length = jnp.max(jnp.where(takes_part, table.positions, 0)) + 1
     context = make_attention_context(positions, 1, freqs_cis, kv_length, cache_rows=None if everyone else rows)
     hidden, cache = hidden_states(params, table.tokens[:, None], config, context, state.cache)
+    assert cache is not None
     table, records, _ = choose_token(params, table, hidden[:, 0], takes_part)
     if not everyone:
         table = jax.tree.map(lambda column, new: column.at[rows].set(new), state.slots, table)

@@ -9,7 +9,6 @@ from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Complex, Float, Int, PRNGKeyArray
 
 from llama_core.model.attention import AttentionContext, attend, make_attention_context
@@ -18,8 +17,7 @@ from llama_core.model.kv_cache import KVCache, LayerCache, init_cache
 from llama_core.model.linear import embed, linear
 from llama_core.model.params import Block, Params
 from llama_core.model.rope import precompute_freqs_cis
-
-AnyArray = Array | np.ndarray  # on the device or on the host
+from llama_core.runtime.arrays import AnyArray
 
 
 def add_bias(x: Float[Array, "B T *O"], bias: Float[Array, "*O"] | None) -> Float[Array, "B T *O"]:
