@@ -218,7 +218,7 @@ BESIDE = [" ", "\n\n", "a", "the cat", "_", "é", "."]
 
 @given(parts=st.lists(st.sampled_from([*(token.content for token in ADDED), *BESIDE]), max_size=10))
 @settings(max_examples=100, deadline=None)
-def test_added_tokens_have_their_manners_in_templates(with_added, parts):
+def test_added_tokens_keep_their_flags_in_templates(with_added, parts):
     ours, theirs = with_added
     assert ours.encode_template("".join(parts)) == theirs.encode("".join(parts), add_special_tokens=False).ids
 
