@@ -64,7 +64,7 @@ class Choice:
 
     id: int
     logprob: float
-    cut_logprob: float
+    final_logprob: float
     top: tuple = ()
 
 
@@ -184,7 +184,7 @@ class FakeEngine:
             for rank, other in enumerate(others)
         ]
         generation.first = generation.first or time.perf_counter()
-        generation.tokens.append(Choice(*(top[0].id, top[0].logprob, top[0].cut_logprob), tuple(top)))
+        generation.tokens.append(Choice(*(top[0].id, top[0].logprob, top[0].final_logprob), tuple(top)))
 
     async def next_token_logits_async(self, ids):
         logits = np.full(CONFIG.vocab_size, -9.0, np.float32)

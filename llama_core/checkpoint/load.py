@@ -21,7 +21,8 @@ from llama_core.checkpoint.model import Model
 from llama_core.checkpoint.random_model import is_random_name, random_config, random_model
 from llama_core.checkpoint.safetensors_reader import Stored, read_tensors
 from llama_core.model.config import LlamaConfig
-from llama_core.model.params import Params, Shapes, build_params
+from llama_core.model.parameter_table import Placement
+from llama_core.model.params import Params, build_params
 from llama_core.tokenizer.chat_template import Chat
 from llama_core.tokenizer.loading import load_tokenizer
 from llama_core.tokenizer.tokenizer import Tokenizer
@@ -88,10 +89,12 @@ def _read_tokenizer(folder: Path, config: LlamaConfig) -> Tokenizer:
 def _read_params(config: LlamaConfig, places: dict[str, Stored], dtype: str, progress: Progress | None) -> Params:
     done = 0
 
-    def read(shapes: Shapes) -> jax.Array:
+    def read(placement: Placement) -> jax.Array:
         nonlocal done
-        stacked = jax.device_put(read_tensors([places[name] for name in shapes], dtype)).block_until_ready()
-        done += len(shapes)
+        stored = [places[name] for name in placement.tensors]
+        stacked = read_tensors(stored, dtype, placement.groups).reshape(placement.shape)
+        stacked = jax.device_put(stacked).block_until_ready()
+        done += len(stored)
         if progress is not None:
             progress(done, len(places))
         return stacked

@@ -5,6 +5,7 @@ Format: huggingface/safetensors, README, "Format".
 """
 
 import dataclasses
+import itertools
 import json
 import math
 import struct
@@ -54,27 +55,32 @@ def stored_tensors(path: Path) -> Iterator[Stored]:
         raise ModelFileError(f"{path} is damaged or incomplete ({words}); download it again") from None
 
 
-def read_tensors(several: Sequence[Stored], dtype: str) -> np.ndarray:
+def read_tensors(several: Sequence[Stored], dtype: str, groups: int = 1) -> np.ndarray:
     """These tensors stacked along their first axis, in `dtype`, in memory that JAX can take over without a copy.
+
+    With several `groups`, each group holds an equal share of the rows of the first tensor, then of the second, and so
+    on: q|k|v grouped by key/value head.
 
     They are read piece by piece, so peak memory is hardly more than the result. Raises `ModelFileError` for a file that
     ends early, for NaN and infinity, and for numbers that are too large for `dtype`.
     """
     sizes = [math.prod(stored.shape) for stored in several]
-    out, start = _aligned(sum(sizes), np.dtype(dtype)), 0
+    out, start = _aligned(sum(sizes), np.dtype(dtype)).reshape(groups, -1), 0
     for stored, size in zip(several, sizes, strict=True):
-        _read_into(out[start : start + size], stored)
-        start += size
+        end = start + size // groups
+        _read_into(out[:, start:end], stored)
+        start = end
     return out.reshape(-1, *several[0].shape[1:])
 
 
-def _read_into(out: np.ndarray, stored: Stored) -> None:
+def _read_into(groups: np.ndarray, stored: Stored) -> None:
+    """Read a tensor into the rows of `groups`, one after the other."""
     dtype = FORMATS[stored.format]
     buffer = np.empty(STEP, dtype)
     with stored.path.open("rb", buffering=0) as file:
         file.seek(stored.start)
-        for start in range(0, out.size, STEP):
-            target = out[start : start + STEP]
+        for group, start in itertools.product(groups, range(0, groups.shape[1], STEP)):
+            target = group[start : start + STEP]
             piece = target if target.dtype == dtype else buffer[: target.size]
             if file.readinto(piece.view(np.uint8).data) != piece.nbytes:
                 raise ModelFileError(f"{stored.path} ends within tensor {stored.name}; download it again")

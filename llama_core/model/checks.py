@@ -2,6 +2,13 @@
 
 from llama_core.errors import UserError
 
+# Keys for which the model computes one value only (given in all its spellings), and what to say about others.
+SUPPORTED: dict[str, tuple[tuple[object, ...], str]] = {
+    "hidden_act": (("silu", "swish"), "is not supported; Llama uses 'silu'"),
+    "partial_rotary_factor": ((1, 1.0), "is not supported; Llama turns all of a head"),
+    "quantization_config": ((), "says that the weights are quantised; choose the unquantised repository of this model"),
+}
+
 
 class ConfigError(UserError):
     """A model configuration that cannot be used; the message names the key, its value and what was expected."""
@@ -31,3 +38,10 @@ def require_int(name: str, value: object, minimum: int, maximum: int) -> None:
         raise ConfigError(
             f"config: {name} is {quote_value(value)}; expected a whole number from {minimum} to {maximum}"
         )
+
+
+def require_supported(name: str, value: object) -> None:
+    """Raises `ConfigError` unless the key is absent or has a value that the model supports (see `SUPPORTED`)."""
+    allowed, words = SUPPORTED[name]
+    if value and not any(value == one for one in allowed):
+        raise ConfigError(f"config: {name} {quote_value(value)} {words}")

@@ -1,7 +1,8 @@
-"""What happens inside for one token: each layer's guess (the logit lens, nostalgebraist 2020) and where heads look.
+"""What the model computes inside for one token: each layer's guess (the logit lens, nostalgebraist 2020) and where the
+attention heads look.
 
-Beside the serving path: the whole sequence is read again without a cache, in a few fixed lengths, so that a model has
-at most one program for each of them.
+This is not on the serving path: the whole sequence is run again without a cache, padded to one of a few lengths, so
+that a model compiles at most one program per length.
 """
 
 import functools
@@ -15,9 +16,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from llama_core.errors import UserError
-from llama_core.model.attention import Where, group_queries, is_visible, visible_scores
+from llama_core.model.attention import AttentionContext, attention_weights, make_attention_context
 from llama_core.model.config import LlamaConfig
-from llama_core.model.llama import locate, logits, queries_keys_values, rms_norm, transformer_block
+from llama_core.model.linear import embed
+from llama_core.model.llama import logits, queries_keys_values, rms_norm, transformer_block
 from llama_core.model.params import Block, Params
 from llama_core.model.rope import precompute_freqs_cis
 
@@ -27,8 +29,8 @@ GUESSES = 5
 
 @dataclass(frozen=True)
 class Inside:
-    """What each of L layers would have said after the last of T tokens (`ids` and `shares`, the likeliest first; the
-    last row is the model's answer), and how each of H heads shares its attention among the T tokens."""
+    """What each of L layers would say after the last of T tokens (`ids` and `shares`, the likeliest first; the last row
+    is the model's answer), and the share of its attention that each of H heads gives to each of the T tokens."""
 
     ids: Int[np.ndarray, "L N"]
     shares: Float[np.ndarray, "L N"]
@@ -40,7 +42,7 @@ class InspectionError(UserError):
 
 
 def inspect(params: Params, config: LlamaConfig, ids: Sequence[int]) -> Inside:
-    """Look at the step that follows `ids`. Raises `InspectionError` for a sequence that is empty or too long."""
+    """Inspect the step that follows `ids`. Raises `InspectionError` for a sequence that is empty or too long."""
     length = next((size for size in LENGTHS if size >= len(ids)), None)
     if not ids or length is None:
         raise InspectionError(f"{len(ids)} tokens cannot be inspected; expected 1 to {LENGTHS[-1]}")
@@ -55,11 +57,11 @@ def inspect(params: Params, config: LlamaConfig, ids: Sequence[int]) -> Inside:
 @no_type_check  # JAX puts stand-ins into pytrees
 def _look(params: Params, tokens: Int[Array, "1 T"], last: Int[Array, ""], *, config: LlamaConfig):
     T = tokens.shape[1]
-    where = locate(jnp.zeros(1, jnp.int32), T, jnp.asarray(precompute_freqs_cis(config, T)))
-    x = params.token_embedding[tokens]
+    context = make_attention_context(jnp.zeros(1, jnp.int32), T, jnp.asarray(precompute_freqs_cis(config, T)))
+    x = embed(params.token_embedding, tokens)
     outputs, attention = [], []
     for i, block in enumerate(params.blocks):
-        here = replace(where, sliding_window=config.window_of(i))
+        here = replace(context, sliding_window=config.window_of(i))
         attention.append(attention_of(block, x, last, config, here))
         x, _ = transformer_block(block, x, config, here)
         outputs.append(x[0, last])
@@ -69,11 +71,10 @@ def _look(params: Params, tokens: Int[Array, "1 T"], last: Int[Array, ""], *, co
 
 
 def attention_of(
-    block: Block, x: Float[Array, "1 T D"], last: Int[Array, ""], config: LlamaConfig, where: Where
+    block: Block, x: Float[Array, "1 T D"], last: Int[Array, ""], config: LlamaConfig, context: AttentionContext
 ) -> Float[Array, "H T"]:
-    """How the token at `last` shares its attention among all, head by head: the weights inside `model.attention`."""
-    q, k, _ = queries_keys_values(block, rms_norm(x, block.attention_norm, config.rms_norm_eps), config, where)
-    asked = group_queries(jax.lax.dynamic_slice_in_dim(q, last, 1, axis=1), config.num_key_value_heads)
-    visible = is_visible(last[None, None], jnp.arange(x.shape[1]), where.sliding_window)
-    scores = visible_scores(asked, k.transpose(0, 2, 1, 3), visible)
-    return jax.nn.softmax(scores, axis=-1).reshape(config.num_attention_heads, -1)
+    """The share of its attention that each head of the token at `last` gives to each token."""
+    q, k, _ = queries_keys_values(block, rms_norm(x, block.attention_norm, config.rms_norm_eps), config, context)
+    asking = jax.lax.dynamic_slice_in_dim(q, last, 1, axis=1)
+    weights = attention_weights(asking, k, last[None, None], context.sliding_window)
+    return weights.reshape(config.num_attention_heads, -1)

@@ -68,8 +68,8 @@ def test_a_reply_grows_token_by_token_and_ends_with_its_reason(desk, engine):
 
 def test_alternatives_come_with_their_shares_before_and_after(desk):
     record = read_record(lines(views(desk, begin(desk))[-1])[1])
-    assert record.share == 0.05 and record.cut_share == 0.055
-    assert record.alternatives[0].id == record.id and record.alternatives[2].cut_share == 0.0
+    assert record.share == 0.05 and record.final_share == 0.055
+    assert record.alternatives[0].id == record.id and record.alternatives[2].final_share == 0.0
 
 
 def test_a_branch_goes_on_as_the_engine_does_for_that_prefix(desk, engine):

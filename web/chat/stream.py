@@ -98,10 +98,10 @@ class Labels:
 def record_of(token: Any, text: str, labels: Labels) -> Record:
     """What the page keeps of an engine's `Token`; `text` is what has become readable with it."""
     others = tuple(
-        Alternative(other.id, labels.of(other.id), share(other.logprob), share(other.cut_logprob))
+        Alternative(other.id, labels.of(other.id), share(other.logprob), share(other.final_logprob))
         for other in token.top
     )
-    return Record(token.id, text, share(token.logprob), share(token.cut_logprob), others)
+    return Record(token.id, text, share(token.logprob), share(token.final_logprob), others)
 
 
 def share(logprob: float | None) -> float | None:
@@ -114,7 +114,7 @@ def force(records: Sequence[Record], index: int, token_id: int) -> tuple[Record,
     old = records[index]
     for other in old.alternatives:
         if other.id == token_id:
-            new = Record(other.id, "", other.share, other.cut_share, old.alternatives, forced=True)
+            new = Record(other.id, "", other.share, other.final_share, old.alternatives, forced=True)
             return (*records[:index], new)
     return None
 
