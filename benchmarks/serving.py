@@ -119,7 +119,7 @@ def bare_speed(programs: CompiledPrograms, prompt: list[int], tokens: int, vocab
 
 def begin_endless_reply(programs: CompiledPrograms, prompt: list[int], vocab_size: int) -> None:
     """From now on slot 0 can be decoded as often as one likes."""
-    programs.prepare(0, new_slot_state(prompt, 0, 10**6, [], SamplingParams(temperature=0.0), vocab_size), True)
+    programs.prepare(0, new_slot_state(prompt, [], 0, 10**6, [], SamplingParams(temperature=0.0), vocab_size), True)
     for start in range(0, len(prompt), 16):
         chunk = programs.start_prefill(0, prompt[start : start + 16], start)
         programs.prefill_layers(chunk, programs.num_layer_groups)

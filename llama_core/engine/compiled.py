@@ -121,7 +121,7 @@ class CompiledPrograms:
         """Run every program, at the end of the cache: a program's first run, and its first over long blocks of the
         cache, take up to ten times as long as the next, and no request should pay for that."""
         vocab_size = self.state.slots.penalties.bias.shape[1]
-        self.prepare(0, new_slot_state([], 0, 2**31 - 1, [], SamplingParams(), vocab_size), is_new=True)
+        self.prepare(0, new_slot_state([], [], 0, 2**31 - 1, [], SamplingParams(), vocab_size), is_new=True)
         for size in self.form.chunk_sizes:
             chunk = self.start_prefill(0, [0] * size, max(0, self.max_seq_len - size - 2))
             self.prefill_layers(chunk, self.num_layer_groups)
@@ -148,7 +148,7 @@ def compile_programs(
     keep_freed_memory()
     use_compilation_cache(jax.devices()[0])
     freqs_cis = jnp.asarray(precompute_freqs_cis(config, max_seq_len))
-    empty = new_slot_state([], 0, 0, [], SamplingParams(), config.vocab_size)
+    empty = new_slot_state([], [], 0, 0, [], SamplingParams(), config.vocab_size)
     table = jax.tree.map(lambda column: jnp.repeat(jnp.asarray(column), slots, axis=0), empty)
     state = DeviceState(init_cache(config, slots, max_seq_len, params.dtype), table)
     layer_groups = _layer_groups(config, form)
@@ -202,7 +202,7 @@ def _program_table(
         )
     last = jax.ShapeDtypeStruct((1, config.hidden_size), params.dtype)
     table["sample_first",] = functools.partial(sample_first, config=config), (*everything, last, number, number)
-    row = new_slot_state([], 0, 0, [], SamplingParams(), config.vocab_size)
+    row = new_slot_state([], [], 0, 0, [], SamplingParams(), config.vocab_size)
     table["prepare",] = prepare_slot, (*everything, number, row, flag)
     if S > 1:
         table["copy",] = copy_prefix, (*everything, number, number, number)

@@ -42,9 +42,16 @@ class DeviceState:
 
 
 def new_slot_state(
-    prompt_ids: Sequence[int], start: int, limit: int, stops: Sequence[int], params: SamplingParams, vocab_size: int
+    prompt_ids: Sequence[int],
+    reply_ids: Sequence[int],
+    start: int,
+    limit: int,
+    stops: Sequence[int],
+    params: SamplingParams,
+    vocab_size: int,
 ) -> SlotState:
-    """The state of one slot (S = 1) for a new request, as host arrays; `start` tokens are in the cache already."""
+    """The state of one slot (S = 1) for a new request, as host arrays. `reply_ids` are the beginning of the reply, if
+    there is one; `start` tokens are in the cache already."""
     padded = np.full((1, MAX_STOP_TOKENS), -1, np.int32)
     padded[0, : len(stops)] = stops
     return SlotState(
@@ -54,5 +61,5 @@ def new_slot_state(
         limits=np.array([limit], np.int32),
         stops=padded,
         sampling=stack_sampling_params([params]),
-        penalties=make_penalty_state(params, vocab_size, prompt_ids),
+        penalties=make_penalty_state(params, vocab_size, prompt_ids, reply_ids),
     )

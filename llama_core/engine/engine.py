@@ -2,6 +2,7 @@
 requests come. It knows token ids, never text."""
 
 import dataclasses
+import functools
 import os
 import secrets
 import threading
@@ -70,13 +71,15 @@ class Engine:
         self.compiled = 0, 0
         self._vocab_size = config.vocab_size
         form = choose_form(jax.devices()[0].platform)
-        self._compile = lambda advance: compile(model.params, config, slots, self.max_seq_len, form, advance)
+        # Not a function of this engine: in a reference cycle the weights would outlive it until the next collection.
+        self._compile: Callable[[Progress], Programs] | None = functools.partial(
+            compile, model.params, config, slots, self.max_seq_len, form
+        )
         self._scheduler = Scheduler(slots, self.max_seq_len, config.vocab_size, config.eos_token_id, time_limit, form)
         self._lock = self._scheduler.lock
         self._closed = False
         self._failure: str | None = None
-        self._cause: Exception | None = None
-        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread: threading.Thread | None = None
 
     def __enter__(self) -> "Engine":
         self.warm_up()
@@ -99,8 +102,10 @@ class Engine:
             if progress is not None:
                 progress(done, total)
 
-        if self._thread.ident is not None:
+        if self._thread is not None:
             return
+        if self._compile is None:
+            raise self._closed_error()
         try:
             self._scheduler.programs = self._compile(advance)
         except Exception as problem:
@@ -111,23 +116,29 @@ class Engine:
             )
             raise self._failed_error() from problem
         with self._lock:
-            if not self._closed:
+            self._compile = None
+            if self._closed:
+                self._scheduler.drop_programs()
+            else:
+                self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
                 self._thread.start()
 
     @property
     def ready(self) -> bool:
         """Whether the programs are compiled: a request need not wait for them."""
-        return self.healthy and self._thread.ident is not None
+        return self.healthy and self._thread is not None
 
     def close(self) -> None:
-        """Cancel everything and end the thread."""
+        """Cancel everything, end the thread, and let go of the weights, the cache and the programs."""
         with self._lock:
             self._closed = True
             self._lock.notify()
-        if self._thread.ident is None:
+        if self._thread is None:
             self._scheduler.end_all("cancelled")
         else:
             self._thread.join()
+        self._compile = None
+        self._scheduler.drop_programs()
 
     @property
     def device(self) -> str:
@@ -144,13 +155,16 @@ class Engine:
         """What the engine is doing now."""
         return self._scheduler.stats()
 
-    def submit(self, prompt_ids: Sequence[int], params: SamplingParams | None = None) -> Request:
-        """Ask for the continuation of `prompt_ids`. Returns at once; the tokens come as the request is iterated.
+    def submit(
+        self, prompt_ids: Sequence[int], params: SamplingParams | None = None, reply_ids: Sequence[int] = ()
+    ) -> Request:
+        """Ask for the continuation of `prompt_ids`, or of a reply to them that was begun with `reply_ids`: presence and
+        frequency penalties count those. Returns at once; the tokens come as the request is iterated.
 
         Raises `BadRequest` for a prompt that is empty, does not fit or has unknown ids, and for parameters that name
         unknown ids; `QueueFull` when too many wait; `EngineDead` when the engine is closed or has failed.
         """
-        return self._enqueue(prompt_ids, params or SamplingParams(), keeps_logits=False)
+        return self._enqueue(prompt_ids, params or SamplingParams(), reply_ids, keeps_logits=False)
 
     def next_token_logits(self, prompt_ids: Sequence[int]) -> Float32[np.ndarray, "V"]:
         """The model's logits for the token after `prompt_ids`, before any penalty or cut. What the prefix cache holds
@@ -167,23 +181,25 @@ class Engine:
         return self._logits_of(request)
 
     def _ask_for_logits(self, prompt_ids: Sequence[int]) -> Request:
-        return self._enqueue(prompt_ids, SamplingParams(temperature=0.0, max_new_tokens=1), keeps_logits=True)
+        return self._enqueue(prompt_ids, SamplingParams(temperature=0.0, max_new_tokens=1), (), keeps_logits=True)
 
     def _logits_of(self, request: Request) -> Float32[np.ndarray, "V"]:
         if request.logits is None:
             raise EngineDead("the engine was closed before it answered; start the app again")
         return request.logits
 
-    def _enqueue(self, prompt_ids: Sequence[int], params: SamplingParams, keeps_logits: bool) -> Request:
-        ids = [int(token_id) for token_id in prompt_ids]
+    def _enqueue(
+        self, prompt_ids: Sequence[int], params: SamplingParams, reply_ids: Sequence[int], keeps_logits: bool
+    ) -> Request:
+        ids = [int(token_id) for token_id in (*prompt_ids, *reply_ids)]
         self._check_prompt(ids)
         self._check_params(params)
         if params.seed is None:
             params = dataclasses.replace(params, seed=secrets.randbits(32))
-        request = Request(ids, params, self._wake, self._check_params, keeps_logits)
+        request = Request(ids, params, self._wake, self._check_params, len(reply_ids), keeps_logits)
         with self._lock:
             if self._failure is not None:
-                raise self._failed_error() from self._cause
+                raise self._failed_error()
             if self._closed:
                 raise self._closed_error()
             if len(self._scheduler.queue) >= self.max_queue:
@@ -203,7 +219,7 @@ class Engine:
         self._check_ids("the prompt", ids)
 
     def _check_params(self, params: SamplingParams) -> None:
-        self._check_ids("logit_bias", list(dict(params.logit_bias)))
+        self._check_ids("logit_bias", [token_id for token_id, _ in params.bias_pairs])
         self._check_ids("stop_token_ids", params.stop_token_ids)
         stops = len(self._scheduler.stop_ids(params))
         if stops > MAX_STOP_TOKENS:
@@ -232,7 +248,8 @@ class Engine:
 
     def _fail(self, problem: Exception, sentence: str) -> None:
         first_line = str(problem).strip().partition("\n")[0]
-        self._failure, self._cause = sentence.format(f"{type(problem).__name__}: {first_line}"), problem
+        # Its text alone: the traceback would keep what it went through alive, the weights among them.
+        self._failure = sentence.format(f"{type(problem).__name__}: {first_line}")
         self._scheduler.end_all("error", self._failed_error)
 
     def _failed_error(self) -> EngineError:

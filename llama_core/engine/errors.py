@@ -15,5 +15,9 @@ class QueueFull(EngineError):
     """So many requests wait already that no more are taken; try again later."""
 
 
+class NotFinite(EngineError):
+    """The model computed NaN or infinity for this request; others may still be served."""
+
+
 class EngineDead(EngineError):
     """The engine is closed or has failed; no request is served any more."""

@@ -14,12 +14,14 @@ from llama_core.sampling.sampler import SampledToken
 
 
 class Status(IntEnum):
-    """What a step did for a reply: nothing, one token, or one token that is the last."""
+    """What a step did for a reply: nothing, one token, one token that is the last, or none because the logits were not
+    finite."""
 
     IDLE = 0
     GOING = 1
     STOP = 2
     LENGTH = 3
+    NOT_FINITE = 4
 
 
 WIDTH = 4 + 3 * MAX_ALTERNATIVES  # P: status, token, two log-probabilities, and the same of the alternatives
@@ -38,14 +40,17 @@ def pack(status: Int[Array, "B"], choice: SampledToken) -> Int32[Array, "B P"]:
 
 @dataclass(frozen=True)
 class Records:
-    """The records of one reply in one block, on the host; only the steps that made a token."""
+    """The records of one reply in one block, on the host: only the steps that made a token. `is_broken` says that the
+    next step had logits that were NaN or infinite."""
 
     rows: Int32[np.ndarray, "T P"]
+    is_broken: bool = False
 
     @classmethod
     def of(cls, rows: Int32[np.ndarray, "T P"]) -> "Records":
-        """The records up to the first idle step."""
-        return cls(rows[: int(np.count_nonzero(rows[:, 0] != Status.IDLE))])
+        """The records up to the first step without a token."""
+        made_token = (rows[:, 0] != Status.IDLE) & (rows[:, 0] != Status.NOT_FINITE)
+        return cls(rows[: int(np.count_nonzero(made_token))], bool(np.any(rows[:, 0] == Status.NOT_FINITE)))
 
     @property
     def token_ids(self) -> list[int]:

@@ -56,9 +56,10 @@ class Request:
     """A reply under way, from `Engine.submit`. Iterate it (`for` or `async for`) to get each `Token` as it is chosen,
     the end-of-text token included; every iteration starts at the first token.
 
-    `cached_tokens` of the prompt were found in the prefix cache. `queue_position` is the place in the queue, from 1;
-    None once a slot is found. `changes` lists, for each `update`, the number of tokens before it took effect and the
-    new parameters. Iteration raises `error` when `finish_reason` is "error".
+    The last `begun_tokens` of the prompt are the beginning of the reply itself; `cached_tokens` of it were found in the
+    prefix cache. `queue_position` is the place in the queue, from 1; None once a slot is found. `changes` lists, for
+    each `update`, the number of tokens before it took effect and the new parameters. Iteration raises `error` when
+    `finish_reason` is "error".
 
     The second half of the attributes is the scheduler's: `slot`, how many tokens of the prompt are `prefilled` or on
     their way, how many tokens the reply may have (`max_tokens`) and how many at most were `dispatched`, and the `chunk`
@@ -71,9 +72,11 @@ class Request:
         params: SamplingParams,
         wake_engine: Callable[[], None],
         check_params: Callable[[SamplingParams], None] = lambda params: None,
+        begun_tokens: int = 0,
         keeps_logits: bool = False,
     ):
         self.prompt_ids = prompt_ids
+        self.begun_tokens = begun_tokens
         self.params = params
         self.status = RequestStatus.WAITING
         self.finish_reason: str | None = None

@@ -14,6 +14,7 @@ import numpy as np
 
 from llama_core.engine.device_state import new_slot_state
 from llama_core.engine.device_work import DeviceResult, PrefillChunk, Programs
+from llama_core.engine.errors import NotFinite
 from llama_core.engine.metrics import EngineMetrics, EngineStats
 from llama_core.engine.pacing import TURNS_TO_A_LOOK, BatchSizer
 from llama_core.engine.prefix_cache import Slot, SlotChoice, choose_slot
@@ -97,6 +98,12 @@ class Scheduler:
         for request in requests:
             request.finish(reason, make_error() if make_error else None)
 
+    def drop_programs(self) -> None:
+        """Let go of the programs, and with them of weights and cache; no turn can be taken any more."""
+        with self.lock:
+            self._pending.clear()
+            self.__dict__.pop("programs", None)
+
     def _number_queue(self) -> None:
         for position, request in enumerate(self.queue, start=1):
             request.queue_position = position
@@ -162,7 +169,9 @@ class Scheduler:
         # Lowered below what was dispatched already, it takes one more token for the device to see.
         request.max_tokens = max(max_tokens, request.dispatched + 1)
         limit, stop_ids = request.prompt_tokens + max_tokens, self.stop_ids(request.params)
-        row = new_slot_state(request.prompt_ids, request.prefilled, limit, stop_ids, request.params, self._vocab_size)
+        begin = request.prompt_tokens - request.begun_tokens
+        ids = request.prompt_ids[:begin], request.prompt_ids[begin:]
+        row = new_slot_state(*ids, request.prefilled, limit, stop_ids, request.params, self._vocab_size)
         self.programs.prepare(slot.index, row, is_new)
 
     def _dispatch_prefill(self) -> None:
@@ -241,15 +250,23 @@ class Scheduler:
             if request in self._running:
                 try:
                     self._deliver(request, Records.of(rows), work.logits)
-                except Exception as problem:  # a reader's fault: the others go on
+                except Exception as problem:  # this request's fault: the others go on
                     self._finish(request, "error", problem)
 
     def _deliver(self, request: Request, records: Records, logits: AnyArray | None) -> None:
         if logits is not None:
             request.logits = np.asarray(logits)
+        if records.token_ids:
+            self._deliver_tokens(request, records)
+        if records.is_broken:
+            raise NotFinite(
+                f"the model's scores for token {request.prompt_tokens + len(request.token_ids)} are not finite "
+                "numbers; in float16 they may be too large: start the app with --dtype float32, or bfloat16 where the "
+                "card has it. If it is so in float32, the checkpoint is damaged"
+            )
+
+    def _deliver_tokens(self, request: Request, records: Records) -> None:
         new = records.token_ids
-        if not new:
-            return
         # All but the newest token went through the model again, so their keys and values are in the cache.
         cached = [*request.token_ids[-1:], *new[:-1]]
         if cached:

@@ -63,6 +63,8 @@ def choose_token(
     choice = sample(scores, table.sampling, table.penalties, positions)
     is_stop = jnp.any(choice.token[:, None] == table.stops, axis=-1)
     status = jnp.where(is_stop, Status.STOP, jnp.where(positions + 1 >= table.limits, Status.LENGTH, Status.GOING))
+    # All log-probabilities of a row are finite or none is: the sum over its logits is part of each.
+    status = jnp.where(jnp.isfinite(choice.logprob), status, Status.NOT_FINITE)
     status = jnp.where(active, status, Status.IDLE)
     counts = (
         jnp.asarray(table.penalties.counts).at[jnp.arange(hidden.shape[0]), choice.token].add(active.astype(jnp.int32))

@@ -42,7 +42,7 @@ GREEDY = SamplingParams(temperature=0.0)
 
 def read_prompt(programs, slot, ids, params=GREEDY, limit=300, stops=(), start=0):
     """Prepare and read all of a prompt; the records of its first token."""
-    programs.prepare(slot, new_slot_state(ids, start, limit, stops, params, 320), True)
+    programs.prepare(slot, new_slot_state(ids, [], start, limit, stops, params, 320), True)
     while start < len(ids):
         chunk = programs.start_prefill(
             slot, ids[start : start + BatchSizer(PLAIN).chunk_length(len(ids) - start, decoding=0)], start

@@ -1,6 +1,9 @@
 """The engine on real programs, against transformers and published text."""
 
+import dataclasses
+import gc
 import json
+import weakref
 
 import numpy as np
 import pytest
@@ -8,6 +11,7 @@ from checkpoints import STORIES, TINY, reference_greedy
 from engine_steps import ids, params
 
 from llama_core import Engine, SamplingParams, load_checkpoint
+from llama_core.engine.errors import NotFinite
 
 
 @pytest.fixture(scope="module")
@@ -49,3 +53,41 @@ def test_a_real_llama_tells_its_published_stories():
         generations = [engine.submit(case["prompt_ids"], params(len(case["greedy_ids"]))) for case in cases]
         for case, generation in zip(cases, generations, strict=True):
             assert model.tokenizer.decode(case["prompt_ids"] + ids(generation)) == case["text"]
+
+
+def test_the_begun_part_of_a_reply_counts_for_penalties(engine):
+    penalties = dict(temperature=0.9, seed=3, presence_penalty=1.5, frequency_penalty=1.0, max_new_tokens=24)
+    prompt = [5, 6, 7]
+    whole = ids(engine.submit(prompt, SamplingParams(**penalties, ignore_eos=True)))
+    resumed = engine.submit(prompt, SamplingParams(**penalties, ignore_eos=True), reply_ids=whole[:10])
+    assert ids(resumed)[:14] == whole[10:]
+    told_as_prompt = engine.submit(prompt + whole[:10], SamplingParams(**penalties, ignore_eos=True))
+    assert ids(told_as_prompt)[:14] != whole[10:]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_logits_that_are_not_finite_end_the_reply_with_a_named_error(model, temperature, bad):
+    broken = dataclasses.replace(model, params=dataclasses.replace(model.params, norm=model.params.norm * bad))
+    with Engine(broken, slots=2, max_seq_len=64) as engine:
+        request = engine.submit([5, 6], SamplingParams(temperature=temperature, max_new_tokens=8, logprobs=3))
+        with pytest.raises(NotFinite, match="--dtype float32"):
+            ids(request)
+        assert request.token_ids == [] and request.finish_reason == "error" and engine.healthy
+        with pytest.raises(NotFinite):
+            engine.next_token_logits([5, 6])
+
+
+def test_a_closed_engine_gives_its_memory_back_at_once(checkpoint):
+    model = load_checkpoint(checkpoint[0])
+    with Engine(model, slots=2, max_seq_len=64) as engine:
+        request = engine.submit([5, 6], SamplingParams(max_new_tokens=3))
+        ids(request)
+        held = [weakref.ref(model.params.norm), weakref.ref(engine._scheduler.programs.state.cache.keys[0])]
+    gc.disable()  # what only the garbage collector finds comes back too late
+    try:
+        del model
+        assert [there() for there in held] == [None, None]
+    finally:
+        gc.enable()
+    assert request.finish_reason == "length" and not engine.ready
