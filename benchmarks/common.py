@@ -19,7 +19,7 @@ import torch
 import transformers
 
 from llama_core.model.config import NAMED_CONFIGS
-from llama_core.model.params import build_params, params_bytes
+from llama_core.model.params import params_bytes, stack_params
 
 
 def chat_options(doc: str) -> argparse.ArgumentParser:
@@ -38,7 +38,7 @@ def make_pair(config: LlamaConfig) -> tuple[Any, Any]:
     values = {**config.to_dict(), "torch_dtype": None}
     theirs = transformers.LlamaForCausalLM(transformers.LlamaConfig(**values)).eval()
     tensors = theirs.state_dict()
-    params = build_params(config, lambda shapes: jnp.concatenate([tensors[name].numpy() for name in shapes]))
+    params = stack_params(config, lambda name, shape: tensors[name].numpy())
     return theirs, SimpleNamespace(params=params, config=config)
 
 

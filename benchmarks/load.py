@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from llama_core.model.config import NAMED_CONFIGS, LlamaConfig
-from llama_core.model.params import build_params, params_bytes
+from llama_core.model.params import params_bytes, stack_params
 
 # Memory is that of the process, before and after; the peak is counted from a warm start on.
 LOAD = """
@@ -70,9 +70,7 @@ def main() -> None:
 def write(folder: Path, config: LlamaConfig) -> float:
     """A random checkpoint with a tokenizer of bytes; the seconds that saving took."""
     block = np.random.default_rng(0).normal(0, 0.02, 1 << 20).astype(jnp.bfloat16)
-    params = build_params(
-        config, lambda shapes: jnp.concatenate([np.resize(block, shape) for shape in shapes.values()])
-    )
+    params = stack_params(config, lambda name, shape: np.resize(block, shape))
     ranks = b"".join(base64.b64encode(bytes([byte])) + b" %d\n" % byte for byte in range(256))
     start = time.perf_counter()
     save_checkpoint(folder, config, params, {"tokenizer.model": ranks})

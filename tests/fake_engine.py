@@ -5,12 +5,13 @@ import itertools
 import math
 import threading
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 
 from llama_core.engine.engine import EngineError
+from llama_core.engine.request import Alternative, Token
 from llama_core.model.config import LlamaConfig
 from llama_core.sampling.params import SamplingParams
 from llama_core.tokenizer.chat_template import Chat
@@ -56,16 +57,6 @@ def fake_model(name="fake", bytes_of=None):
 def next_id(ids):
     """The word after these ids, never the end."""
     return 1 + sum(ids) % (len(WORDS) - 1)
-
-
-@dataclass(frozen=True)
-class Choice:
-    """As the engine's `Token` and `Alternative`."""
-
-    id: int
-    logprob: float
-    cut_logprob: float
-    top: tuple = ()
 
 
 class FakeGeneration:
@@ -178,13 +169,13 @@ class FakeEngine:
     def _add(self, generation, chosen):
         share = (0.05, 0.3, 0.6, 0.9, 0.99)[len(generation.tokens) % 5]
         others = [(chosen + step) % len(WORDS) for step in range(1, 5)] if chosen < len(WORDS) else []
-        top = [Choice(chosen, math.log(share), math.log(min(1.0, share + 0.005)))]
+        top = [Alternative(chosen, math.log(share), math.log(min(1.0, share + 0.005)))]
         top += [
-            Choice(other, math.log((1 - share) / 4), -math.inf if rank else math.log(0.005))
+            Alternative(other, math.log((1 - share) / 4), -math.inf if rank else math.log(0.005))
             for rank, other in enumerate(others)
         ]
         generation.first = generation.first or time.perf_counter()
-        generation.tokens.append(Choice(*(top[0].id, top[0].logprob, top[0].cut_logprob), tuple(top)))
+        generation.tokens.append(Token(*(top[0].id, top[0].logprob, top[0].final_logprob), tuple(top)))
 
     async def next_token_logits_async(self, ids):
         logits = np.full(CONFIG.vocab_size, -9.0, np.float32)

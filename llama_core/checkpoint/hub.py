@@ -16,6 +16,7 @@ import huggingface_hub
 from huggingface_hub import errors
 
 from llama_core.checkpoint.download import fetch_file
+from llama_core.errors import UserError
 from llama_core.runtime.files import ModelFileError, read_json
 
 # One of the first kind and all of the others, as far as they exist.
@@ -27,7 +28,7 @@ SHARD = re.compile(r"[\w-][\w.-]*\.safetensors")  # in the folder of the index, 
 Progress = Callable[[int, int], None]
 
 
-class HubError(ValueError):
+class HubError(UserError):
     """A model that cannot be found or fetched; one line with the reason and the remedy."""
 
 

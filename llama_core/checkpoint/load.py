@@ -14,9 +14,10 @@ import jax.numpy as jnp
 from llama_core.checkpoint import hub, memory_plan
 from llama_core.checkpoint.model import Model
 from llama_core.checkpoint.safetensors_reader import FORMATS, Stored, read_tensors, stored_tensors
-from llama_core.model.checks import shown
+from llama_core.model.checks import quote_value
 from llama_core.model.config import NAMED_CONFIGS, ConfigError, LlamaConfig
-from llama_core.model.params import Params, Shapes, build_params, hub_tensors, init_model_params
+from llama_core.model.parameter_table import Placement
+from llama_core.model.params import Params, build_params, hub_tensors, init_model_params
 from llama_core.runtime.files import ModelFileError, read_json, read_text
 from llama_core.sampling.params import SamplingParams
 from llama_core.tokenizer.chat_template import Chat
@@ -131,8 +132,8 @@ def _find_tensors(folder: Path, config: LlamaConfig) -> dict[str, Stored]:
             places[stored.name] = stored
         elif not _may_be_ignored(stored.name, config):
             raise CheckpointError(
-                f"{stored.path.name}: tensor {shown(stored.name)} is not part of the {config.num_hidden_layers}-layer "
-                f"{config.model_type} that config.json describes; the file and the config are from different models"
+                f"{stored.path.name}: tensor {quote_value(stored.name)} is not part of the "
+                f"{config.num_hidden_layers}-layer {config.model_type} that config.json describes; the file and the config are from different models"
             )
     missing = [name for name in shapes if name not in places]
     if missing:
@@ -180,10 +181,12 @@ def _may_be_ignored(name: str, config: LlamaConfig) -> bool:
 def _read_params(config: LlamaConfig, places: dict[str, Stored], dtype: str, progress: Progress | None) -> Params:
     done = 0
 
-    def read(shapes: Shapes) -> jax.Array:
+    def read(placement: Placement) -> jax.Array:
         nonlocal done
-        stacked = jax.device_put(read_tensors([places[name] for name in shapes], dtype)).block_until_ready()
-        done += len(shapes)
+        stored = [places[name] for name in placement.tensors]
+        stacked = read_tensors(stored, dtype, placement.groups).reshape(placement.shape)
+        stacked = jax.device_put(stacked).block_until_ready()
+        done += len(stored)
         if progress is not None:
             progress(done, len(places))
         return stacked

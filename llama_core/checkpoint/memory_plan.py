@@ -7,6 +7,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
+from llama_core.errors import UserError
 from llama_core.model.config import LlamaConfig
 from llama_core.model.params import params_bytes
 from llama_core.runtime.forms import CHUNK_SIZES
@@ -16,7 +17,7 @@ SHORTEST_CONTEXT = 256
 LONGEST_AUTOMATIC_CONTEXT = 4096
 
 
-class MemoryShortage(ValueError):
+class MemoryShortage(UserError):
     """A model that is too big for this machine as it is to run; the message has the numbers and what would fit."""
 
 

@@ -25,7 +25,7 @@ class Model:
     @property
     def dtype(self) -> str:
         """The number format of the weights in memory."""
-        return str(self.params.token_embedding.dtype)
+        return str(self.params.dtype)
 
     @property
     def parameter_count(self) -> int:

@@ -1,6 +1,7 @@
 """Tensors in safetensors files: where each one lies, and one by one into memory, checked on the way."""
 
 import dataclasses
+import itertools
 import json
 import math
 import struct
@@ -47,27 +48,30 @@ def stored_tensors(path: Path) -> Iterator[Stored]:
         raise ModelFileError(f"{path} is damaged or incomplete ({words}); download it again") from None
 
 
-def read_tensors(several: Sequence[Stored], dtype: str) -> np.ndarray:
-    """These tensors on top of one another in `dtype`, in memory that JAX can take over without a copy.
+def read_tensors(several: Sequence[Stored], dtype: str, groups: int = 1) -> np.ndarray:
+    """These tensors on top of one another in `dtype`, in memory that JAX can take over without a copy. The rows of each
+    are dealt out evenly to `groups`; a group holds its rows of the first tensor, then of the second, and so on.
 
     Nothing is read twice or kept: peak memory is the result. Raises `ModelFileError` for a file that ends early and
     for NaN and infinity.
     """
     sizes = [math.prod(stored.shape) for stored in several]
-    out, start = _aligned(sum(sizes), np.dtype(dtype)), 0
+    out, start = _aligned(sum(sizes), np.dtype(dtype)).reshape(groups, -1), 0
     for stored, size in zip(several, sizes, strict=True):
-        _read_into(out[start : start + size], stored)
-        start += size
+        end = start + size // groups
+        _read_into(out[:, start:end], stored)
+        start = end
     return out.reshape(-1, *several[0].shape[1:])
 
 
-def _read_into(out: np.ndarray, stored: Stored) -> None:
+def _read_into(groups: np.ndarray, stored: Stored) -> None:
+    """Read a tensor into the rows of `groups`, one after the other."""
     kind = FORMATS[stored.format]
     buffer = np.empty(STEP, kind)
     with stored.path.open("rb", buffering=0) as file:
         file.seek(stored.start)
-        for start in range(0, out.size, STEP):
-            place = out[start : start + STEP]
+        for group, start in itertools.product(groups, range(0, groups.shape[1], STEP)):
+            place = group[start : start + STEP]
             piece = place if place.dtype == kind else buffer[: place.size]
             if file.readinto(piece.view(np.uint8)) != piece.nbytes:
                 raise ModelFileError(f"{stored.path} ends within tensor {stored.name}; download it again")

@@ -36,7 +36,7 @@ def save_checkpoint(
     Raises `ModelFileError` for a folder that holds something else and for names that are not plain file names.
     """
     folder = Path(folder).expanduser().absolute()
-    dtype = str(params.token_embedding.dtype) if dtype is None else dtype
+    dtype = str(params.dtype) if dtype is None else dtype
     _check(folder, files or {}, dtype)
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))

@@ -170,7 +170,7 @@ def compile_programs(
     """Allocate the cache, compile every program, several at once, and run each; `progress(done, total)` as it goes."""
     keep_freed_memory()
     use_compilation_cache(jax.devices()[0])
-    dtype = params.token_embedding.dtype
+    dtype = params.dtype
     freqs_cis = jnp.asarray(precompute_freqs_cis(config, max_seq_len))
     empty = slot_row([], 0, 0, [], SamplingParams(), config.vocab_size)
     table = jax.tree.map(lambda column: jnp.repeat(jnp.asarray(column), slots, axis=0), empty)
@@ -210,7 +210,7 @@ def _program_table(
 ) -> dict[tuple[Any, ...], tuple[Callable, tuple]]:
     """Every program's name, function and example arguments, those that take longest to compile first."""
     number, flag = np.int32(0), np.bool_(False)
-    S, dtype = state.slots.tokens.shape[0], params.token_embedding.dtype
+    S, dtype = state.slots.tokens.shape[0], params.dtype
     everything = params, state, freqs_cis
     table: dict[tuple[Any, ...], tuple[Callable, tuple]] = {}
     for count in {1, S}:

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Int
 
 from llama_core.model.llama import KVCache
 from llama_core.sampling.params import MAX_STOP_TOKENS, SamplingParams
-from llama_core.sampling.sampler import Context, Knobs, make_context, stack_knobs
+from llama_core.sampling.sampler import DeviceSamplingParams, PenaltyState, make_penalty_state, stack_sampling_params
 
 
 @no_type_check  # JAX puts stand-ins into pytrees
@@ -25,8 +25,8 @@ class SlotTable:
     running: Bool[Array, "S"]
     limits: Int[Array, "S"]
     stops: Int[Array, "S M"]
-    knobs: Knobs
-    context: Context
+    knobs: DeviceSamplingParams
+    context: PenaltyState
 
 
 @no_type_check  # JAX puts stand-ins into pytrees
@@ -51,6 +51,6 @@ def slot_row(
         running=np.zeros(1, bool),
         limits=np.array([limit], np.int32),
         stops=padded,
-        knobs=stack_knobs([params]),
-        context=make_context(params, vocab_size, prompt_ids),
+        knobs=stack_sampling_params([params]),
+        context=make_penalty_state(params, vocab_size, prompt_ids),
     )

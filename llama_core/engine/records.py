@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Int, Int32
 
 from llama_core.sampling.params import MAX_ALTERNATIVES
-from llama_core.sampling.sampler import Choice
+from llama_core.sampling.sampler import SampledToken
 
 
 class Status(IntEnum):
@@ -25,14 +25,14 @@ class Status(IntEnum):
 WIDTH = 4 + 3 * MAX_ALTERNATIVES  # P: status, token, two log-probabilities, and the same of the alternatives
 
 
-def pack(status: Int[Array, "B"], choice: Choice) -> Int32[Array, "B P"]:
+def pack(status: Int[Array, "B"], choice: SampledToken) -> Int32[Array, "B P"]:
     """One step's records of B replies."""
 
     def bits(values: Array) -> Array:
         return jax.lax.bitcast_convert_type(values.astype(jnp.float32), jnp.int32)
 
-    single = jnp.stack([status, choice.token, bits(choice.logprob), bits(choice.cut_logprob)], axis=-1)
-    many = [choice.top, bits(choice.top_logprob), bits(choice.top_cut_logprob)]
+    single = jnp.stack([status, choice.token, bits(choice.logprob), bits(choice.final_logprob)], axis=-1)
+    many = [choice.top, bits(choice.top_logprob), bits(choice.top_final_logprob)]
     return jnp.concatenate([single.astype(jnp.int32), *many], axis=-1)
 
 

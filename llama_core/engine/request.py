@@ -21,7 +21,7 @@ class Alternative:
 
     id: int
     logprob: float
-    cut_logprob: float
+    final_logprob: float
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Token:
 
     id: int
     logprob: float | None = None
-    cut_logprob: float | None = None
+    final_logprob: float | None = None
     top: tuple[Alternative, ...] = ()
 
 

@@ -9,14 +9,15 @@ from jaxtyping import Array, Bool, Complex, Float, Int, Int32
 
 from llama_core.engine.device_state import SlotTable, State
 from llama_core.engine.records import WIDTH, Status, pack
+from llama_core.model import kv_cache
+from llama_core.model.attention import make_attention_context
 from llama_core.model.config import LlamaConfig
-from llama_core.model.llama import LayerCache, hidden_states, locate, logits, rms_norm, run_blocks
+from llama_core.model.kv_cache import LayerCache
+from llama_core.model.linear import embed
+from llama_core.model.llama import hidden_states, logits, rms_norm, run_blocks
 from llama_core.model.params import Block, Params
 from llama_core.runtime.forms import MAX_STEPS
 from llama_core.sampling.sampler import sample
-
-# A prefix is copied this many positions at a time.
-COPY_BLOCK = 256
 
 
 def prepare_slot(
@@ -50,17 +51,7 @@ def copy_prefix(
     length: Int[Array, ""],
 ) -> tuple[State, None]:
     """Copy the first `length` positions of one slot's cache, or a few more, to another's."""
-    size = min(COPY_BLOCK, state.cache.length)
-
-    def copy_block(i, cache):
-        def copy(layer: Float[Array, "S K C E"]) -> Float[Array, "S K C E"]:
-            block = jax.lax.dynamic_slice(layer, (source, 0, i * size, 0), (1, layer.shape[1], size, layer.shape[3]))
-            return jax.lax.dynamic_update_slice(layer, block, (target, 0, i * size, 0))
-
-        return jax.tree.map(copy, cache)
-
-    cache = jax.lax.fori_loop(0, (length + size - 1) // size, copy_block, state.cache)
-    return State(cache, state.slots), None
+    return State(kv_cache.copy_prefix(state.cache, source, target, length), state.slots), None
 
 
 def choose_token(
@@ -86,7 +77,7 @@ def choose_token(
 
 def embed_chunk(embedding: Float[Array, "V D"], tokens: Int[Array, "1 T"]) -> Float[Array, "1 T D"]:
     """What goes into the first layer."""
-    return embedding[tokens]
+    return embed(embedding, tokens)
 
 
 def read_chunk(
@@ -103,7 +94,9 @@ def read_chunk(
 ) -> tuple[tuple[LayerCache, ...], tuple[Float[Array, "1 T D"], Float[Array, "1 D"]]]:
     """Take the first `length` of these tokens through some layers, into `slot` from position `start` on. What comes
     out, and the last token's row of it."""
-    where = locate(start[None], hidden.shape[1], freqs_cis, filled=start + length, rows=slot[None])
+    where = make_attention_context(
+        start[None], hidden.shape[1], freqs_cis, kv_length=start + length, cache_rows=slot[None]
+    )
     # Empty places of a chunk write nothing: what the slot remembers behind the prompt stays good.
     is_token = jnp.arange(hidden.shape[1]) < length
     where = dataclasses.replace(where, positions=jnp.where(is_token, where.positions, len(freqs_cis)))
@@ -163,8 +156,8 @@ def decode_block(
         takes = takes_part(state.slots)
         table = jax.tree.map(pick, state.slots)
         places = jnp.where(takes, table.positions, state.cache.length)
-        filled = jnp.max(jnp.where(takes, table.positions, 0)) + 1
-        where = locate(places, 1, freqs_cis, filled, rows=None if everyone else rows)
+        kv_length = jnp.max(jnp.where(takes, table.positions, 0)) + 1
+        where = make_attention_context(places, 1, freqs_cis, kv_length, cache_rows=None if everyone else rows)
         hidden, cache = hidden_states(params, table.tokens[:, None], config, where, state.cache)
         table, records, _ = choose_token(params, table, hidden[:, 0], takes)
         return step + 1, State(cache, jax.tree.map(put, state.slots, table)), packed.at[step].set(records)

@@ -1,63 +1,82 @@
-"""Causal grouped-query attention (Ainslie et al. 2023, arXiv:2305.13245) over keys and values that lie in a cache, and
-how the cache is written and read. The G query heads of a group read their key/value head where it lies.
+"""Causal grouped-query attention (Ainslie et al. 2023, arXiv:2305.13245) over the cache of keys and values. The G query
+heads of a group share a key/value head, which is never copied for them.
+
+`attend` is the one entry for the model; `attention_weights` shows the weights themselves. How the cache is laid out is
+known only here and in kv_cache.py.
 """
 
 import math
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Complex, Float, Int
 
-# Positions that are looked at together: smaller blocks cost more in hand-overs, larger ones read more than is filled.
+from llama_core.model.kv_cache import LayerCache, as_layer, layer_length, read_layer, write_layer
+
+# So many positions of the cache are attended to at once: smaller blocks cost more for carrying the running softmax from
+# block to block, larger ones read more positions that are not filled.
 KEY_BLOCKS = (1024, 256)
 
-# Below every score, and finite: a difference of two of them is a number.
+# Below every score, and finite: the difference of two of them is a number.
 LOWEST = -1e30
 
 
 @dataclass(frozen=True)
-class Where:
-    """Where the tokens of one call stand: their positions and rotary angles, the cache rows that they belong to
-    (None: row b is row b), how many positions of the cache they may need to look at (None: all, in one piece, which can
-    be differentiated), and how far back this layer looks.
+class AttentionContext:
+    """What attention needs to know about the tokens of one call.
+
+    `cache_rows` are their slots in the cache (None: row b is slot b). `kv_length` is how many positions of the cache
+    are read (None: all, in one piece, which can be differentiated). `sliding_window` is how far this layer looks
+    back (None: all the way).
     """
 
     positions: Int[Array, "B T"]
     freqs_cis: Complex[Array, "B T R"]
-    rows: Int[Array, "B"] | None
-    filled: Int[Array, ""] | None
+    cache_rows: Int[Array, "B"] | None
+    kv_length: Int[Array, ""] | None
     sliding_window: int | None = None
 
 
-def write_cache(cache: Float[Array, "S K C E"], new: Float[Array, "B T K E"], where: Where) -> Float[Array, "S K C E"]:
-    """Put the new keys or values at their rows and positions, in place when the cache is donated.
+def make_attention_context(
+    start: Int[Array, "B"],
+    T: int,
+    freqs_cis: Complex[Array, "C R"],
+    kv_length: Int[Array, ""] | None = None,
+    cache_rows: Int[Array, "B"] | None = None,
+) -> AttentionContext:
+    """The context of T tokens per row that begin at position `start`, with angles from `precompute_freqs_cis`."""
+    positions = start[:, None] + jnp.arange(T)
+    return AttentionContext(positions, freqs_cis[positions], cache_rows, kv_length)
 
-    What lies past the end of the cache is dropped. A scatter: a slice update a row copies the whole cache on a CPU
-    (benchmarks/NOTES.md).
-    """
-    rows = jnp.arange(new.shape[0]) if where.rows is None else where.rows
-    return cache.at[rows[:, None], :, where.positions].set(new.astype(cache.dtype), mode="drop")
 
-
-def read_cache(
-    cache: Float[Array, "S K C E"], where: Where, start: int | Int[Array, ""], size: int
-) -> Float[Array, "B K W E"]:
-    """W = `size` positions from `start` on, of the rows of this call."""
-    if where.rows is None:
-        return jax.lax.dynamic_slice_in_dim(cache, start, size, axis=2)
-    block = (1, cache.shape[1], size, cache.shape[3])
-    return jnp.concatenate([jax.lax.dynamic_slice(cache, (row, 0, start, 0), block) for row in where.rows])
+def attend(
+    q: Float[Array, "B T H E"],
+    k: Float[Array, "B T K E"],
+    v: Float[Array, "B T K E"],
+    context: AttentionContext,
+    cache: LayerCache | None,
+) -> tuple[Float[Array, "B T HE"], LayerCache | None]:
+    """Write the new keys and values to the cache and attend to all that it holds up to each token. Without a cache the
+    tokens of this call attend to one another."""
+    if cache is None:
+        mixed = scaled_dot_product_attention(q, as_layer(k), as_layer(v), context.positions, context.sliding_window)
+        return mixed, None
+    keys, values = (
+        write_layer(layer, new, context.cache_rows, context.positions) for layer, new in zip(cache, (k, v), strict=True)
+    )
+    return cached_attention(q, keys, values, context), (keys, values)
 
 
 def group_queries(q: Float[Array, "B T H E"], heads: int) -> Float[Array, "B K GT E"]:
-    """The queries of each key/value head together."""
+    """The queries of each key/value head side by side."""
     B, T, H, E = q.shape
     return q.reshape(B, T, heads, H // heads, E).transpose(0, 2, 3, 1, 4).reshape(B, heads, -1, E)
 
 
-def ungroup(mixed: Float[Array, "B K GT E"], T: int) -> Float[Array, "B T HE"]:
-    """The other way round, heads side by side."""
+def merge_heads(mixed: Float[Array, "B K GT E"], T: int) -> Float[Array, "B T HE"]:
+    """The inverse of `group_queries`, with the heads of each token side by side."""
     B, K, _, E = mixed.shape
     return mixed.reshape(B, K, -1, T, E).transpose(0, 3, 1, 2, 4).reshape(B, T, -1)
 
@@ -74,20 +93,34 @@ def visible_scores(
     return jnp.where(visible[:, None, None], by_token, -jnp.inf).reshape(scores.shape)
 
 
-def largest(scores: Float[Array, "B K GT W"]) -> Float[Array, "B K GT"]:
-    """The maximum of each row. XLA's CPU backend takes it one number at a time, but the larger of two halves many at a
-    time: a tenth less for all of a long prompt (benchmarks/NOTES.md)."""
+def row_max(scores: Float[Array, "B K GT W"]) -> Float[Array, "B K GT"]:
+    """The maximum of each row. XLA's CPU backend takes it one number at a time, but the maximum of two halves many
+    numbers at a time: a tenth less for all of a long prompt."""
     while scores.shape[-1] > 16 and scores.shape[-1] % 2 == 0:
         scores = jnp.maximum(*jnp.split(scores, 2, axis=-1))
     return jnp.max(scores, axis=-1)
 
 
 def is_visible(
-    positions: Int[Array, "B T"], places: Int[Array, "W"], sliding_window: int | None
+    positions: Int[Array, "B T"], key_positions: Int[Array, "W"], sliding_window: int | None
 ) -> Bool[Array, "B T W"]:
-    """The token at position p sees 0…p, or the last `sliding_window` of these."""
-    distance = positions[:, :, None] - places
+    """The token at position p sees positions 0 to p, or the last `sliding_window` of these."""
+    distance = positions[:, :, None] - key_positions
     return distance >= 0 if sliding_window is None else (distance >= 0) & (distance < sliding_window)
+
+
+def attention_weights(
+    q: Float[Array, "B T H E"], k: Float[Array, "B W K E"], positions: Int[Array, "B T"], sliding_window: int | None
+) -> Float[Array, "B K GT W"]:
+    """The share of its attention that each query head of each token gives to each of W tokens of one sequence."""
+    return _softmax_over_keys(q, as_layer(k), positions, sliding_window)
+
+
+def _softmax_over_keys(
+    q: Float[Array, "B T H E"], keys: Float[Array, "B K W E"], positions: Int[Array, "B T"], sliding_window: int | None
+) -> Float[Array, "B K GT W"]:
+    visible = is_visible(positions, jnp.arange(layer_length(keys)), sliding_window)
+    return jax.nn.softmax(visible_scores(group_queries(q, keys.shape[1]), keys, visible), axis=-1)
 
 
 def scaled_dot_product_attention(
@@ -97,57 +130,77 @@ def scaled_dot_product_attention(
     positions: Int[Array, "B T"],
     sliding_window: int | None = None,
 ) -> Float[Array, "B T HE"]:
-    """Attention over all W keys at once, the key at index w standing at position w. Softmax in float32."""
-    visible = is_visible(positions, jnp.arange(keys.shape[2]), sliding_window)
-    scores = visible_scores(group_queries(q, keys.shape[1]), keys, visible)
-    weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
+    """Attention over all W keys at once; the key at index w has position w. Softmax in float32."""
+    weights = _softmax_over_keys(q, keys, positions, sliding_window).astype(values.dtype)
     mixed = jnp.einsum("bkqw,bkwe->bkqe", weights, values, precision=_precision(q))
-    return ungroup(mixed, q.shape[1])
+    return merge_heads(mixed, q.shape[1])
+
+
+class RunningSoftmax(NamedTuple):
+    """A softmax over the blocks so far: each row's largest score, the sum of exp(score − largest), and the sum of the
+    values with these weights."""
+
+    largest: Float[Array, "B K GT"]
+    total: Float[Array, "B K GT"]
+    mixed: Float[Array, "B K GT E"]
 
 
 def cached_attention(
-    q: Float[Array, "B T H E"], keys: Float[Array, "S K C E"], values: Float[Array, "S K C E"], where: Where
+    q: Float[Array, "B T H E"],
+    keys: Float[Array, "S K C E"],
+    values: Float[Array, "S K C E"],
+    context: AttentionContext,
 ) -> Float[Array, "B T HE"]:
-    """The same over the filled part of the cache, a block of positions after the other, with a running softmax
-    (Milakov & Gimelshein 2018, arXiv:1805.02867): what is read and computed grows with what is filled, in one program.
-    """
-    B, T, H, E = q.shape
-    K, C = keys.shape[1:3]
-    if where.filled is None:
-        everything = (read_cache(half, where, 0, C) for half in (keys, values))
-        return scaled_dot_product_attention(q, *everything, where.positions, where.sliding_window)
+    """The same over the filled part of the cache, block by block with a running softmax (Milakov & Gimelshein 2018,
+    arXiv:1805.02867): one program, whose work grows with what is filled."""
+    (B, T, H, E), K, C = q.shape, keys.shape[1], layer_length(keys)
+    if context.kv_length is None:
+        everything = [read_layer(layer, context.cache_rows, 0, C) for layer in (keys, values)]
+        return scaled_dot_product_attention(q, everything[0], everything[1], context.positions, context.sliding_window)
     grouped = group_queries(q, K)
-
-    def add_block(start, size, carry):
-        highest, total, mixed = carry
-        begin = jnp.minimum(start, C - size)  # the last block may reach back into the one before
-        places = begin + jnp.arange(size)
-        visible = is_visible(where.positions, places, where.sliding_window) & (places >= start)
-        scores = visible_scores(grouped, read_cache(keys, where, begin, size), visible)
-        new_highest = jnp.maximum(highest, largest(scores))
-        shares = jnp.exp(scores - new_highest[..., None])
-        shrink = jnp.exp(highest - new_highest)
-        block = read_cache(values, where, begin, size)
-        added = jnp.einsum(
-            "bkqw,bkwe->bkqe",
-            shares.astype(block.dtype),
-            block,
-            precision=_precision(q),
-            preferred_element_type=jnp.float32,
-        )
-        return new_highest, total * shrink + jnp.sum(shares, axis=-1), mixed * shrink[..., None] + added
-
-    nothing = jnp.zeros((B, K, H // K * T), jnp.float32)
-    carry, done = (nothing + LOWEST, nothing, jnp.zeros((*nothing.shape, E), jnp.float32)), 0
+    zeros = jnp.zeros((B, K, H // K * T), jnp.float32)
+    carry = RunningSoftmax(zeros + LOWEST, zeros, jnp.zeros((*zeros.shape, E), jnp.float32))
+    done: int | Int[Array, ""] = 0
     sizes = [size for size in KEY_BLOCKS if size < C] or [C]
     for size in sizes:
         # Large blocks as far as they are full, small ones for the rest.
-        left = where.filled - done
+        left = context.kv_length - done
         count = (left + size - 1) // size if size == sizes[-1] else left // size
-        carry = jax.lax.fori_loop(0, count, lambda i, carry: add_block(done + i * size, size, carry), carry)  # noqa: B023
+
+        def add_block(i: Int[Array, ""], carry: RunningSoftmax, size: int = size, done: Any = done) -> RunningSoftmax:
+            return _add_block(carry, grouped, (keys, values), context, done + i * size, size)
+
+        carry = jax.lax.fori_loop(0, count, add_block, carry)
         done = done + count * size
-    _, total, mixed = carry
-    return ungroup(mixed / jnp.maximum(total, 1e-30)[..., None], T).astype(q.dtype)
+    return merge_heads(carry.mixed / jnp.maximum(carry.total, 1e-30)[..., None], T).astype(q.dtype)
+
+
+def _add_block(
+    carry: RunningSoftmax,
+    grouped: Float[Array, "B K GT E"],
+    layer: LayerCache,
+    context: AttentionContext,
+    start: Int[Array, ""],
+    size: int,
+) -> RunningSoftmax:
+    """Take `size` positions from `start` on into the running softmax."""
+    begin = jnp.minimum(start, layer_length(layer[0]) - size)  # the last block may overlap the one before it
+    key_positions = begin + jnp.arange(size)
+    keys, values = (read_layer(half, context.cache_rows, begin, size) for half in layer)
+    visible = is_visible(context.positions, key_positions, context.sliding_window) & (key_positions >= start)
+    scores = visible_scores(grouped, keys, visible)
+    largest = jnp.maximum(carry.largest, row_max(scores))
+    shares = jnp.exp(scores - largest[..., None])
+    shrink = jnp.exp(carry.largest - largest)
+    added = jnp.einsum(
+        "bkqw,bkwe->bkqe",
+        shares.astype(values.dtype),
+        values,
+        precision=_precision(grouped),
+        preferred_element_type=jnp.float32,
+    )
+    total = carry.total * shrink + jnp.sum(shares, axis=-1)
+    return RunningSoftmax(largest, total, carry.mixed * shrink[..., None] + added)
 
 
 def _precision(q: Array) -> jax.lax.Precision | None:

@@ -2,12 +2,21 @@
 
 from typing import Any
 
+from llama_core.errors import UserError
 
-class ConfigError(ValueError):
+# Keys for which the model computes one value only (given in all its spellings), and what to say about others.
+SUPPORTED: dict[str, tuple[tuple[Any, ...], str]] = {
+    "hidden_act": (("silu", "swish"), "is not supported; Llama uses 'silu'"),
+    "partial_rotary_factor": ((1, 1.0), "is not supported; Llama turns all of a head"),
+    "quantization_config": ((), "says that the weights are quantised; choose the unquantised repository of this model"),
+}
+
+
+class ConfigError(UserError):
     """A model configuration that cannot be used; the message names the key, its value and the remedy."""
 
 
-def shown(value: Any) -> str:
+def quote_value(value: Any) -> str:
     """A value from a file as an error quotes it: never long."""
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
@@ -16,16 +25,25 @@ def shown(value: Any) -> str:
 def require_number(name: str, value: Any) -> None:
     """A positive number that floating point can hold. Raises `ConfigError`."""
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < 1e15:
-        raise ConfigError(f"config: {name} is {shown(value)}; expected a positive number")
+        raise ConfigError(f"config: {name} is {quote_value(value)}; expected a positive number")
 
 
 def require_bool(name: str, value: Any) -> None:
     """Raises `ConfigError` for all but true and false."""
     if not isinstance(value, bool):
-        raise ConfigError(f"config: {name} is {shown(value)}; expected true or false")
+        raise ConfigError(f"config: {name} is {quote_value(value)}; expected true or false")
 
 
 def require_int(name: str, value: Any, minimum: int, maximum: int) -> None:
     """A whole number of this range. Raises `ConfigError`."""
     if not isinstance(value, int) or isinstance(value, bool) or not minimum <= value <= maximum:
-        raise ConfigError(f"config: {name} is {shown(value)}; expected a whole number from {minimum} to {maximum}")
+        raise ConfigError(
+            f"config: {name} is {quote_value(value)}; expected a whole number from {minimum} to {maximum}"
+        )
+
+
+def require_supported(name: str, value: Any) -> None:
+    """A key of `SUPPORTED` that is absent or has a value that the model computes. Raises `ConfigError`."""
+    allowed, words = SUPPORTED[name]
+    if value and not any(value == one for one in allowed):
+        raise ConfigError(f"config: {name} {quote_value(value)} {words}")

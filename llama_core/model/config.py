@@ -5,44 +5,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from llama_core.model.checks import ConfigError, require_bool, require_int, require_number, shown
+from llama_core.model.checks import ConfigError, require_bool, require_int, require_number, require_supported
 from llama_core.model.families import FAMILIES, Family, family_of, sliding_layers_of
+from llama_core.model.rope_scaling import RopeScaling, read_rope
 
+# The default of a field that `__post_init__` fills in from other fields where it is None. `Any`, so that the field has
+# the type of the value that is filled in.
+FROM_OTHERS: Any = None
 
-@dataclass(frozen=True)
-class RopeScaling:
-    """How rotary frequencies are stretched for contexts longer than the one trained on.
-
-    `rope_type` is a row of `ROPE_KEYS`; the numbers are those of Hub `rope_scaling` / `rope_parameters`.
-    """
-
-    rope_type: str = "default"
-    factor: float = 1.0
-    low_freq_factor: float = 1.0
-    high_freq_factor: float = 4.0
-    original_max_position_embeddings: int = 8192
-    beta_fast: float = 32.0
-    beta_slow: float = 1.0
-    attention_factor: float | None = None
-    mscale: float | None = None
-    mscale_all_dim: float | None = None
-    truncate: bool = True
-
-
-# Which keys each kind of rotary scaling needs, and which it may have. A kind without a row here is refused: wrong
-# angles give fluent nonsense.
-ROPE_KEYS = {
-    "default": ((), ()),
-    "linear": (("factor",), ()),
-    "dynamic": (("factor",), ()),
-    "yarn": (
-        ("factor", "original_max_position_embeddings"),
-        ("beta_fast", "beta_slow", "attention_factor", "mscale", "mscale_all_dim", "truncate"),
-    ),
-    "llama3": (("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"), ()),
-}
-
-# The largest size that is believed. Above every published model, below what would fill memory while it is checked.
+# The largest size that is believed: above every published model, below what would fill memory while it is checked.
 MAXIMA = {
     "vocab_size": 10**7,
     "hidden_size": 10**6,
@@ -57,6 +28,7 @@ MAXIMA = {
 @dataclass(frozen=True)
 class LlamaConfig:
     """The shape of a Llama or of a near relative. Field names and defaults are the Hub's (transformers `LlamaConfig`);
+    `num_key_value_heads` and `head_dim` may be None, which stands for `num_attention_heads` and for D / H.
     `sliding_layers` are the layers whose tokens see `sliding_window` positions, their own included.
 
     Raises `ConfigError` for shapes that cannot be a model.
@@ -67,8 +39,8 @@ class LlamaConfig:
     intermediate_size: int = 11008
     num_hidden_layers: int = 32
     num_attention_heads: int = 32
-    num_key_value_heads: int | None = None
-    head_dim: int | None = None
+    num_key_value_heads: int = FROM_OTHERS
+    head_dim: int = FROM_OTHERS
     max_position_embeddings: int = 2048
     rms_norm_eps: float = 1e-6
     rope_theta: float = 10000.0
@@ -84,7 +56,7 @@ class LlamaConfig:
     sliding_window: int | None = None
     sliding_layers: tuple[int, ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.num_key_value_heads is None:
             object.__setattr__(self, "num_key_value_heads", self.num_attention_heads)
         for name, maximum in MAXIMA.items():
@@ -98,7 +70,7 @@ class LlamaConfig:
             object.__setattr__(self, "head_dim", self.hidden_size // self.num_attention_heads)
         self._validate()
 
-    def _validate(self):
+    def _validate(self) -> None:
         require_int("head_dim", self.head_dim, minimum=4, maximum=65536)
         if self.head_dim % 2:
             raise ConfigError(f"config: head_dim {self.head_dim} is odd; rotary embeddings turn pairs, so it is even")
@@ -126,7 +98,7 @@ class LlamaConfig:
 
     @property
     def family(self) -> Family:
-        """What this architecture has that Llama has not."""
+        """How this architecture differs from Llama."""
         return FAMILIES[self.model_type]
 
     def window_of(self, layer: int) -> int | None:
@@ -149,16 +121,20 @@ class LlamaConfig:
         """Read a Hub config in either dialect: `rope_theta`/`rope_scaling`/`torch_dtype` (transformers 4) or
         `rope_parameters`/`dtype` (transformers 5). Keys that do not concern the model are ignored.
 
-        Raises `ConfigError` for architectures, activations and rotary scalings that model.py does not compute.
+        Raises `ConfigError` for architectures, activations and rotary scalings that the model does not compute.
         """
         family = family_of(values)
         for name in ("hidden_act", "partial_rotary_factor", "quantization_config"):
-            _refuse_what_differs(name, values.get(name))
+            require_supported(name, values.get(name))
         # `null` means the same as an absent key, except where it says that there is none.
         given = {key: value for key, value in values.items() if value is not None or key in NULLABLE}
         values = {**FAMILIES[family].defaults, **given}
         known = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
-        known |= _rope(values) | {"model_type": family, "dtype": _dtype(values), "eos_token_id": _eos(values)}
+        known |= {"model_type": family, "dtype": _dtype(values), "eos_token_id": _eos(values)}
+        trained_length = values.get("max_position_embeddings", cls.max_position_embeddings)
+        theta, known["rope_scaling"] = read_rope(values, trained_length)
+        if theta is not None:
+            known["rope_theta"] = theta
         for key in {"attention_bias", "mlp_bias"} - set(FAMILIES[family].bias_keys):
             known.pop(key, None)
         layers = values.get("num_hidden_layers", cls.num_hidden_layers)
@@ -169,11 +145,9 @@ class LlamaConfig:
     def to_dict(self) -> dict[str, Any]:
         """The Hub `config.json` of this model, in the dialect that transformers 4 and 5 both read."""
         values = {**asdict(self), "eos_token_id": list(self.eos_token_id) or None}
-        scaling, layers = values.pop("rope_scaling"), values.pop("sliding_layers")
-        if scaling["rope_type"] != "default":
-            needs, may_have = ROPE_KEYS[scaling["rope_type"]]
-            said = [key for key in ("rope_type", *needs, *may_have) if scaling[key] is not None]
-            values["rope_scaling"] = {key: scaling[key] for key in said}
+        layers = values.pop("sliding_layers")
+        if values.pop("rope_scaling")["rope_type"] != "default":
+            values["rope_scaling"] = self.rope_scaling.to_dict()
         if "max_window_layers" in self.family.defaults:
             kinds = [("full_attention", "sliding_attention")[i in layers] for i in range(self.num_hidden_layers)]
             values |= {"use_sliding_window": bool(layers), "layer_types": kinds}
@@ -185,44 +159,8 @@ class LlamaConfig:
         return json.dumps(self.to_dict(), indent=2) + "\n"
 
 
-# Keys where `null` is a value of its own.
+# Keys where `null` does not mean the same as an absent key.
 NULLABLE = ("bos_token_id", "eos_token_id", "num_key_value_heads", "head_dim", "sliding_window")
-
-# Keys with one value that model.py computes (or several that mean the same), and what to say about others.
-ONLY = {
-    "hidden_act": (("silu", "swish"), "is not supported; Llama uses 'silu'"),
-    "partial_rotary_factor": ((1, 1.0), "is not supported; Llama turns all of a head"),
-    "quantization_config": ((), "says that the weights are quantised; choose the unquantised repository of this model"),
-}
-
-
-def _refuse_what_differs(name: str, value: Any) -> None:
-    allowed, words = ONLY[name]
-    if value and not any(value == one for one in allowed):
-        raise ConfigError(f"config: {name} {shown(value)} {words}")
-
-
-def _rope(values: Mapping[str, Any]) -> dict[str, Any]:
-    """`rope_theta` and `rope_scaling` from either dialect."""
-    rope = values.get("rope_scaling") or values.get("rope_parameters") or {}
-    if not isinstance(rope, Mapping) or any(isinstance(value, Mapping) for value in rope.values()):
-        raise ConfigError(f"config: rope_scaling is {shown(rope)}; expected one object with rope_type for all layers")
-    _refuse_what_differs("partial_rotary_factor", rope.get("partial_rotary_factor"))
-    kind = rope.get("rope_type") or rope.get("type") or "default"
-    if not isinstance(kind, str) or kind not in ROPE_KEYS:
-        raise ConfigError(f"config: rope_type {shown(kind)} is not supported; expected one of {', '.join(ROPE_KEYS)}")
-    needs, may_have = ROPE_KEYS[kind]
-    trained = values.get("original_max_position_embeddings") or rope.get("original_max_position_embeddings")
-    trained = trained or values.get("max_position_embeddings", LlamaConfig.max_position_embeddings)
-    rope = {**rope, "original_max_position_embeddings": trained}
-    numbers = {key: rope[key] for key in may_have if rope.get(key) is not None} | {key: rope.get(key) for key in needs}
-    for key, value in numbers.items():
-        (require_bool if key == "truncate" else require_number)(f"{kind} rotary scaling: {key}", value)
-    scaling = RopeScaling(rope_type=kind, **numbers)
-    if scaling.high_freq_factor <= scaling.low_freq_factor:
-        raise ConfigError(f"config: high_freq_factor is {scaling.high_freq_factor}; expected more than low_freq_factor")
-    theta = rope.get("rope_theta") or values.get("rope_theta")
-    return {"rope_scaling": scaling} | ({} if theta is None else {"rope_theta": theta})
 
 
 def _dtype(values: Mapping[str, Any]) -> str:

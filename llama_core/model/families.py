@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from llama_core.model.checks import ConfigError, require_int, shown
+from llama_core.model.checks import ConfigError, quote_value, require_int
 
 
 def _none_slide(values: Mapping[str, Any], layers: int) -> tuple[int, ...]:
@@ -88,9 +88,11 @@ def family_of(values: Mapping[str, Any]) -> str:
     model_type = values.get("model_type") or found or "llama"
     if names and found is None:
         expected = ", ".join(by_architecture)
-        raise ConfigError(f"config: architecture {shown(', '.join(names))} is not supported; expected {expected}")
+        raise ConfigError(f"config: architecture {quote_value(', '.join(names))} is not supported; expected {expected}")
     if not isinstance(model_type, str) or model_type not in FAMILIES:
-        raise ConfigError(f"config: model_type {shown(model_type)} is not supported; expected {', '.join(FAMILIES)}")
+        raise ConfigError(
+            f"config: model_type {quote_value(model_type)} is not supported; expected {', '.join(FAMILIES)}"
+        )
     if found not in (None, model_type):
         raise ConfigError(f"config: model_type {model_type!r} is not that of {names[0]}; correct one of the two")
     return model_type
@@ -101,5 +103,7 @@ def sliding_layers_of(family: str, values: Mapping[str, Any], layers: int) -> tu
     kinds = values.get("layer_types")
     require_int("max_window_layers", values.get("max_window_layers", 0), 0, 2**31 - 1)
     if kinds is not None and (not isinstance(kinds, list) or len(kinds) != layers):
-        raise ConfigError(f"config: layer_types is {shown(kinds)}; expected a list of {layers}, one for each layer")
+        raise ConfigError(
+            f"config: layer_types is {quote_value(kinds)}; expected a list of {layers}, one for each layer"
+        )
     return FAMILIES[family].sliding_layers(values, layers)

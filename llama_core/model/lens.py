@@ -14,9 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from llama_core.model.attention import Where, group_queries, is_visible, visible_scores
+from llama_core.errors import UserError
+from llama_core.model.attention import AttentionContext, attention_weights, make_attention_context
 from llama_core.model.config import LlamaConfig
-from llama_core.model.llama import locate, logits, queries_keys_values, rms_norm, transformer_block
+from llama_core.model.linear import embed
+from llama_core.model.llama import logits, queries_keys_values, rms_norm, transformer_block
 from llama_core.model.params import Block, Params
 from llama_core.model.rope import precompute_freqs_cis
 
@@ -34,7 +36,7 @@ class Inside:
     attention: Float[np.ndarray, "L H T"]
 
 
-class InspectionError(ValueError):
+class InspectionError(UserError):
     """A sequence that cannot be inspected; one line that says why."""
 
 
@@ -54,11 +56,11 @@ def inspect(params: Params, config: LlamaConfig, ids: Sequence[int]) -> Inside:
 @no_type_check  # JAX puts stand-ins into pytrees
 def _look(params: Params, tokens: Int[Array, "1 T"], last: Int[Array, ""], *, config: LlamaConfig):
     T = tokens.shape[1]
-    where = locate(jnp.zeros(1, jnp.int32), T, jnp.asarray(precompute_freqs_cis(config, T)))
-    x = params.token_embedding[tokens]
+    context = make_attention_context(jnp.zeros(1, jnp.int32), T, jnp.asarray(precompute_freqs_cis(config, T)))
+    x = embed(params.token_embedding, tokens)
     outputs, attention = [], []
     for i, block in enumerate(params.blocks):
-        here = replace(where, sliding_window=config.window_of(i))
+        here = replace(context, sliding_window=config.window_of(i))
         attention.append(attention_of(block, x, last, config, here))
         x, _ = transformer_block(block, x, config, here)
         outputs.append(x[0, last])
@@ -68,11 +70,10 @@ def _look(params: Params, tokens: Int[Array, "1 T"], last: Int[Array, ""], *, co
 
 
 def attention_of(
-    block: Block, x: Float[Array, "1 T D"], last: Int[Array, ""], config: LlamaConfig, where: Where
+    block: Block, x: Float[Array, "1 T D"], last: Int[Array, ""], config: LlamaConfig, context: AttentionContext
 ) -> Float[Array, "H T"]:
     """How the token at `last` shares its attention among all, head by head: the weights inside `model.attention`."""
-    q, k, _ = queries_keys_values(block, rms_norm(x, block.attention_norm, config.rms_norm_eps), config, where)
-    asked = group_queries(jax.lax.dynamic_slice_in_dim(q, last, 1, axis=1), config.num_key_value_heads)
-    visible = is_visible(last[None, None], jnp.arange(x.shape[1]), where.sliding_window)
-    scores = visible_scores(asked, k.transpose(0, 2, 1, 3), visible)
-    return jax.nn.softmax(scores, axis=-1).reshape(config.num_attention_heads, -1)
+    q, k, _ = queries_keys_values(block, rms_norm(x, block.attention_norm, config.rms_norm_eps), config, context)
+    asking = jax.lax.dynamic_slice_in_dim(q, last, 1, axis=1)
+    weights = attention_weights(asking, k, last[None, None], context.sliding_window)
+    return weights.reshape(config.num_attention_heads, -1)

@@ -5,100 +5,24 @@ Axis letters: B batch, T tokens of this call, C cache length, D model width, H q
 G query heads per KV head, E head dim, R = E/2 rotary pairs, F feed-forward width, V vocabulary, L layers.
 """
 
-import functools
-from dataclasses import dataclass, replace
-from typing import Any, no_type_check
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Float, Int, PRNGKeyArray
 
-from llama_core.model.attention import Where, cached_attention, scaled_dot_product_attention, write_cache
+from llama_core.model.attention import AttentionContext, attend, make_attention_context
 from llama_core.model.config import LlamaConfig
+from llama_core.model.kv_cache import KVCache, LayerCache, init_cache
+from llama_core.model.linear import embed, linear
 from llama_core.model.params import Block, Params
 from llama_core.model.rope import precompute_freqs_cis
 
 AnyArray = Array | np.ndarray  # on the device or on the host
 
 
-@no_type_check  # JAX puts stand-ins into pytrees
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class KVCache:
-    """Keys and values of the tokens seen so far, one preallocated pair of arrays a layer.
-
-    Position p of a sequence always lies at index p, so writing is an update in place and no shape ever changes.
-    Keys and values are separate leaves: in one array they are copied at each layer (keras-team/keras-hub#2780).
-    """
-
-    keys: tuple[Float[Array, "B K C E"], ...]
-    values: tuple[Float[Array, "B K C E"], ...]
-
-    @property
-    def length(self) -> int:
-        """C: how many positions fit."""
-        return self.keys[0].shape[2]
-
-    @property
-    def layers(self) -> tuple["LayerCache", ...]:
-        """Keys and values of each layer."""
-        return tuple(zip(self.keys, self.values, strict=True))
-
-    def with_layers(self, here: slice, layers: tuple["LayerCache", ...]) -> "KVCache":
-        """The same with these layers in the place of some."""
-        keys, values = list(self.keys), list(self.values)
-        keys[here], values[here] = zip(*layers, strict=True)
-        return KVCache(tuple(keys), tuple(values))
-
-
-def init_cache(config: LlamaConfig, batch: int, length: int, dtype: Any = jnp.float32) -> KVCache:
-    """An empty cache. Zeros, not uninitialised memory: a masked weight of 0 times NaN would be NaN."""
-    shape = (batch, config.num_key_value_heads, length, config.head_dim)
-    layers = range(config.num_hidden_layers)
-    return KVCache(tuple(jnp.zeros(shape, dtype) for _ in layers), tuple(jnp.zeros(shape, dtype) for _ in layers))
-
-
-# From here on a product is bound by arithmetic, also on a CPU, and weight-first is the slower way, in training by half.
-MANY_ROWS = 256
-
-# One row times a weight of fewer numbers is left to one thread by XLA's CPU backend; two halves of it get one each.
-SMALL_WEIGHT = 400_000
-
-
-def linear(x: Float[Array, "*B I"], weight: Float[Array, "O I"], dtype: Any = None) -> Float[Array, "*B O"]:
-    """x Wᵀ in `dtype` (that of x unless told): the one function through which every product with a weight goes.
-
-    Float32 stays float32 on GPUs that would round it to TF32.
-    """
-    rows = x.reshape(-1, x.shape[-1])
-    contract = functools.partial(
-        jax.lax.dot_general,
-        precision=jax.lax.Precision.HIGHEST if x.dtype == jnp.float32 else None,
-        preferred_element_type=dtype or x.dtype,
-    )
-
-    def multiply(left, right):  # left · rightᵀ
-        return contract(left, right, (((1,), (1,)), ((), ())))
-
-    def weight_first(rows, weight):
-        if len(rows) == 1 and weight.size < SMALL_WEIGHT and len(weight) % 2 == 0:
-            halves, twice = weight.reshape(2, -1, weight.shape[1]), jnp.stack([rows[0], rows[0]])
-            product = contract(halves, twice, (((2,), (1,)), ((0,), (0,)))).reshape(-1, 1)
-        else:
-            product = multiply(weight, rows)
-        # XLA's CPU backend is up to ten times faster with the weight on the left; the barrier keeps it from
-        # swapping the two back (benchmarks/NOTES.md).
-        return jax.lax.optimization_barrier(product).T
-
-    if len(rows) >= MANY_ROWS:
-        product = multiply(rows, weight)
-    else:
-        product = jax.lax.platform_dependent(rows, weight, cpu=weight_first, default=multiply)
-    return product.reshape(*x.shape[:-1], -1)
-
-
-def biased(x: Float[Array, "*B O"], bias: Float[Array, "O"] | None) -> Float[Array, "*B O"]:
+def add_bias(x: Float[Array, "B T *O"], bias: Float[Array, "*O"] | None) -> Float[Array, "B T *O"]:
     """x + bias where the model has one."""
     return x if bias is None else x + bias
 
@@ -117,40 +41,34 @@ def apply_rotary_emb(x: Float[Array, "B T N E"], freqs_cis: Complex[Array, "B T 
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
 
 
-LayerCache = tuple[Float[Array, "S K C E"], Float[Array, "S K C E"]]
-
-
 def queries_keys_values(
-    block: Block, x: Float[Array, "B T D"], config: LlamaConfig, where: Where
+    block: Block, x: Float[Array, "B T D"], config: LlamaConfig, context: AttentionContext
 ) -> tuple[Float[Array, "B T H E"], Float[Array, "B T K E"], Float[Array, "B T K E"]]:
-    """What each token asks, what it is found by and what it has to give; turned by its position."""
+    """Project to queries, keys and values, and turn queries and keys by their positions (RoPE)."""
     B, T, _ = x.shape
-    H, K = config.num_attention_heads, config.num_key_value_heads
-    qkv = biased(linear(x, block.w_qkv), block.qkv_bias).reshape(B, T, H + 2 * K, config.head_dim)
-    q, k, v = jnp.split(qkv, (H, H + K), axis=2)
-    if block.q_norm is not None:
+    K, G, E = config.num_key_value_heads, config.queries_per_kv_head, config.head_dim
+    # Each key/value head has its G queries, its key and its value side by side.
+    qkv = add_bias(linear(x, block.w_qkv), block.qkv_bias).reshape(B, T, K, G + 2, E)
+    q, k, v = qkv[:, :, :, :G].reshape(B, T, K * G, E), qkv[:, :, :, G], qkv[:, :, :, G + 1]
+    if block.q_norm is not None and block.k_norm is not None:
         q, k = rms_norm(q, block.q_norm, config.rms_norm_eps), rms_norm(k, block.k_norm, config.rms_norm_eps)
-    return apply_rotary_emb(q, where.freqs_cis), apply_rotary_emb(k, where.freqs_cis), v
+    return apply_rotary_emb(q, context.freqs_cis), apply_rotary_emb(k, context.freqs_cis), v
 
 
 def attention(
-    block: Block, x: Float[Array, "B T D"], config: LlamaConfig, where: Where, cache: LayerCache | None
+    block: Block, x: Float[Array, "B T D"], config: LlamaConfig, context: AttentionContext, cache: LayerCache | None
 ) -> tuple[Float[Array, "B T D"], LayerCache | None]:
     """Project, turn, remember, attend, project back. Without a cache the tokens of this call see one another only."""
-    q, k, v = queries_keys_values(block, x, config, where)
-    if cache is None:
-        keys, values = k.transpose(0, 2, 1, 3), v.transpose(0, 2, 1, 3)
-        mixed = scaled_dot_product_attention(q, keys, values, where.positions, where.sliding_window)
-    else:
-        cache = write_cache(cache[0], k, where), write_cache(cache[1], v, where)
-        mixed = cached_attention(q, *cache, where)
-    return biased(linear(mixed, block.wo), block.o_bias), cache
+    q, k, v = queries_keys_values(block, x, config, context)
+    mixed, cache = attend(q, k, v, context, cache)
+    return add_bias(linear(mixed, block.wo), block.o_bias), cache
 
 
 def feed_forward(block: Block, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
     """SwiGLU: silu(x W_gate) · (x W_up), back through W_down. Shazeer 2020, arXiv:2002.05202."""
-    gate, up = jnp.split(biased(linear(x, block.w_gate_up), block.gate_up_bias), 2, axis=-1)
-    return biased(linear(jax.nn.silu(gate) * up, block.w_down), block.down_bias)
+    gate_up = add_bias(linear(x, block.w_gate_up), block.gate_up_bias)
+    activated = jax.nn.silu(gate_up[:, :, 0]) * gate_up[:, :, 1]
+    return add_bias(linear(activated, block.w_down), block.down_bias)
 
 
 def dropout(x: Float[Array, "B T D"], rate: float, key: PRNGKeyArray | None) -> Float[Array, "B T D"]:
@@ -165,14 +83,14 @@ def transformer_block(
     block: Block,
     x: Float[Array, "B T D"],
     config: LlamaConfig,
-    where: Where,
+    context: AttentionContext,
     cache: LayerCache | None = None,
     dropout_rate: float = 0.0,
     key: PRNGKeyArray | None = None,
 ) -> tuple[Float[Array, "B T D"], LayerCache | None]:
     """Norm, attention, add; norm, feed-forward, add. A `key` means training: dropout before each addition."""
     attention_key, ffn_key = (None, None) if key is None else jax.random.split(key)
-    mixed, cache = attention(block, rms_norm(x, block.attention_norm, config.rms_norm_eps), config, where, cache)
+    mixed, cache = attention(block, rms_norm(x, block.attention_norm, config.rms_norm_eps), config, context, cache)
     x = x + dropout(mixed, dropout_rate, attention_key)
     fed = feed_forward(block, rms_norm(x, block.ffn_norm, config.rms_norm_eps))
     return x + dropout(fed, dropout_rate, ffn_key), cache
@@ -182,8 +100,8 @@ def run_blocks(
     blocks: tuple[Block, ...],
     x: Float[Array, "B T D"],
     config: LlamaConfig,
-    where: Where,
-    windows: tuple[int | None, ...],
+    context: AttentionContext,
+    sliding_windows: tuple[int | None, ...],
     layers: tuple[LayerCache | None, ...],
     dropout_rate: float = 0.0,
     key: PRNGKeyArray | None = None,
@@ -191,9 +109,9 @@ def run_blocks(
     """These blocks one after the other, each with its window and its layer of the cache."""
     keys = (None,) * len(blocks) if key is None else jax.random.split(key, len(blocks))
     written = []
-    for block, window, layer, block_key in zip(blocks, windows, layers, keys, strict=True):
+    for block, window, layer, block_key in zip(blocks, sliding_windows, layers, keys, strict=True):
         x, layer = transformer_block(
-            block, x, config, replace(where, sliding_window=window), layer, dropout_rate, block_key
+            block, x, config, replace(context, sliding_window=window), layer, dropout_rate, block_key
         )
         written.append(layer)
     return x, tuple(written)
@@ -203,17 +121,17 @@ def hidden_states(
     params: Params,
     tokens: Int[AnyArray, "B T"],
     config: LlamaConfig,
-    where: Where,
+    context: AttentionContext,
     cache: KVCache | None = None,
     dropout_rate: float = 0.0,
     key: PRNGKeyArray | None = None,
 ) -> tuple[Float[Array, "B T D"], KVCache | None]:
     """The last layer's output after the final norm, for every token of the call; `logits` scores rows of it."""
     L = len(params.blocks)
-    windows = tuple(config.window_of(i) for i in range(L))
+    sliding_windows = tuple(config.window_of(i) for i in range(L))
     layers = (None,) * L if cache is None else cache.layers
-    x = params.token_embedding[tokens]
-    x, layers = run_blocks(params.blocks, x, config, where, windows, layers, dropout_rate, key)
+    x = embed(params.token_embedding, tokens)
+    x, layers = run_blocks(params.blocks, x, config, context, sliding_windows, layers, dropout_rate, key)
     cache = None if cache is None else cache.with_layers(slice(None), layers)
     return rms_norm(x, params.norm, config.rms_norm_eps), cache
 
@@ -246,7 +164,7 @@ def model_forward(
     if training and dropout_rate > 0.0 and key is None:
         raise ValueError("model_forward: dropout needs a key while training; pass key=jax.random.key(...)")
     if cache is None and not training:
-        cache = init_cache(config, B, _roomy_length(T, config), params.token_embedding.dtype)
+        cache = init_cache(config, B, _roomy_length(T, config), params.dtype)
     length = T if cache is None else cache.length
     if isinstance(position, int) and position + T > length:
         raise ValueError(
@@ -254,21 +172,9 @@ def model_forward(
         )
     freqs_cis = jnp.asarray(precompute_freqs_cis(config, length))
     start = jnp.broadcast_to(jnp.asarray(position), (B,))
-    where = locate(start, T, freqs_cis)
-    hidden, cache = hidden_states(params, tokens, config, where, cache, dropout_rate, key if training else None)
+    context = make_attention_context(start, T, freqs_cis)
+    hidden, cache = hidden_states(params, tokens, config, context, cache, dropout_rate, key if training else None)
     return logits(params, hidden), cache
-
-
-def locate(
-    start: Int[Array, "B"],
-    T: int,
-    freqs_cis: Complex[Array, "C R"],
-    filled: Int[Array, ""] | None = None,
-    rows: Int[Array, "B"] | None = None,
-) -> Where:
-    """The place of T tokens that begin at `start` in each row, from the table of `precompute_freqs_cis`."""
-    positions = start[:, None] + jnp.arange(T)
-    return Where(positions, freqs_cis[positions], rows, filled)
 
 
 def _roomy_length(T: int, config: LlamaConfig) -> int:

@@ -1,8 +1,5 @@
-"""The parameter table: what every tensor of a Llama is called, how it is shaped and how it starts.
-
-Initialising, counting, loading and saving are each a walk over this table. Matrices are stored as checkpoints store
-them, [out, in]: nothing is transposed on the way in, and on a CPU it is the fastest order for decoding
-(benchmarks/NOTES.md).
+"""All weights of a model as one tree of arrays: initialised, counted, built and taken apart by walks over the parameter
+table.
 """
 
 import math
@@ -16,83 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from llama_core.model.config import LlamaConfig
-
-# What an axis letter measures (ARCHITECTURE: D model width, H query heads, K key/value heads, E head dim, ...).
-AXES: dict[str, Callable[[LlamaConfig], int]] = {
-    "D": lambda config: config.hidden_size,
-    "F": lambda config: config.intermediate_size,
-    "V": lambda config: config.vocab_size,
-    "HE": lambda config: config.num_attention_heads * config.head_dim,
-    "KE": lambda config: config.num_key_value_heads * config.head_dim,
-    "E": lambda config: config.head_dim,
-}
-
-# Tensors of a Hub checkpoint: name → shape.
-Shapes = dict[str, tuple[int, ...]]
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """One row of the table: a field, the tensors of a Hub checkpoint that lie in it on top of one another, each with
-    its axes, and in which models it `exists`. The names have `{layer}` in them for what every block has."""
-
-    field: str
-    tensors: dict[str, str]
-    exists: Callable[[LlamaConfig], bool] = lambda config: True
-
-    def shapes(self, config: LlamaConfig, layer: int | None = None) -> Shapes:
-        """Name and shape of each tensor in a model of this configuration."""
-        return {
-            name.format(layer=layer): tuple(AXES[axis](config) for axis in axes.split())
-            for name, axes in self.tensors.items()
-        }
-
-
-def _has_qkv_bias(config: LlamaConfig) -> bool:
-    return config.attention_bias or config.family.qkv_bias
-
-
-def _has_o_bias(config: LlamaConfig) -> bool:
-    return config.attention_bias
-
-
-def _has_mlp_bias(config: LlamaConfig) -> bool:
-    return config.mlp_bias
-
-
-def _has_qk_norm(config: LlamaConfig) -> bool:
-    return config.family.qk_norm
-
-
-ATTENTION, MLP = "model.layers.{layer}.self_attn.", "model.layers.{layer}.mlp."
-
-# What reads the same input is one matrix: fewer and larger products are faster (benchmarks/NOTES.md).
-BLOCK_PARAMETERS = (
-    Parameter("attention_norm", {"model.layers.{layer}.input_layernorm.weight": "D"}),
-    Parameter(
-        "w_qkv",
-        {ATTENTION + "q_proj.weight": "HE D", ATTENTION + "k_proj.weight": "KE D", ATTENTION + "v_proj.weight": "KE D"},
-    ),
-    Parameter("wo", {ATTENTION + "o_proj.weight": "D HE"}),
-    Parameter("ffn_norm", {"model.layers.{layer}.post_attention_layernorm.weight": "D"}),
-    Parameter("w_gate_up", {MLP + "gate_proj.weight": "F D", MLP + "up_proj.weight": "F D"}),
-    Parameter("w_down", {MLP + "down_proj.weight": "D F"}),
-    Parameter(
-        "qkv_bias",
-        {ATTENTION + "q_proj.bias": "HE", ATTENTION + "k_proj.bias": "KE", ATTENTION + "v_proj.bias": "KE"},
-        _has_qkv_bias,
-    ),
-    Parameter("o_bias", {ATTENTION + "o_proj.bias": "D"}, _has_o_bias),
-    Parameter("q_norm", {ATTENTION + "q_norm.weight": "E"}, _has_qk_norm),
-    Parameter("k_norm", {ATTENTION + "k_norm.weight": "E"}, _has_qk_norm),
-    Parameter("gate_up_bias", {MLP + "gate_proj.bias": "F", MLP + "up_proj.bias": "F"}, _has_mlp_bias),
-    Parameter("down_bias", {MLP + "down_proj.bias": "D"}, _has_mlp_bias),
-)
-MODEL_PARAMETERS = (
-    Parameter("token_embedding", {"model.embed_tokens.weight": "V D"}),
-    Parameter("norm", {"model.norm.weight": "D"}),
-    Parameter("output", {"lm_head.weight": "V D"}, lambda config: not config.tie_word_embeddings),
-)
+from llama_core.model.parameter_table import BLOCK_PARAMETERS, MODEL_PARAMETERS, Placement, Shape
 
 
 @no_type_check  # JAX puts stand-ins into pytrees
@@ -102,16 +23,16 @@ class Block:
     """The weights of one transformer block. None: models of this configuration have no such tensor."""
 
     attention_norm: Float[Array, "D"]
-    w_qkv: Float[Array, "HE+2*KE D"]
+    w_qkv: Float[Array, "K (G+2)*E D"]
     wo: Float[Array, "D HE"]
     ffn_norm: Float[Array, "D"]
-    w_gate_up: Float[Array, "2*F D"]
+    w_gate_up: Float[Array, "2 F D"]
     w_down: Float[Array, "D F"]
-    qkv_bias: Float[Array, "HE+2*KE"] | None = None
+    qkv_bias: Float[Array, "K (G+2)*E"] | None = None
     o_bias: Float[Array, "D"] | None = None
     q_norm: Float[Array, "E"] | None = None
     k_norm: Float[Array, "E"] | None = None
-    gate_up_bias: Float[Array, "2*F"] | None = None
+    gate_up_bias: Float[Array, "2 F"] | None = None
     down_bias: Float[Array, "D"] | None = None
 
 
@@ -124,84 +45,66 @@ class Params:
     token_embedding: Float[Array, "V D"]
     blocks: tuple[Block, ...]
     norm: Float[Array, "D"]
-    output: Float[Array, "V D"] | None
+    output: Float[Array, "V D"] | None = None
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The number format in which the model computes: that of its norms, however its matrices are stored."""
+        return self.norm.dtype
 
 
-def model_parameters(config: LlamaConfig) -> tuple[Parameter, ...]:
-    """The rows outside the blocks; a tied head has none of its own."""
-    return tuple(row for row in MODEL_PARAMETERS if row.exists(config))
-
-
-def block_parameters(config: LlamaConfig) -> tuple[Parameter, ...]:
-    """The rows of every block."""
-    return tuple(row for row in BLOCK_PARAMETERS if row.exists(config))
-
-
-def rows_and_layers(config: LlamaConfig) -> Iterator[tuple[Parameter, int | None]]:
-    """Every row that the model has, those of the blocks once a layer."""
-    for row in model_parameters(config):
-        yield row, None
+def placements(config: LlamaConfig) -> Iterator[Placement]:
+    """Every array of a model: those outside the blocks, then those of each block."""
+    yield from (Placement(row, config) for row in MODEL_PARAMETERS if row.exists(config))
     for layer in range(config.num_hidden_layers):
-        for row in block_parameters(config):
-            yield row, layer
+        yield from (Placement(row, config, layer) for row in BLOCK_PARAMETERS if row.exists(config))
 
 
-def hub_tensors(config: LlamaConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Name in a Hub checkpoint and shape of every tensor of the model, in the order in which `build_params` asks."""
-    for row, layer in rows_and_layers(config):
-        yield from row.shapes(config, layer).items()
+def hub_tensors(config: LlamaConfig) -> Iterator[tuple[str, Shape]]:
+    """Name in a Hub checkpoint and shape of every tensor of the model, in the order of `placements`."""
+    for placement in placements(config):
+        yield from placement.tensors.items()
 
 
 def named_tensors(config: LlamaConfig, params: Params) -> Iterator[tuple[str, np.ndarray]]:
     """Every tensor of the model with its name in a Hub checkpoint, on the host, in the order of `hub_tensors`."""
-    for row, layer in rows_and_layers(config):
-        stacked, start = np.asarray(getattr(params if layer is None else params.blocks[layer], row.field)), 0
-        for name, shape in row.shapes(config, layer).items():
-            yield name, stacked[start : start + shape[0]]
-            start += shape[0]
+    for placement in placements(config):
+        holder = params if placement.layer is None else params.blocks[placement.layer]
+        yield from placement.split(np.asarray(getattr(holder, placement.row.field)))
 
 
-def build_params(config: LlamaConfig, make: Callable[[Shapes], Array]) -> Params:
-    """A whole model from `make`, called once a row with the tensors to lay on top of one another."""
-    outside = {row.field: make(row.shapes(config)) for row in model_parameters(config)}
-    blocks = tuple(
-        Block(**{row.field: make(row.shapes(config, layer)) for row in block_parameters(config)})
-        for layer in range(config.num_hidden_layers)
+def build_params(config: LlamaConfig, make: Callable[[Placement], Array]) -> Params:
+    """A whole model from `make`, which is called once per array, in the order of `placements`."""
+    outside: dict[str, Any] = {}
+    blocks: list[dict[str, Any]] = [{} for _ in range(config.num_hidden_layers)]
+    for placement in placements(config):
+        holder = outside if placement.layer is None else blocks[placement.layer]
+        holder[placement.row.field] = make(placement)
+    return Params(blocks=tuple(Block(**arrays) for arrays in blocks), **outside)
+
+
+def stack_params(config: LlamaConfig, tensor: Callable[[str, Shape], Any]) -> Params:
+    """A whole model from `tensor`, which gives the tensor of this name in a Hub checkpoint and this shape."""
+    return build_params(
+        config, lambda placement: placement.stack([tensor(name, shape) for name, shape in placement.tensors.items()])
     )
-    return Params(**{"output": None, **outside}, blocks=blocks)
 
 
-def init_weight(
-    key: PRNGKeyArray, shape: tuple[int, ...], scale: float | None = None, dtype: Any = jnp.float32
-) -> Array:
-    """A matrix [out, in] of normal noise with deviation `scale`, 1/√in unless told; a vector (a norm's weight) of ones.
-
-    1/√in keeps the size of activations through a linear layer (LeCun et al. 1998, "Efficient BackProp").
-    """
-    if len(shape) == 1:
-        return jnp.ones(shape, dtype)
-    scale = 1.0 / math.sqrt(shape[-1]) if scale is None else scale
-    return (jax.random.normal(key, shape) * scale).astype(dtype)
+def matrices(params: Params) -> Params:
+    """For each array of a model whether it consists of matrices (and not of vectors: norms and biases)."""
+    by_field = {row.field: row.is_matrix for row in (*MODEL_PARAMETERS, *BLOCK_PARAMETERS)}
+    return jax.tree_util.tree_map_with_path(lambda path, _: by_field[path[-1].name], params)
 
 
 def init_model_params(key: PRNGKeyArray, config: LlamaConfig, dtype: Any = jnp.float32) -> Params:
-    """Random weights for a model of this configuration, one independent key a tensor.
-
-    Biases start at zero; the embedding starts at `config.initializer_range`, so that a tied head starts near a uniform
-    guess.
-    """
+    """Random weights for a model of this configuration, each with a key of its own, by the initialiser of its row."""
     keys = iter(jax.random.split(key, sum(1 for _ in hub_tensors(config))))
 
-    def make(name: str, shape: tuple[int, ...]) -> Array:
-        if name.endswith(".bias"):
-            return jnp.zeros(shape, dtype)
-        scale = config.initializer_range if name == "model.embed_tokens.weight" else None
-        return init_weight(next(keys), shape, scale, dtype)
+    def make(placement: Placement) -> Array:
+        init = placement.row.initializer
+        return placement.stack([init(keys, shape, config, dtype) for shape in placement.tensors.values()])
 
-    def stack(shapes: Shapes) -> Array:
-        return jnp.concatenate([make(name, shape) for name, shape in shapes.items()])
-
-    return build_params(config, stack)
+    return build_params(config, make)
 
 
 def count_params(config: LlamaConfig) -> int:

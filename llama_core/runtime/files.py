@@ -4,12 +4,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+from llama_core.errors import UserError
+
 # Larger than any tokenizer or configuration, far smaller than a machine's memory.
 MAX_FILE_BYTES = 128 * 1024**2
 GIT_LFS_MARK = b"version https://git-lfs"
 
 
-class ModelFileError(ValueError):
+class ModelFileError(UserError):
     """A file of a model that cannot be used; one line that names it, what was found and the remedy."""
 
 

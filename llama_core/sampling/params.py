@@ -5,14 +5,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from llama_core.errors import UserError
+
 MAX_ALTERNATIVES = 20
 MAX_STOP_TOKENS = 16  # end-of-text tokens of the model included
 
 
 @dataclass(frozen=True)
-class Knob:
-    """How a field of `SamplingParams` is shown and bounded. The page offers `minimum` to `maximum` in steps of `step`;
-    values up to `limit` are accepted."""
+class SamplingField:
+    """How a numeric field of `SamplingParams` is shown and bounded. The page offers `minimum` to `maximum` in steps of
+    `step`; values up to `limit` are accepted."""
 
     label: str
     help: str
@@ -24,17 +26,17 @@ class Knob:
 
 
 def _knob(default: float, label: str, help: str, minimum: float, maximum: float, step: float, limit: float) -> Any:
-    return field(default=default, metadata={"knob": Knob(label, help, minimum, maximum, step, limit, default)})
+    return field(default=default, metadata={"knob": SamplingField(label, help, minimum, maximum, step, limit, default)})
 
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """How one reply is sampled and when it ends. Raises `ValueError`, naming the field, for values out of range.
+    """How one reply is sampled and when it ends. Raises `UserError`, naming the field, for values out of range.
 
-    The numeric knobs act in the order that sampling.py gives. `seed` None draws a new one. `stop` are strings that end
-    the reply and are not part of it (chat.py); `stop_token_ids` end it as the model's own end-of-text tokens do, which
-    `ignore_eos` ignores. `logit_bias` are pairs of token id and number (or a mapping). `logprobs` asks for the
-    log-probability of each token and of that many alternatives.
+    The numeric fields act in the order that sampler.py gives. `seed` None draws a new seed. `stop` are stop sequences:
+    strings that end the reply and are not part of it. `stop_token_ids` end it as the model's own end-of-text tokens do,
+    which `ignore_eos` ignores. `logit_bias` are pairs of token id and number (or a mapping). `logprobs` asks for the
+    log-probability of each token and of so many alternatives.
     """
 
     temperature: float = _knob(
@@ -104,24 +106,28 @@ class SamplingParams:
     logit_bias: tuple[tuple[int, float], ...] | Mapping[int, float] = ()
     logprobs: int | None = None
 
-    def __post_init__(self):
-        for name, knob in self.knobs().items():
-            _require_number(name, getattr(self, name), knob)
-        if isinstance(self.logit_bias, Mapping):
-            object.__setattr__(self, "logit_bias", tuple(self.logit_bias.items()))
+    def __post_init__(self) -> None:
+        for name, row in self.knobs().items():
+            _require_number(name, getattr(self, name), row)
+        object.__setattr__(self, "logit_bias", self.bias_pairs)
         if self.seed is not None and not _is_whole(self.seed, 0, 2**32 - 1):
-            raise ValueError(f"seed is {self.seed!r}; expected a whole number from 0 to {2**32 - 1}, or None")
+            raise UserError(f"seed is {self.seed!r}; expected a whole number from 0 to {2**32 - 1}, or None")
         if not isinstance(self.stop, tuple) or not all(isinstance(text, str) and text for text in self.stop):
-            raise ValueError(f"stop is {self.stop!r}; expected a tuple of texts that are not empty")
+            raise UserError(f"stop is {self.stop!r}; expected a tuple of texts that are not empty")
         if not isinstance(self.stop_token_ids, tuple) or not all(_is_whole(number) for number in self.stop_token_ids):
-            raise ValueError(f"stop_token_ids is {self.stop_token_ids!r}; expected a tuple of token ids")
+            raise UserError(f"stop_token_ids is {self.stop_token_ids!r}; expected a tuple of token ids")
         if self.logprobs is not None and not _is_whole(self.logprobs, 0, MAX_ALTERNATIVES):
-            raise ValueError(f"logprobs is {self.logprobs!r}; expected a number from 0 to {MAX_ALTERNATIVES}, or None")
-        if not all(_is_whole(token_id) and _is_finite(bias) for token_id, bias in self.logit_bias):
-            raise ValueError(f"logit_bias is {self.logit_bias!r}; expected pairs of a token id and a finite number")
+            raise UserError(f"logprobs is {self.logprobs!r}; expected a number from 0 to {MAX_ALTERNATIVES}, or None")
+        if not all(_is_whole(token_id) and _is_finite(bias) for token_id, bias in self.bias_pairs):
+            raise UserError(f"logit_bias is {self.logit_bias!r}; expected pairs of a token id and a finite number")
+
+    @property
+    def bias_pairs(self) -> tuple[tuple[int, float], ...]:
+        """`logit_bias` as pairs, however it was given."""
+        return tuple(self.logit_bias.items()) if isinstance(self.logit_bias, Mapping) else self.logit_bias
 
     @classmethod
-    def knobs(cls) -> dict[str, Knob]:
+    def knobs(cls) -> dict[str, SamplingField]:
         """The numeric fields by name: label, help, range and default, for the page, the API and the docs."""
         return {row.name: row.metadata["knob"] for row in fields(cls) if row.metadata}
 
@@ -134,9 +140,9 @@ def _is_finite(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _require_number(name: str, value: Any, knob: Knob) -> None:
-    whole = isinstance(knob.default, int)
+def _require_number(name: str, value: Any, row: SamplingField) -> None:
+    whole = isinstance(row.default, int)
     right_kind = isinstance(value, int) and not isinstance(value, bool) if whole else _is_finite(value)
-    if not right_kind or not knob.minimum <= value <= knob.limit:
+    if not right_kind or not row.minimum <= value <= row.limit:
         kind = "whole number" if whole else "number"
-        raise ValueError(f"{name} is {value!r}; expected a {kind} from {knob.minimum} to {knob.limit}")
+        raise UserError(f"{name} is {value!r}; expected a {kind} from {row.minimum} to {row.limit}")

@@ -12,13 +12,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from llama_core.errors import UserError
 from llama_core.runtime.files import read_json, read_text
 
 WORKER = Path(__file__).with_name("template_worker.py")
 SECONDS_TO_START, SECONDS_TO_RENDER = 60.0, 5.0
 
 
-class ChatError(ValueError):
+class ChatError(UserError):
     """A conversation or chat template that cannot be turned into a prompt; the message says why."""
 
 

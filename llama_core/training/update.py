@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from llama_core.model.config import LlamaConfig
 from llama_core.model.llama import model_forward
-from llama_core.model.params import Params
+from llama_core.model.params import Params, matrices
 from llama_core.training.data import Rows
 from llama_core.training.options import TrainingOptions
 
@@ -48,15 +48,10 @@ def learning_rate(options: TrainingOptions) -> Callable[[Any], Any]:
 
 
 def optimizer(options: TrainingOptions) -> optax.GradientTransformation:
-    """AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101) after clipping; norms, which are vectors, do not decay."""
+    """AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101) after clipping; only matrices decay, not norms and biases."""
     return optax.chain(
         optax.clip_by_global_norm(options.clip),
-        optax.adamw(
-            learning_rate(options),
-            *BETAS,
-            weight_decay=options.weight_decay,
-            mask=lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params),
-        ),
+        optax.adamw(learning_rate(options), *BETAS, weight_decay=options.weight_decay, mask=matrices),
     )
 
 

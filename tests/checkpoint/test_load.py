@@ -19,7 +19,7 @@ from checkpoints import NORM, STORIES, copy_checkpoint, edit_json, edit_tensors,
 from llama_core import SamplingParams, load_checkpoint, model_forward
 from llama_core.checkpoint import safetensors_reader
 from llama_core.checkpoint.load import CheckpointError
-from llama_core.model.params import named_tensors, rows_and_layers
+from llama_core.model.params import named_tensors, placements
 from llama_core.runtime.files import ModelFileError
 
 TOKENS = np.random.default_rng(0).integers(3, 300, (2, 40)).astype(np.int32)
@@ -64,7 +64,7 @@ def test_progress_counts_tensors(checkpoint):
     seen = []
     model = load_checkpoint(checkpoint[0], progress=lambda done, total: seen.append((done, total)))
     total = len(list(checkpoint[1].parameters()))
-    counted = itertools.accumulate(len(row.tensors) for row, _ in rows_and_layers(model.config))
+    counted = itertools.accumulate(len(placement.tensors) for placement in placements(model.config))
     assert seen == [(done, total) for done in counted] and seen[-1] == (total, total)
 
 

@@ -5,12 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from llama_core.model.attention import KEY_BLOCKS, Where, cached_attention, scaled_dot_product_attention
+from llama_core.model.attention import KEY_BLOCKS, AttentionContext, cached_attention, scaled_dot_product_attention
 
 S, K, G, E = 3, 2, 2, 8
 cached = jax.jit(
     lambda q, keys, values, positions, rows, filled, sliding: cached_attention(
-        q, keys, values, Where(positions, jnp.zeros((*positions.shape, E // 2), jnp.complex64), rows, filled, sliding)
+        q,
+        keys,
+        values,
+        AttentionContext(positions, jnp.zeros((*positions.shape, E // 2), jnp.complex64), rows, filled, sliding),
     ),
     static_argnums=6,
 )
@@ -61,10 +64,10 @@ def test_all_at_once_is_the_same_and_has_a_gradient():
     q, keys, values, positions = inputs(S, 4, 300, 280)
     whole = scaled_dot_product_attention(jnp.asarray(q), jnp.asarray(keys), jnp.asarray(values), jnp.asarray(positions))
     np.testing.assert_allclose(whole, reference(q, keys, values, positions, None), atol=2e-5)
-    where = Where(jnp.asarray(positions), jnp.zeros((S, 4, E // 2), jnp.complex64), None, None)
+    context = AttentionContext(jnp.asarray(positions), jnp.zeros((S, 4, E // 2), jnp.complex64), None, None)
 
     def total(q):
-        return jnp.sum(cached_attention(q, jnp.asarray(keys), jnp.asarray(values), where) ** 2)
+        return jnp.sum(cached_attention(q, jnp.asarray(keys), jnp.asarray(values), context) ** 2)
 
     slope = jax.grad(total)(jnp.asarray(q))
     step = 1e-2 * slope / jnp.linalg.norm(slope)

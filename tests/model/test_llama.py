@@ -9,14 +9,14 @@ from checkpoints import STORIES, TINY, reference_logits, reference_model
 from llama_core import load_checkpoint, model_forward
 from llama_core.model import llama as rooms
 from llama_core.model.config import NAMED_CONFIGS, LlamaConfig
-from llama_core.model.params import build_params
+from llama_core.model.params import stack_params
 
 
 def converted(theirs):
     """The configuration and parameters of a transformers model, through our table."""
     config = LlamaConfig.from_dict(theirs.config.to_dict())
     tensors = theirs.state_dict()
-    return config, build_params(config, lambda shapes: jnp.concatenate([tensors[name].numpy() for name in shapes]))
+    return config, stack_params(config, lambda name, shape: tensors[name].numpy())
 
 
 @pytest.fixture(scope="module")
@@ -186,8 +186,8 @@ def test_what_lies_past_the_cache_is_dropped_not_written_elsewhere(grouped):
     config, params = grouped
     cache = rooms.init_cache(config, 1, 8)
     freqs_cis = jnp.asarray(rooms.precompute_freqs_cis(config, 8))
-    where = rooms.locate(jnp.array([6]), 4, freqs_cis)
-    _, cache = rooms.hidden_states(params, random_tokens(4), config, where, cache)
+    context = rooms.make_attention_context(jnp.array([6]), 4, freqs_cis)
+    _, cache = rooms.hidden_states(params, random_tokens(4), config, context, cache)
     assert not np.any(cache.keys[0][:, :, :6]) and np.all(np.any(cache.keys[0][:, :, 6:], axis=-1))
 
 

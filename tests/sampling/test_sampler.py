@@ -12,7 +12,7 @@ from scipy import stats
 
 from llama_core.sampling import sampler
 from llama_core.sampling.params import MAX_ALTERNATIVES, SamplingParams
-from llama_core.sampling.sampler import make_context, next_token_distribution, stack_knobs
+from llama_core.sampling.sampler import make_penalty_state, next_token_distribution, stack_sampling_params
 
 distribution, draw = jax.jit(sampler.distribution), jax.jit(sampler.draw)
 
@@ -24,7 +24,9 @@ def sample(logits, knobs, positions):
 
 
 def no_context(rows, vocab_size):
-    return jax.tree.map(lambda row: jnp.repeat(jnp.asarray(row), rows, 0), make_context(SamplingParams(), vocab_size))
+    return jax.tree.map(
+        lambda row: jnp.repeat(jnp.asarray(row), rows, 0), make_penalty_state(SamplingParams(), vocab_size)
+    )
 
 
 GRID = [
@@ -162,24 +164,24 @@ def test_log_probabilities_before_and_after_the_cuts():
         SamplingParams(temperature=0.7, top_k=5, seed=1, logprobs=20),
         SamplingParams(temperature=1.0, frequency_penalty=1.0, seed=2, logprobs=20),
     ]
-    contexts = [make_context(row, 300, [1], [2, 2, 3]) for row in params]
+    contexts = [make_penalty_state(row, 300, [1], [2, 2, 3]) for row in params]
     context = jax.tree.map(lambda *rows: np.concatenate(rows), *contexts)
-    choice = jax.jit(sampler.sample)(logits, stack_knobs(params), context, np.array([4, 4]))
+    choice = jax.jit(sampler.sample)(logits, stack_sampling_params(params), context, np.array([4, 4]))
     raw = logits - np.log(np.exp(logits.astype(np.float64)).sum(-1, keepdims=True))
     for row, knobs in enumerate(params):
         cut = processed(logits[row], knobs, [1], [2, 2, 3])
         likeliest = np.argsort(-raw[row], kind="stable")[:MAX_ALTERNATIVES]
         assert choice.top[row].tolist() == likeliest.tolist()
         np.testing.assert_allclose(choice.top_logprob[row], raw[row][likeliest], atol=1e-4)
-        np.testing.assert_allclose(np.exp(choice.top_cut_logprob[row]), cut[likeliest], atol=2e-4)
+        np.testing.assert_allclose(np.exp(choice.top_final_logprob[row]), cut[likeliest], atol=2e-4)
         token = int(choice.token[row])
         np.testing.assert_allclose(choice.logprob[row], raw[row][token], atol=1e-4)
-        np.testing.assert_allclose(np.exp(choice.cut_logprob[row]), cut[token], atol=2e-4)
+        np.testing.assert_allclose(np.exp(choice.final_logprob[row]), cut[token], atol=2e-4)
 
 
 def test_each_row_has_its_own_knobs(logits):
     rows = jnp.asarray(np.tile(logits, (len(GRID), 1)))
-    together = distribution(rows, stack_knobs(GRID))
+    together = distribution(rows, stack_sampling_params(GRID))
     for row, params in zip(together, GRID, strict=True):
         np.testing.assert_allclose(row, reference(logits, params), atol=2e-4)
 
@@ -206,7 +208,7 @@ def test_draws_follow_the_distribution(params):
     draws, vocabulary = 20_000, 600
     logits = np.random.default_rng(1).normal(0, 1.5, vocabulary).astype(np.float32)
     expected = reference(logits, params)
-    knobs = stack_knobs([dataclasses.replace(params, seed=3)])
+    knobs = stack_sampling_params([dataclasses.replace(params, seed=3)])
     one_each = jax.jit(jax.vmap(lambda position: sample(jnp.asarray(logits)[None], knobs, position[None])[0]))
     counts = np.bincount(one_each(jnp.arange(draws)), minlength=vocabulary)
     assert counts[expected == 0].sum() == 0
@@ -235,16 +237,17 @@ def test_a_draw_depends_on_its_own_row_only():
     logits = rng.normal(0, 1, (4, 500)).astype(np.float32)
     params = [SamplingParams(temperature=1.0, seed=seed, top_k=k) for seed, k in [(5, 0), (6, 3), (5, 9), (7, 0)]]
     positions = np.array([10, 11, 12, 13], np.int32)
-    together = sample(jnp.asarray(logits), stack_knobs(params), positions)
+    together = sample(jnp.asarray(logits), stack_sampling_params(params), positions)
     alone = [
-        sample(jnp.asarray(logits[i : i + 1]), stack_knobs([params[i]]), positions[i : i + 1])[0] for i in range(4)
+        sample(jnp.asarray(logits[i : i + 1]), stack_sampling_params([params[i]]), positions[i : i + 1])[0]
+        for i in range(4)
     ]
     assert together.tolist() == [int(token) for token in alone]
 
 
 def test_greedy_takes_the_first_of_equals_beside_rows_that_draw():
     logits = jnp.asarray([[0.0, 2.0, 2.0], [0.0, 2.0, 2.0]])
-    knobs = stack_knobs([SamplingParams(temperature=0.0), SamplingParams(temperature=1.0, seed=1)])
+    knobs = stack_sampling_params([SamplingParams(temperature=0.0), SamplingParams(temperature=1.0, seed=1)])
     assert all(int(sample(logits, knobs, jnp.array([p, p]))[0]) == 1 for p in range(20))
 
 

@@ -7,14 +7,16 @@ from types import SimpleNamespace
 
 import pytest
 from conversations import CONTROLS, KNOBS, talk
-from fake_engine import Choice, FakeEngine, fake_model, next_id
+from fake_engine import FakeEngine, fake_model, next_id
 
+from llama_core.engine.request import Token
+from llama_core.engine.text import TextToken
 from llama_core.sampling.params import SamplingParams
 from web.chat import actions
 from web.chat.actions import Controls
 from web.chat.conversation import Conversation, read_record
 from web.chat.replies import Desk, Writer
-from web.chat.stream import Stream
+from web.chat.stream import Labels, Stream
 
 SHORT = Controls({**KNOBS, "max_new_tokens": 5})
 
@@ -68,8 +70,8 @@ def test_a_reply_grows_token_by_token_and_ends_with_its_reason(desk, engine):
 
 def test_alternatives_come_with_their_shares_before_and_after(desk):
     record = read_record(lines(views(desk, begin(desk))[-1])[1])
-    assert record.share == 0.05 and record.cut_share == 0.055
-    assert record.alternatives[0].id == record.id and record.alternatives[2].cut_share == 0.0
+    assert record.share == 0.05 and record.final_share == 0.055
+    assert record.alternatives[0].id == record.id and record.alternatives[2].final_share == 0.0
 
 
 def test_a_branch_goes_on_as_the_engine_does_for_that_prefix(desk, engine):
@@ -108,7 +110,8 @@ def test_a_mark_stands_where_the_engine_took_the_new_controls(desk):
     old = SamplingParams(max_new_tokens=4)
     generation = SimpleNamespace(params=old, changes=[(2, dataclasses.replace(old, top_k=5))])
     stream = Stream(Conversation("abc"), 0)
-    Writer(generation, stream, desk.host.model, ()).write([Choice(number, -1.0, -1.0) for number in (1, 2, 3, 4)])
+    tokens = [TextToken(Token(number, -1.0, -1.0), "") for number in (1, 2, 3, 4)]
+    Writer(generation, stream, Labels(desk.host.model.tokenizer)).write(tokens)
     rows = [json.loads(line) for line in stream.text.splitlines()[1:]]
     assert [row.get("mark", "") if isinstance(row, dict) else row[0] for row in rows] == [1, 2, "Top-k 0 → 5", 3, 4]
 

@@ -25,12 +25,12 @@ class HistoryError(ValueError):
 
 
 class Alternative(NamedTuple):
-    """A token that could have come: `share` as the model gave it, `cut_share` after temperature and cuts."""
+    """A token that could have come: `share` as the model gave it, `final_share` after temperature and cuts."""
 
     id: int
     text: str
     share: float
-    cut_share: float
+    final_share: float
 
 
 class Record(NamedTuple):
@@ -39,7 +39,7 @@ class Record(NamedTuple):
     id: int
     text: str
     share: float | None = None
-    cut_share: float | None = None
+    final_share: float | None = None
     alternatives: tuple[Alternative, ...] = ()
     forced: bool = False
 
@@ -170,7 +170,7 @@ def _node_to_json(node: Node) -> dict:
 
 def record_to_json(record: Record) -> list:
     """A record as a short list."""
-    row = [record.id, record.text, record.share, record.cut_share, record.alternatives]
+    row = [record.id, record.text, record.share, record.final_share, record.alternatives]
     return [*row, 1] if record.forced else row
 
 
@@ -247,14 +247,14 @@ def _read_mark(mark: Any) -> tuple[int, str]:
 def read_record(row: Any) -> Record:
     """A record from the list that `record_to_json` makes. Raises `HistoryError`."""
     _require(isinstance(row, list) and 5 <= len(row) <= 6 and isinstance(row[4], list) and len(row[4]) <= 20)
-    token_id, text, share, cut_share, others = row[:5]
-    _require(_is_id(token_id) and isinstance(text, str) and _is_share(share, True) and _is_share(cut_share, True))
+    token_id, text, share, final_share, others = row[:5]
+    _require(_is_id(token_id) and isinstance(text, str) and _is_share(share, True) and _is_share(final_share, True))
     alternatives = []
     for other in others:
         _require(isinstance(other, list) and len(other) == 4 and _is_id(other[0]) and isinstance(other[1], str))
         _require(_is_share(other[2]) and _is_share(other[3]))
         alternatives.append(Alternative(*other))
-    return Record(token_id, text, share, cut_share, tuple(alternatives), len(row) == 6)
+    return Record(token_id, text, share, final_share, tuple(alternatives), len(row) == 6)
 
 
 def _is_id(value: Any) -> bool:

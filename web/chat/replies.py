@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llama_core.engine.engine import EngineError
+from llama_core.engine.text import Reply, TextToken
 from llama_core.sampling.params import SamplingParams
 from llama_core.tokenizer.chat_template import ChatError
 from web.chat import status
 from web.chat.actions import Controls, Start, moved, prompt_for, sampling_params
-from web.chat.conversation import Conversation, HistoryError, Record, write_conversation
-from web.chat.stream import Cut, Labels, Stream, record_of
+from web.chat.conversation import Conversation, HistoryError, write_conversation
+from web.chat.stream import Labels, Stream, record_of
 from web.strings import TEXT
 
 # First token at once, then one view per 45 ms: faster, and browsers fall behind. With many replies at once slower.
@@ -78,16 +79,15 @@ class Desk:
                 write_conversation(conversation), stream.text, status.waiting(generation, engine), True, start.draft
             )
             begun = conversation.nodes[start.node].records
-            with contextlib.closing(Writer(generation, stream, model, begun)) as writer:
-                async for batch in _batches(generation, max(INTERVAL, INTERVAL_A_REPLY * len(self.running))):
-                    if self.running.get(session) is not generation:
-                        return
-                    writer.write(batch)
-                    if writer.cut.found:
-                        break
-                    yield View(stream=stream.text if batch else None, status=self._status(generation))
+            reply = Reply(generation, model.tokenizer, [record.id for record in begun])
+            writer = Writer(generation, stream, Labels(model.tokenizer))
+            async for batch in _batches(reply, max(INTERVAL, INTERVAL_A_REPLY * len(self.running))):
+                if self.running.get(session) is not generation:
+                    return
+                writer.write(batch)
+                yield View(stream=stream.text if batch else None, status=self._status(generation))
             if self.running.get(session) is generation:
-                yield self._ended(generation, stream, writer.cut.found)
+                yield self._ended(reply, stream)
         except (ChatError, EngineError, HistoryError, ValueError) as problem:
             yield _failed(conversation, start, stream, str(problem))
         except Exception as problem:
@@ -111,10 +111,10 @@ class Desk:
             return status.waiting(generation, self.host.engine)
         return status.progress(generation, self.host.engine.max_seq_len)
 
-    def _ended(self, generation: Any, stream: Stream, cut: bool) -> View:
-        context = self.host.engine.max_seq_len
+    def _ended(self, reply: Reply, stream: Stream) -> View:
+        generation, context = reply.request, self.host.engine.max_seq_len
         finish, words = status.reason(generation.finish_reason or "error", generation, context)
-        if cut:
+        if reply.stopped:
             finish, words = "cut", TEXT["cut_reason"]
         facts = " · ".join(part for part in (*status.facts(generation), words) if part)
         stream.end(finish=finish, facts=facts, drop=finish == "cancelled" and not generation.token_ids)
@@ -123,34 +123,20 @@ class Desk:
 
 
 class Writer:
-    """Puts the tokens of a reply into its stream, readable, up to a stop string, with marks where the controls were
-    moved."""
+    """Puts the tokens of a reply into its stream, with marks where the controls were moved."""
 
-    def __init__(self, generation: Any, stream: Stream, model: Any, begun: tuple[Record, ...]):
-        self._generation, self._stream = generation, stream
-        self._params, self._changes = generation.params, 0
-        self._decoder, self._labels = model.tokenizer.stream(), Labels(model.tokenizer)
-        self.cut = Cut(generation.params.stop)
-        for record in begun:
-            self._decoder.push(record.id)
+    def __init__(self, request: Any, stream: Stream, labels: Labels):
+        self._request, self._stream, self._labels = request, stream, labels
+        self._params, self._changes = request.params, 0
 
-    def write(self, tokens: list) -> None:
+    def write(self, batch: list[TextToken]) -> None:
         """The next tokens."""
-        for token in tokens:
-            if not self.cut.found:
-                self._add(self.cut.push(record_of(token, self._decoder.push(token.id), self._labels)))
-
-    def close(self) -> None:
-        """No more tokens come: nothing is held back any longer."""
-        self._add(self.cut.flush())
-
-    def _add(self, records: list[Record]) -> None:
-        for record in records:
+        for token, text in batch:
             self._mark()
-            self._stream.add(record)
+            self._stream.add(record_of(token, text, self._labels))
 
     def _mark(self) -> None:
-        for place, params in self._generation.changes[self._changes :]:
+        for place, params in self._request.changes[self._changes :]:
             if place > self._stream.count:
                 break
             self._stream.mark(moved(self._params, params))
@@ -164,9 +150,9 @@ def _failed(conversation: Conversation, start: Start, stream: Stream | None, pro
     return View(write_conversation(conversation), stream.text, status.line(TEXT["error_reason"]), False, start.draft)
 
 
-async def _batches(generation: Any, interval: float) -> AsyncIterator[list]:
-    """The generation's batches, and an empty one now and then while none comes."""
-    batches = generation.batches(interval)
+async def _batches(reply: Reply, interval: float) -> AsyncIterator[list[TextToken]]:
+    """The reply's batches, and an empty one now and then while none comes."""
+    batches = reply.batches(interval)
     try:
         while True:
             coming = asyncio.ensure_future(anext(batches))

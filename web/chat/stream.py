@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from llama_core.engine.text import StopStrings
 from web.chat.conversation import Alternative, Conversation, Record, dump, record_to_json
 
 
@@ -37,34 +36,6 @@ class Stream:
     def end(self, **facts: Any) -> None:
         """The last line: `finish`, and if there are any `problem`, `facts` and `drop` (forget it, no word has come)."""
         self.text += dump({"end": {name: value for name, value in facts.items() if value}}) + "\n"
-
-
-class Cut:
-    """Passes tokens on until one of the texts `stops` is in them; holds back those in which one may have begun."""
-
-    def __init__(self, stops: Sequence[str]):
-        self._stops, self._held, self._sure = StopStrings(stops), [], 0
-
-    @property
-    def found(self) -> bool:
-        """Whether the reply ends here."""
-        return self._stops.found
-
-    def push(self, record: Record) -> list[Record]:
-        """The tokens that may be shown now; the last one perhaps without its end."""
-        self._held.append(record)
-        self._sure += len(self._stops.push(record.text))
-        ready = []
-        while self._held and len(self._held[0].text) <= self._sure:
-            ready.append(self._held.pop(0))
-            self._sure -= len(ready[-1].text)
-        if self.found and self._sure:
-            ready.append(self._held[0]._replace(text=self._held[0].text[: self._sure]))
-        return ready
-
-    def flush(self) -> list[Record]:
-        """At the end: what was held back."""
-        return [] if self.found else self._held
 
 
 class Labels:
@@ -98,10 +69,10 @@ class Labels:
 def record_of(token: Any, text: str, labels: Labels) -> Record:
     """What the page keeps of an engine's `Token`; `text` is what has become readable with it."""
     others = tuple(
-        Alternative(other.id, labels.of(other.id), share(other.logprob), share(other.cut_logprob))
+        Alternative(other.id, labels.of(other.id), share(other.logprob), share(other.final_logprob))
         for other in token.top
     )
-    return Record(token.id, text, share(token.logprob), share(token.cut_logprob), others)
+    return Record(token.id, text, share(token.logprob), share(token.final_logprob), others)
 
 
 def share(logprob: float | None) -> float | None:
@@ -114,7 +85,7 @@ def force(records: Sequence[Record], index: int, token_id: int) -> tuple[Record,
     old = records[index]
     for other in old.alternatives:
         if other.id == token_id:
-            new = Record(other.id, "", other.share, other.cut_share, old.alternatives, forced=True)
+            new = Record(other.id, "", other.share, other.final_share, old.alternatives, forced=True)
             return (*records[:index], new)
     return None
 
