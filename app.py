@@ -13,14 +13,14 @@ def main(arguments: Sequence[str]) -> int:
     """Run the app until it is told to end. The exit code: 2 for settings or models that cannot be used."""
     try:
         settings = read_settings(arguments, os.environ)
-        door = claim_port(settings.host, settings.port)
+        listener = claim_port(settings.host, settings.port)
     except (SettingsError, PortError) as problem:
         return _refuse(problem)
-    with door:
-        return _start(settings, door)
+    with listener:
+        return _start(settings, listener)
 
 
-def _start(settings: Settings, door) -> int:
+def _start(settings: Settings, listener) -> int:
     # Seconds of imports, so they come after all that can be refused at once.
     from llama_core.checkpoint.hub import HubError
     from llama_core.checkpoint.memory_plan import MemoryShortage
@@ -28,24 +28,24 @@ def _start(settings: Settings, door) -> int:
     from llama_core.model.config import ConfigError
     from llama_core.runtime.files import ModelFileError
     from llama_core.tokenizer.chat_template import ChatError
-    from web.models.manager import Host
+    from web.models.manager import ModelManager
     from web.page.page import build_page
     from web.server import build_app, serve
 
-    with Host(settings) as host:
+    with ModelManager(settings) as manager:
         try:
-            loading = host.start(settings.model, show_progress)
-            app = build_app(build_page(host, settings), host)
-            open_port(door)
+            loading = manager.start(settings.model, show_progress)
+            app = build_app(build_page(manager, settings), manager)
+            open_port(listener)
         except (HubError, ConfigError, ModelFileError, ChatError, EngineError, MemoryShortage, PortError) as problem:
             return _refuse(problem)
-        engine = host.engine
+        engine = manager.engine
         print(
-            f"{settings.title}: {host.model.name} on {engine.device}, {engine.slots} replies at once of up to "
-            f"{engine.max_seq_len} tokens with their prompts, open {url_of(door)}",
+            f"{settings.title}: {manager.model.name} on {engine.device}, {engine.slots} replies at once of up to "
+            f"{engine.max_seq_len} tokens with their prompts, open {url_of(listener)}",
             flush=True,
         )
-        serve(app, door, lambda: follow(loading))
+        serve(app, listener, lambda: follow(loading))
         return 0 if loading.problem is None else _refuse(loading.problem)
 
 

@@ -5,11 +5,11 @@ import time
 from typing import Any
 
 STEPS = {"download": "Downloading (MB)   ", "weights": "Loading weights    ", "compile": "Compiling programs "}
-LOOK_SECONDS = 0.1
+POLL_SECONDS = 0.1
 
 
 def show_progress(step: str, done: int, total: int) -> None:
-    """For `Host.start`: one line a step on stderr that fills up, or nothing where stderr is no terminal."""
+    """For `ModelManager.start`: one line a step on stderr that fills up, or nothing where stderr is no terminal."""
     if sys.stderr.isatty():
         bar = ("#" * (24 * done // max(1, total))).ljust(24, ".")
         end = "\n" if done == total else ""
@@ -17,13 +17,13 @@ def show_progress(step: str, done: int, total: int) -> None:
 
 
 def follow(loading: Any) -> bool:
-    """Show the steps of a `Loading` as they come, and say at last that all is ready, if it is."""
+    """Show the steps of a `ModelLoading` as they come, and say at last that all is ready, if it is."""
     shown = loading.step
     while not loading.ended:
         if loading.step != shown:
             shown = loading.step
             show_progress(*shown)
-        time.sleep(LOOK_SECONDS)
+        time.sleep(POLL_SECONDS)
     is_ready = loading.problem is None
     if is_ready:
         print("ready", flush=True)

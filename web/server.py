@@ -106,9 +106,9 @@ def head() -> str:
     )
 
 
-def serve(app: FastAPI, door: socket.socket, gets_ready: Callable[[], bool]) -> None:
+def serve(app: FastAPI, listener: socket.socket, gets_ready: Callable[[], bool]) -> None:
     """Answer requests until the process is told to end, or until `gets_ready`, which waits in a thread of its own, says
-    no; then open pages have a moment to say so. `door` is from `port.claim_port`."""
+    no; then open pages have a moment to say so. `listener` is from `port.claim_port`."""
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2))
 
     def watch() -> None:
@@ -117,4 +117,4 @@ def serve(app: FastAPI, door: socket.socket, gets_ready: Callable[[], bool]) -> 
             server.should_exit = True
 
     threading.Thread(target=watch, name="watch", daemon=True).start()
-    server.run(sockets=[door])
+    server.run(sockets=[listener])

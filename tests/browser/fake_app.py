@@ -25,7 +25,7 @@ def main(port, pace, state="warm"):
     from fake_engine import FakeEngine, fake_model
 
     from llama_core.sampling.params import SamplingParams
-    from web.models.manager import Host
+    from web.models.manager import ModelManager
     from web.page.page import build_page
     from web.port import claim_port, open_port, url_of
     from web.server import build_app, serve
@@ -44,10 +44,10 @@ def main(port, pace, state="warm"):
         model.defaults = SamplingParams(max_new_tokens=40)
         return model
 
-    host = Host(settings, load, lambda *_: FakeEngine(pace, hostile=HOSTILE, cold=state == "cold"))
-    loading = host.start("random:fake", lambda *_: None)
-    door = claim_port("127.0.0.1", port)
-    app = build_app(build_page(host, settings), host)
+    manager = ModelManager(settings, load, lambda *_: FakeEngine(pace, hostile=HOSTILE, cold=state == "cold"))
+    loading = manager.start("random:fake", lambda *_: None)
+    listener = claim_port("127.0.0.1", port)
+    app = build_app(build_page(manager, settings), manager)
 
     @app.get("/fake")  # what the engine was asked, for the tests
     def fake():
@@ -59,29 +59,29 @@ def main(port, pace, state="warm"):
                 "ended": reply.ended,
                 "updates": [params.temperature for _, params in reply.changes],
             }
-            for reply in host.engine.generations
+            for reply in manager.engine.generations
         ]
 
     @app.post("/fake/pace/{pace}")
     def hurry(pace: int):
-        host.engine.pace = pace
+        manager.engine.pace = pace
         return {"pace": pace}
 
     @app.post("/fake/hold/{place}")
     def hold(place: int):
-        host.engine.hold = place or None
+        manager.engine.hold = place or None
         return SimpleNamespace(place=place).__dict__
 
     @app.post("/fake/heat/{programs}")
     def heat(programs: int):
-        host.engine.heat(programs)
-        return host.engine.compiled
+        manager.engine.heat(programs)
+        return manager.engine.compiled
 
     # The page takes every path that is left: ours go before it.
     app.router.routes.sort(key=lambda route: not getattr(route, "path", "").startswith("/fake"))
-    open_port(door)
-    print(url_of(door), flush=True)
-    serve(app, door, lambda: loading.wait() is None)
+    open_port(listener)
+    print(url_of(listener), flush=True)
+    serve(app, listener, lambda: loading.wait() is None)
 
 
 if __name__ == "__main__":

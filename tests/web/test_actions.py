@@ -135,9 +135,9 @@ def test_the_oldest_turns_make_room_and_it_is_said_from_where_the_model_is_told(
         conversation = conversation.add(Node("user", number - 1, f"question {number}"))
         conversation = conversation.add(Node("assistant", number, f"answer {number}" if number < 4 else ""))
     whole = prompt_for(conversation, 5, 0, MODEL, 1000, 100)
-    assert whole.told_from is None and prompt_text(whole).startswith("question 0")
+    assert whole.context_start is None and prompt_text(whole).startswith("question 0")
     cut = prompt_for(conversation, 5, 0, MODEL, 60, 20)
-    assert cut.told_from == 2 and prompt_text(cut) == "question 2\nanswer 2\nquestion 4" and len(cut.ids) <= 45
+    assert cut.context_start == 2 and prompt_text(cut) == "question 2\nanswer 2\nquestion 4" and len(cut.ids) <= 45
     last = prompt_for(conversation, 5, 0, MODEL, 12, 5)
     assert prompt_text(last) == "question 4"  # the question itself is never left out
 

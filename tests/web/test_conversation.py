@@ -13,8 +13,8 @@ from web.chat.conversation import (
     HistoryError,
     Node,
     Record,
+    model_messages,
     read_conversation,
-    told_to_model,
     write_conversation,
 )
 
@@ -32,7 +32,7 @@ def talk(*texts):
 
 
 def told(conversation):
-    return [message for _, message in told_to_model(conversation, conversation.path())]
+    return [message for _, message in model_messages(conversation, conversation.path())]
 
 
 def test_what_is_written_is_read_back():

@@ -10,7 +10,7 @@ from fake_engine import FakeEngine, fake_model
 from llama_core.runtime.files import ModelFileError
 from llama_core.sampling.params import SamplingParams
 from web.models import catalog
-from web.models.manager import Host
+from web.models.manager import ModelManager
 from web.page import welcome
 from web.settings import Settings
 
@@ -30,65 +30,65 @@ def load(name, dtype, progress, **_):
 
 
 @pytest.fixture
-def host():
-    with Host(Settings(), load, lambda *_: FakeEngine(pace=100)) as host:
-        host.put("random:first", lambda *_: None)
-        yield host
+def manager():
+    with ModelManager(Settings(), load, lambda *_: FakeEngine(pace=100)) as manager:
+        manager.put("random:first", lambda *_: None)
+        yield manager
 
 
 @pytest.fixture
-def cold_host():
-    """A host whose engines get ready when the test heats them."""
-    with Host(Settings(), load, lambda *_: FakeEngine(pace=100, cold=True)) as host:
-        yield host
+def cold_manager():
+    """A manager whose engines get ready when the test heats them."""
+    with ModelManager(Settings(), load, lambda *_: FakeEngine(pace=100, cold=True)) as manager:
+        yield manager
 
 
-def test_the_first_model_can_be_asked_before_it_is_ready(cold_host):
-    loading = cold_host.start("random:first", lambda *_: None)
-    assert cold_host.model.name == loading.name == "first" and cold_host.healthy and not cold_host.ready
-    assert cold_host.begin("random:second") is None
-    generation = cold_host.engine.submit([20], SamplingParams(max_new_tokens=3))
-    cold_host.cancel()  # it is the only one there is
-    cold_host.engine.heat(3)
+def test_the_first_model_can_be_asked_before_it_is_ready(cold_manager):
+    loading = cold_manager.start("random:first", lambda *_: None)
+    assert cold_manager.model.name == loading.name == "first" and cold_manager.healthy and not cold_manager.ready
+    assert cold_manager.begin("random:second") is None
+    generation = cold_manager.engine.submit([20], SamplingParams(max_new_tokens=3))
+    cold_manager.cancel()  # it is the only one there is
+    cold_manager.engine.heat(3)
     wait(lambda: loading.step == ("compile", 3, 8))
     assert generation.token_ids == []
-    cold_host.engine.heat(5)
-    assert loading.wait() is None and not loading.cancelled and cold_host.ready
+    cold_manager.engine.heat(5)
+    assert loading.wait() is None and not loading.cancelled and cold_manager.ready
     wait(lambda: generation.finish_reason == "length")
 
 
-def test_what_cannot_be_started_is_refused_at_the_door(cold_host):
+def test_what_cannot_be_started_is_refused_at_the_door(cold_manager):
     with pytest.raises(ModelFileError, match="damaged"):
-        cold_host.start("random:broken", lambda *_: None)
-    assert cold_host.engine is None and not cold_host.healthy
+        cold_manager.start("random:broken", lambda *_: None)
+    assert cold_manager.engine is None and not cold_manager.healthy
 
 
-def test_the_old_model_serves_until_the_new_one_is_ready(host, monkeypatch):
-    before, cold = host.engine, FakeEngine(cold=True)
-    monkeypatch.setattr(host, "_serve", lambda *_: cold)
-    loading = host.begin("random:second")
+def test_the_old_model_serves_until_the_new_one_is_ready(manager, monkeypatch):
+    before, cold = manager.engine, FakeEngine(cold=True)
+    monkeypatch.setattr(manager, "_serve", lambda *_: cold)
+    loading = manager.begin("random:second")
     cold.heat(2)
     wait(lambda: loading.step == ("compile", 2, 8))
-    assert host.engine is before and host.ready and host.model.name == "first"
-    host.cancel()
+    assert manager.engine is before and manager.ready and manager.model.name == "first"
+    manager.cancel()
     cold.heat(1)
     loading.wait()
-    assert loading.cancelled and loading.problem is None and host.engine is before
+    assert loading.cancelled and loading.problem is None and manager.engine is before
 
 
-def test_another_model_takes_over_and_running_replies_end_in_peace(host):
-    before, generation = host.engine, host.engine.submit([20], SamplingParams(max_new_tokens=30))
-    host.begin("random:second")
-    wait(lambda: host.model.name == "second")
-    assert host.engine is not before and not before.closed
+def test_another_model_takes_over_and_running_replies_end_in_peace(manager):
+    before, generation = manager.engine, manager.engine.submit([20], SamplingParams(max_new_tokens=30))
+    manager.begin("random:second")
+    wait(lambda: manager.model.name == "second")
+    assert manager.engine is not before and not before.closed
     wait(lambda: before.closed)
     assert generation.finish_reason == "length"
 
 
-def test_what_cannot_be_loaded_leaves_the_old_one_in_place(host):
-    loading = host.begin("random:broken")
+def test_what_cannot_be_loaded_leaves_the_old_one_in_place(manager):
+    loading = manager.begin("random:broken")
     wait(lambda: loading.ended)
-    assert "damaged" in str(loading.problem) and host.model.name == "first" and not host.engine.closed
+    assert "damaged" in str(loading.problem) and manager.model.name == "first" and not manager.engine.closed
 
 
 def test_one_at_a_time_and_cancelled_at_will():
@@ -99,13 +99,13 @@ def test_one_at_a_time_and_cancelled_at_will():
         progress(1, 2)
         return fake_model(name)
 
-    with Host(Settings(), slow, lambda *_: FakeEngine()) as host:
-        loading = host.begin("random:slow")
-        assert host.begin("random:other") is None
+    with ModelManager(Settings(), slow, lambda *_: FakeEngine()) as manager:
+        loading = manager.begin("random:slow")
+        assert manager.begin("random:other") is None
         loading.cancel()
         gate.set()
         wait(lambda: loading.ended)
-        assert loading.cancelled and loading.problem is None and host.model is None
+        assert loading.cancelled and loading.problem is None and manager.model is None
 
 
 def test_the_model_on_offer_are_the_guide_folders_the_hub_and_noise(tmp_path):

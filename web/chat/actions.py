@@ -1,7 +1,7 @@
 """What the page does when a person acts: from one conversation to the next, without a browser and without Gradio.
 
-An action first makes a `Start`: the conversation with the reply in it that is to be written, perhaps with its first
-tokens given (`ask`, `retry`, `edit`, `branch`, `resume`). `replies.Desk` then writes on.
+An action first makes a `PendingReply`: the conversation with the reply in it that is to be written, perhaps with its first
+tokens given (`ask`, `retry`, `edit`, `branch`, `resume`). `replies.ReplyManager` then writes on.
 """
 
 import re
@@ -11,7 +11,7 @@ from typing import Any
 
 from llama_core.sampling.params import SamplingParams
 from llama_core.tokenizer.chat_template import ChatError
-from web.chat.conversation import ROOT, Conversation, HistoryError, Node, Record, check_size, told_to_model
+from web.chat.conversation import ROOT, Conversation, HistoryError, Node, Record, check_size, model_messages
 from web.chat.stream import force, with_texts
 from web.strings import TEXT
 
@@ -38,7 +38,7 @@ class Controls:
 
 
 @dataclass(frozen=True)
-class Start:
+class PendingReply:
     """A reply to be written: message `node` of the conversation, going on after the records that it has."""
 
     conversation: Conversation
@@ -46,7 +46,7 @@ class Start:
     draft: str | None = None
 
 
-def ask(text: str, conversation: Conversation, model: Any, controls: Controls) -> Start:
+def ask(text: str, conversation: Conversation, model: Any, controls: Controls) -> PendingReply:
     """The person sent `text`. Raises `HistoryError`."""
     if not text.strip():
         raise HistoryError(TEXT["empty_message"])
@@ -55,7 +55,7 @@ def ask(text: str, conversation: Conversation, model: Any, controls: Controls) -
     return _reply_to(conversation.add(question), len(conversation.nodes), model, controls, draft="")
 
 
-def edit(number: Any, text: Any, conversation: Conversation, model: Any, controls: Controls) -> Start:
+def edit(number: Any, text: Any, conversation: Conversation, model: Any, controls: Controls) -> PendingReply:
     """Ask the user message `number` again in other words; the old ones stay as a version. Raises `HistoryError`."""
     old = _node(number, conversation, "user")
     if not isinstance(text, str) or not text.strip():
@@ -63,12 +63,12 @@ def edit(number: Any, text: Any, conversation: Conversation, model: Any, control
     return _reply_to(conversation.add(Node("user", old.parent, text)), len(conversation.nodes), model, controls)
 
 
-def retry(number: Any, conversation: Conversation, model: Any, controls: Controls) -> Start:
+def retry(number: Any, conversation: Conversation, model: Any, controls: Controls) -> PendingReply:
     """Answer once more the question of the reply `number`; the reply stays as a version. Raises `HistoryError`."""
     return _reply_to(conversation, _node(number, conversation, "assistant").parent, model, controls)
 
 
-def branch(number: Any, index: Any, token_id: Any, conversation: Conversation, model: Any) -> Start:
+def branch(number: Any, index: Any, token_id: Any, conversation: Conversation, model: Any) -> PendingReply:
     """Rewind the reply `number` to its token `index`, put the alternative `token_id` there and go on, as one more
     version. Raises `HistoryError`."""
     old = own_node(number, index, conversation, model)
@@ -78,7 +78,7 @@ def branch(number: Any, index: Any, token_id: Any, conversation: Conversation, m
     return _start(conversation, Node("assistant", old.parent, records=records, model=model.name), model)
 
 
-def resume(number: Any, conversation: Conversation, model: Any) -> Start:
+def resume(number: Any, conversation: Conversation, model: Any) -> PendingReply:
     """Go on with the reply `number` where it ended. Raises `HistoryError`."""
     old = _node(number, conversation, "assistant")
     if old.model != model.name or not old.records:
@@ -87,7 +87,7 @@ def resume(number: Any, conversation: Conversation, model: Any) -> Start:
         ends = model.config.eos_token_id
         records = old.records[:-1] if old.records[-1].id in ends else old.records
     node = replace(old, words="", records=records, finish="", problem="", facts="", model=model.name)
-    return Start(conversation.put(number, _decoded(node, model)), number)
+    return PendingReply(conversation.put(number, _decoded(node, model)), number)
 
 
 def undo(number: Any, conversation: Conversation, typed: str) -> tuple[Conversation, str]:
@@ -105,7 +105,7 @@ def prefix_of(text: str, model: Any) -> tuple[Record, ...]:
 
 def _reply_to(
     conversation: Conversation, question: int, model: Any, controls: Controls, draft: str | None = None
-) -> Start:
+) -> PendingReply:
     # Half characters, which JSON can carry and UTF-8 cannot, become U+FFFD.
     prefill = controls.prefill.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     records = prefix_of(prefill, model) if prefill else ()
@@ -113,11 +113,11 @@ def _reply_to(
     return _start(replace(conversation, system=controls.system, stop=controls.stop), node, model, draft)
 
 
-def _start(conversation: Conversation, node: Node, model: Any, draft: str | None = None) -> Start:
+def _start(conversation: Conversation, node: Node, model: Any, draft: str | None = None) -> PendingReply:
     number = len(conversation.nodes)
     conversation = conversation.add(_decoded(node, model))
     check_size(conversation)
-    return Start(conversation, number, draft)
+    return PendingReply(conversation, number, draft)
 
 
 def _decoded(node: Node, model: Any) -> Node:
@@ -178,11 +178,11 @@ def moved(old: SamplingParams, new: SamplingParams) -> str:
 @dataclass(frozen=True)
 class Prompt:
     """What the model reads: `ids`, of which the first `prompt_tokens` are the conversation and the others the begun
-    reply. `told_from` is the first message in it, None if all are."""
+    reply. `context_start` is the first message in it, None if all are."""
 
     ids: list[int]
     prompt_tokens: int
-    told_from: int | None = None
+    context_start: int | None = None
 
 
 def prompt_for(
@@ -194,7 +194,7 @@ def prompt_for(
     Raises `ChatError` as the chat template does.
     """
     room = context - min(max_new_tokens, context // 4)
-    told = told_to_model(conversation, conversation.path(until=number))
+    told = model_messages(conversation, conversation.path(until=number))
     if not told:
         raise ChatError(TEXT["nothing_to_answer"])
     begun = [record.id for record in conversation.nodes[number].records[:upto]]

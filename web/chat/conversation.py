@@ -67,14 +67,14 @@ class Node:
 
 @dataclass(frozen=True)
 class Conversation:
-    """All versions of all messages. `selected[parent]` is the child that is shown; `told_from` the first message that
+    """All versions of all messages. `selected[parent]` is the child that is shown; `context_start` the first message that
     the model was told last time, None when it was told all. `system` and `stop` are what stood in those boxes last
     time. `revision` grows with every change."""
 
     id: str = field(default_factory=lambda: secrets.token_hex(6))
     nodes: tuple[Node, ...] = ()
     selected: Mapping[int, int] = field(default_factory=dict)
-    told_from: int | None = None
+    context_start: int | None = None
     system: str = ""
     stop: str = ""
     revision: int = 0
@@ -115,7 +115,7 @@ class Conversation:
         return replace(self, selected=shown, revision=self.revision + 1)
 
 
-def told_to_model(conversation: Conversation, path: Sequence[int]) -> list[tuple[int, dict[str, str]]]:
+def model_messages(conversation: Conversation, path: Sequence[int]) -> list[tuple[int, dict[str, str]]]:
     """The messages of a path with strictly alternating roles, which many chat templates demand; each with the number
     of the node at which it begins.
 
@@ -145,7 +145,7 @@ def write_conversation(conversation: Conversation) -> str:
             "revision": conversation.revision,
             "system": conversation.system,
             "stop": conversation.stop,
-            "told_from": conversation.told_from,
+            "told_from": conversation.context_start,
             "selected": {str(k): v for k, v in conversation.selected.items()},
             "nodes": [_node_to_json(node) for node in conversation.nodes],
         }
@@ -200,14 +200,14 @@ def _read(value: Any) -> Conversation:
     for parent, child in shown.items():
         _require(_is_whole(child) and 0 <= child < len(nodes) and str(nodes[child].parent) == parent)
         selected[nodes[child].parent] = child
-    told_from, revision = value.get("told_from"), value.get("revision", 0)
-    _require(told_from is None or (_is_whole(told_from) and 0 <= told_from < len(nodes)))
+    context_start, revision = value.get("told_from"), value.get("revision", 0)
+    _require(context_start is None or (_is_whole(context_start) and 0 <= context_start < len(nodes)))
     _require(_is_whole(revision) and 0 <= revision < 2**50)
     conversation = Conversation(
         _read_name(value.get("id")),
         nodes,
         selected,
-        told_from,
+        context_start,
         _read_text(value, "system"),
         _read_text(value, "stop"),
         revision,

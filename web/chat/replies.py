@@ -1,4 +1,4 @@
-"""The replies being written: from a `Start` to what the page shows next, view by view, until it ends."""
+"""The replies being written: from a `PendingReply` to what the page shows next, view by view, until it ends."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ from llama_core.engine.text import Reply, TextToken
 from llama_core.sampling.params import SamplingParams
 from llama_core.tokenizer.chat_template import ChatError
 from web.chat import status
-from web.chat.actions import Controls, Start, moved, prompt_for, sampling_params
+from web.chat.actions import Controls, PendingReply, moved, prompt_for, sampling_params
 from web.chat.conversation import Conversation, HistoryError, write_conversation
 from web.chat.stream import Labels, Stream, record_of
 from web.strings import TEXT
@@ -24,7 +24,7 @@ PATIENCE = 0.3  # how often the place in line is looked up
 
 
 @dataclass(frozen=True)
-class View:
+class PageUpdate:
     """What the page shows next. None leaves that part as it is."""
 
     chat: str | None = None
@@ -35,19 +35,19 @@ class View:
 
 
 @dataclass
-class Desk:
-    """The replies being written, at most one a browser tab (`session`). `host` has the `engine` and the `model`."""
+class ReplyManager:
+    """The replies being written, at most one a browser tab (`session`). `manager` has the `engine` and the `model`."""
 
-    host: Any
+    manager: Any
     running: dict[str, Any] = field(default_factory=dict)
 
-    def stop(self, session: str) -> View:
+    def stop(self, session: str) -> PageUpdate:
         """End the reply of this tab. Its stream then ends by itself, with what was written so far."""
         generation = self.running.get(session)
         if generation is None:
-            return View(running=False)
+            return PageUpdate(running=False)
         generation.cancel()
-        return View()
+        return PageUpdate()
 
     def abandon(self, session: str) -> None:
         """End the reply of this tab unseen: the conversation that it belongs to is about to change."""
@@ -63,7 +63,7 @@ class Desk:
                 params = sampling_params(controls)
                 generation.update(dataclasses.replace(params, stop=generation.params.stop))
 
-    async def respond(self, session: str, start: Start, controls: Controls) -> AsyncIterator[View]:
+    async def respond(self, session: str, start: PendingReply, controls: Controls) -> AsyncIterator[PageUpdate]:
         """Stream the reply. Never raises: problems are shown in the conversation.
 
         Closing this generator (the tab was closed, another question came) frees the engine's slot.
@@ -71,11 +71,11 @@ class Desk:
         conversation, stream, generation = start.conversation, None, None
         try:
             params = sampling_params(controls)
-            engine, model = self.host.engine, self.host.model
+            engine, model = self.manager.engine, self.manager.model
             conversation, ids = self._prompt(start, params)
             stream = Stream(conversation, start.node)
             generation = self.running[session] = engine.submit(ids, params)
-            yield View(
+            yield PageUpdate(
                 write_conversation(conversation), stream.text, status.waiting(generation, engine), True, start.draft
             )
             begun = conversation.nodes[start.node].records
@@ -85,7 +85,7 @@ class Desk:
                 if self.running.get(session) is not generation:
                     return
                 writer.write(batch)
-                yield View(stream=stream.text if batch else None, status=self._status(generation))
+                yield PageUpdate(stream=stream.text if batch else None, status=self._status(generation))
             if self.running.get(session) is generation:
                 yield self._ended(reply, stream)
         except (ChatError, EngineError, HistoryError, ValueError) as problem:
@@ -99,27 +99,32 @@ class Desk:
                 if self.running.get(session) is generation:
                     del self.running[session]
 
-    def _prompt(self, start: Start, params: SamplingParams) -> tuple[Conversation, list[int]]:
+    def _prompt(self, start: PendingReply, params: SamplingParams) -> tuple[Conversation, list[int]]:
         begun = len(start.conversation.nodes[start.node].records)
         prompt = prompt_for(
-            start.conversation, start.node, begun, self.host.model, self.host.engine.max_seq_len, params.max_new_tokens
+            start.conversation,
+            start.node,
+            begun,
+            self.manager.model,
+            self.manager.engine.max_seq_len,
+            params.max_new_tokens,
         )
-        return dataclasses.replace(start.conversation, told_from=prompt.told_from), prompt.ids
+        return dataclasses.replace(start.conversation, context_start=prompt.context_start), prompt.ids
 
     def _status(self, generation: Any) -> str:
         if not generation.token_ids:
-            return status.waiting(generation, self.host.engine)
-        return status.progress(generation, self.host.engine.max_seq_len)
+            return status.waiting(generation, self.manager.engine)
+        return status.progress(generation, self.manager.engine.max_seq_len)
 
-    def _ended(self, reply: Reply, stream: Stream) -> View:
-        generation, context = reply.request, self.host.engine.max_seq_len
+    def _ended(self, reply: Reply, stream: Stream) -> PageUpdate:
+        generation, context = reply.request, self.manager.engine.max_seq_len
         finish, words = status.reason(generation.finish_reason or "error", generation, context)
         if reply.stopped:
             finish, words = "cut", TEXT["cut_reason"]
         facts = " · ".join(part for part in (*status.facts(generation), words) if part)
         stream.end(finish=finish, facts=facts, drop=finish == "cancelled" and not generation.token_ids)
         used = generation.prompt_tokens + len(generation.token_ids)
-        return View(stream=stream.text, status=status.line(words) + status.gauge(used, context), running=False)
+        return PageUpdate(stream=stream.text, status=status.line(words) + status.gauge(used, context), running=False)
 
 
 class Writer:
@@ -143,11 +148,13 @@ class Writer:
             self._params, self._changes = params, self._changes + 1
 
 
-def _failed(conversation: Conversation, start: Start, stream: Stream | None, problem: str) -> View:
+def _failed(conversation: Conversation, start: PendingReply, stream: Stream | None, problem: str) -> PageUpdate:
     """The problem stands where the reply would, or below what there is of it."""
     stream = stream or Stream(conversation, start.node)
     stream.end(finish="error", problem=problem)
-    return View(write_conversation(conversation), stream.text, status.line(TEXT["error_reason"]), False, start.draft)
+    return PageUpdate(
+        write_conversation(conversation), stream.text, status.line(TEXT["error_reason"]), False, start.draft
+    )
 
 
 async def _batches(reply: Reply, interval: float) -> AsyncIterator[list[TextToken]]:

@@ -12,12 +12,12 @@ from llama_core.checkpoint.hub import Cancelled
 from llama_core.checkpoint.memory_plan import LONGEST_AUTOMATIC_CONTEXT, Plan, fitting_context, require_memory
 from web.settings import Settings
 
-FAREWELL_SECONDS = 120  # how long replies of the model before may go on
+DRAIN_SECONDS = 120  # how long replies of the model before may go on
 
 Progress = Callable[[str, int, int], None]
 
 
-class Loading:
+class ModelLoading:
     """A model on its way in, in a thread of its own. `step` is where it stands: which step ("download", "weights",
     "compile"), done, total. Ended, it has a `problem` or none."""
 
@@ -54,7 +54,7 @@ class Loading:
         self.step = step, done, total
 
 
-class Host:
+class ModelManager:
     """Holds `engine` and `model`, from `start` on. A context manager: leaving it closes the engine."""
 
     def __init__(self, settings: Settings, load: Callable = load_checkpoint, serve: Callable = Engine):
@@ -62,7 +62,7 @@ class Host:
         self._load, self._serve = load, serve
         self._lock = threading.Lock()
 
-    def __enter__(self) -> "Host":
+    def __enter__(self) -> "ModelManager":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -93,19 +93,19 @@ class Host:
         stats = self.engine.stats()
         return Plan(self.model.config, self.model.dtype, stats.slots, stats.context_size // stats.slots)
 
-    def start(self, name: str, progress: Progress) -> Loading:
+    def start(self, name: str, progress: Progress) -> ModelLoading:
         """Load the first model. It can be looked at and asked at once, while its programs are compiled. Raises what
         `put` raises for a model that cannot be used."""
         self.engine, self.model = self._open(name, progress)
-        self.loading = Loading(self.model.name, lambda _, step: self.engine.warm_up(_step("compile", step)))
+        self.loading = ModelLoading(self.model.name, lambda _, step: self.engine.warm_up(_step("compile", step)))
         return self.loading
 
-    def begin(self, name: str) -> Loading | None:
+    def begin(self, name: str) -> ModelLoading | None:
         """Load a model beside the one that is served, and then serve it. None if another one is on its way."""
         with self._lock:
             if self.loading is not None and not self.loading.ended:
                 return None
-            self.loading = Loading(name, self.put)
+            self.loading = ModelLoading(name, self.put)
             return self.loading
 
     def cancel(self) -> None:
@@ -120,7 +120,7 @@ class Host:
         engine.warm_up(_step("compile", progress))
         before, self.engine, self.model = self.engine, engine, model
         if before is not None:
-            threading.Thread(target=_farewell, args=(before,), name="farewell", daemon=True).start()
+            threading.Thread(target=_drain, args=(before,), name="farewell", daemon=True).start()
 
     def _open(self, name: str, progress: Progress) -> tuple[Any, Any]:
         """An engine that is not warm yet, and its model."""
@@ -143,8 +143,8 @@ def _step(name: str, progress: Progress) -> Callable[[int, int], None]:
     return lambda done, total: progress(name, done, total)
 
 
-def _farewell(engine: Any) -> None:
-    end = time.monotonic() + FAREWELL_SECONDS
+def _drain(engine: Any) -> None:
+    end = time.monotonic() + DRAIN_SECONDS
     while time.monotonic() < end and (engine.stats().busy or engine.stats().queued):
         time.sleep(0.2)
     engine.close()

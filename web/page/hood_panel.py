@@ -11,18 +11,18 @@ from llama_core.tokenizer.chat_template import ChatError
 from web.chat import status
 from web.chat.actions import Controls
 from web.chat.conversation import Conversation, HistoryError
-from web.models.manager import Host
+from web.models.manager import ModelManager
 from web.page import under_the_hood
 from web.page.html import html
-from web.page.inspected import Choices
+from web.page.inspected import InspectedTokens
 from web.strings import TEXT
 
 
 class HoodPanel:
     """Built inside the tab."""
 
-    def __init__(self, host: Host, choices: Choices):
-        self.host, self.choices = host, choices
+    def __init__(self, manager: ModelManager, choices: InspectedTokens):
+        self.manager, self.choices = manager, choices
         html(f"<h2>{TEXT['hood_token']}</h2>")
         self.lens = html(f'<p class="hint">{TEXT["hood_none"]}</p>', elem_id="lens")
         with gr.Row(elem_id="head-choice"):
@@ -49,10 +49,10 @@ class HoodPanel:
 
     def facts(self) -> list[Any]:
         """The picture, the numbers, and how far the sliders go."""
-        model, config = self.host.model, self.host.model.config
+        model, config = self.manager.model, self.manager.model.config
         return [
             under_the_hood.picture(config),
-            under_the_hood.numbers(model, self.host.plan(), self.host.stats()),
+            under_the_hood.numbers(model, self.manager.plan(), self.manager.stats()),
             gr.Slider(maximum=config.num_hidden_layers),
             gr.Slider(maximum=config.num_attention_heads),
         ]

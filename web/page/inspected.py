@@ -18,7 +18,7 @@ TABS = 64
 
 
 @dataclass
-class Chosen:
+class InspectedToken:
     """A position: the prompt up to it and the token that came there."""
 
     prompt: Prompt
@@ -29,21 +29,23 @@ class Chosen:
     inside: Inside | None = None
 
 
-class Choices:
+class InspectedTokens:
     """What the tabs (`session`) point at."""
 
-    def __init__(self, host: Any):
-        self._host = host
-        self._tabs: OrderedDict[str, Chosen] = OrderedDict()
+    def __init__(self, manager: Any):
+        self._host = manager
+        self._tabs: OrderedDict[str, InspectedToken] = OrderedDict()
 
-    def point(self, session: str, number: Any, index: Any, conversation: Conversation, controls: Controls) -> Chosen:
+    def point(
+        self, session: str, number: Any, index: Any, conversation: Conversation, controls: Controls
+    ) -> InspectedToken:
         """Token `index` of the reply `number`. Raises `HistoryError` if this model has not written it."""
         model = self._host.model
         node = own_node(number, index, conversation, model)
         prompt = prompt_for(
             conversation, number, index, model, self._host.engine.max_seq_len, sampling_params(controls).max_new_tokens
         )
-        chosen = Chosen(prompt, node.records[index].id, Labels(model.tokenizer))
+        chosen = InspectedToken(prompt, node.records[index].id, Labels(model.tokenizer))
         self._tabs[session] = chosen
         self._tabs.move_to_end(session)
         while len(self._tabs) > TABS:

@@ -10,19 +10,19 @@ import gradio as gr
 from web.chat import status
 from web.chat.status import bytes_in_words, count_in_words
 from web.models import catalog
-from web.models.manager import Host, Loading
+from web.models.manager import ModelLoading, ModelManager
 from web.page.html import html
 from web.settings import Settings
 from web.strings import TEXT
 
-LOOK_SECONDS = 0.25
+POLL_SECONDS = 0.25
 
 
 class ModelPanel:
     """Built inside the tab."""
 
-    def __init__(self, host: Host, settings: Settings):
-        self.host, self.allowed = host, settings.switching == "on"
+    def __init__(self, manager: ModelManager, settings: Settings):
+        self.manager, self.allowed = manager, settings.switching == "on"
         self.now = html(self._now(), elem_id="model-now")
         if not self.allowed:
             html(f'<p class="hint">{TEXT["model_off"]}</p>')
@@ -46,7 +46,7 @@ class ModelPanel:
         run.success(swapped, length, shown, **quiet)
 
     def _now(self) -> str:
-        model = self.host.model
+        model = self.manager.model
         facts = (model.name, TEXT["parameters"].format(count=count_in_words(model.parameter_count)), model.dtype)
         return f"<h2>{TEXT['model_now']}</h2><p>{escape(' · '.join(facts))}</p>"
 
@@ -62,7 +62,7 @@ class ModelPanel:
             yield status.problem(str(problem))
 
     def _estimate(self, name: str) -> str:
-        found = self.host.estimate(name)
+        found = self.manager.estimate(name)
         plan = found.plan
         words = TEXT["model_estimate"].format(
             name=name,
@@ -81,26 +81,26 @@ class ModelPanel:
         return status.line(words) + (status.line(room) if found.fits else status.problem(room))
 
     async def _load(self, picked: Any, typed: Any) -> AsyncIterator[list]:
-        name, before = _name(picked, typed), self.host.model.name
+        name, before = _name(picked, typed), self.manager.model.name
         if not name:
             yield [status.problem(TEXT["model_choose"]), gr.skip()]
             return
-        loading = self.host.begin(name)
+        loading = self.manager.begin(name)
         if loading is None:
-            yield [status.problem(TEXT["model_busy"].format(name=self.host.loading.name)), gr.skip()]
+            yield [status.problem(TEXT["model_busy"].format(name=self.manager.loading.name)), gr.skip()]
             return
         while not loading.ended:
             yield [_progress(loading), gr.skip()]
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
         if loading.cancelled:
             yield [status.line(TEXT["model_cancelled"].format(name=before)), gr.skip()]
         elif loading.problem is not None:
             yield [status.problem(TEXT["model_failed"].format(problem=loading.problem)), gr.skip()]
         else:
-            yield [status.line(TEXT["model_loaded"].format(name=self.host.model.name)), self._now()]
+            yield [status.line(TEXT["model_loaded"].format(name=self.manager.model.name)), self._now()]
 
     def _cancel(self) -> Any:
-        self.host.cancel()
+        self.manager.cancel()
         return gr.skip()
 
 
@@ -108,7 +108,7 @@ def _name(picked: Any, typed: Any) -> str:
     return (typed or "").strip() or (picked or "")
 
 
-def _progress(loading: Loading) -> str:
+def _progress(loading: ModelLoading) -> str:
     step, done, total = loading.step
     if not step:
         return status.line(TEXT["model_looking"].format(name=loading.name))

@@ -13,20 +13,20 @@ import gradio as gr
 from llama_core.engine.engine import EngineError
 from llama_core.tokenizer.chat_template import ChatError
 from web.chat import actions, export, status
-from web.chat.actions import Controls, Start
+from web.chat.actions import Controls, PendingReply
 from web.chat.conversation import Conversation, HistoryError, dump, read_conversation, write_conversation
-from web.chat.replies import Desk, View
-from web.models.manager import Host
+from web.chat.replies import PageUpdate, ReplyManager
+from web.models.manager import ModelManager
 from web.page import welcome
 from web.page.controls import ControlPanel
 from web.page.hood_panel import HoodPanel
 from web.page.html import html
-from web.page.inspected import Choices
+from web.page.inspected import InspectedTokens
 from web.page.model_panel import ModelPanel
 from web.settings import Settings
 from web.strings import TEXT
 
-LOOK_SECONDS = 0.25  # how often a page looks whether the engine is ready
+POLL_SECONDS = 0.25  # how often a page looks whether the engine is ready
 
 # No spinner over the conversation, no endpoint for other programs, and no waiting for other people's events.
 QUIET = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
@@ -34,16 +34,16 @@ QUIET = {"api_visibility": "private", "show_progress": "hidden", "concurrency_li
 # The conversation as the browser holds it stands in for what the server has sent last.
 SEND = "(typed, chat, ...controls) => [typed, Glass.chat.sent, ...controls]"
 # The server went away in mid-reply: what has come stays, and Send comes back.
-LOST = "() => { Glass.chat.lost(); return { __type__: 'update', submit_btn: true, stop_btn: false }; }"
+ON_DISCONNECT_JS = "() => { Glass.chat.lost(); return { __type__: 'update', submit_btn: true, stop_btn: false }; }"
 
 # An earlier conversation brings its own words back into the boxes beside it; a new one takes those that stand there.
 OPENED = "(...now) => { const { id, system, stop } = Glass.chat.chat; return id ? [system || '', stop || ''] : now; }"
 
 
-def build_page(host: Host, settings: Settings) -> gr.Blocks:
-    """The page of the model that `host` serves."""
+def build_page(manager: ModelManager, settings: Settings) -> gr.Blocks:
+    """The page of the model that `manager` serves."""
     with gr.Blocks(title=settings.title, fill_height=True, analytics_enabled=False) as page:
-        Page(host, settings).connect(page)
+        Page(manager, settings).connect(page)
     page.max_threads = 128  # a private hook: the default of 40 also caps async handlers, so 40 chats would be all
     page.queue(api_open=False, default_concurrency_limit=None)
     page._queue.sleep_when_free = 0.01  # a private hook: an idle page otherwise burns 8 % of a core polling
@@ -53,9 +53,9 @@ def build_page(host: Host, settings: Settings) -> gr.Blocks:
 class Page:
     """The components, in the order in which Tab walks them."""
 
-    def __init__(self, host: Host, settings: Settings):
-        self.host, self.settings = host, settings
-        self.desk, self.choices = Desk(host), Choices(host)
+    def __init__(self, manager: ModelManager, settings: Settings):
+        self.manager, self.settings = manager, settings
+        self.replies, self.choices = ReplyManager(manager), InspectedTokens(manager)
         with gr.Sidebar(label=TEXT["chats"], position="left", width=240, elem_id="library"):
             self.library = html(
                 html_template="", elem_id="chats", js_on_load="Glass.chats.mount(element, trigger); // sends 'act'"
@@ -65,18 +65,18 @@ class Page:
             with gr.Tab(TEXT["chat"], id="chat"):
                 self._chat()
             with gr.Tab(TEXT["model"], id="model"):
-                self.model = ModelPanel(host, settings)
+                self.model = ModelPanel(manager, settings)
             with gr.Tab(TEXT["hood"], id="hood") as self.hood_tab:
-                self.hood = HoodPanel(host, self.choices)
+                self.hood = HoodPanel(manager, self.choices)
         with gr.Sidebar(label=TEXT["settings"], position="right", width=320, elem_id="settings"):
-            self.panel = ControlPanel(host, settings)
+            self.panel = ControlPanel(manager, settings)
 
     def _chat(self) -> None:
         self.conversation = html(
             "",
             html_template='<div class="unseen"></div>',
             elem_id="conversation",
-            welcome=welcome.of(self.host.model),
+            welcome=welcome.of(self.manager.model),
             js_on_load="Glass.conversation.mount(element, props, trigger, watch); // sends 'act', 'opened', 'look'",
         )
         # Apart from the conversation, so that only what is new has to travel and to be compared.
@@ -87,10 +87,10 @@ class Page:
             visible="hidden",
             js_on_load="Glass.conversation.mountStream(props, watch);",
         )
-        self.courier = html(
+        self.file_channel = html(
             "",
             html_template="",
-            elem_id="courier",
+            elem_id="file_channel",
             visible="hidden",
             js_on_load="watch('value', () => Glass.chats.receive(props.value));",
         )
@@ -109,12 +109,12 @@ class Page:
             )
 
     def _header(self) -> str:
-        model, title = self.host.model, self.settings.title
+        model, title = self.manager.model, self.settings.title
         facts = (
             model.name,
             TEXT["parameters"].format(count=status.count_in_words(model.parameter_count)),
             model.dtype,
-            TEXT["runs_on"].format(device=self.host.engine.device),
+            TEXT["runs_on"].format(device=self.manager.engine.device),
         )
         spans = "".join(f"<span>{escape(fact)}</span>" for fact in facts)
         notice = welcome.notice(model)
@@ -129,17 +129,17 @@ class Page:
             self.stream,
             self.line,
             self.box,
-            self.courier,
+            self.file_channel,
             self.panel.plot,
             self.hood.lens,
             self.tabs,
         ]
         asked = self.box.submit(self._submit, state, self.outputs, js=SEND, **QUIET)
-        asked.failure(None, None, self.box, js=LOST, **QUIET)
+        asked.failure(None, None, self.box, js=ON_DISCONNECT_JS, **QUIET)
         self.box.stop(self._stop, None, self.outputs, **QUIET)
         for source in (self.conversation, self.library):
             asked = source.act(self._act, state, self.outputs, js=SEND, trigger_mode="multiple", **QUIET)
-            asked.failure(None, None, self.box, js=LOST, **QUIET)
+            asked.failure(None, None, self.box, js=ON_DISCONNECT_JS, **QUIET)
         gr.on(
             [slider.change for slider in self.panel.sliders],
             self._tune,
@@ -165,38 +165,42 @@ class Page:
         self.conversation.look(self._swapped, length, shown, **QUIET)
 
     def _swapped(self, length: Any) -> list[Any]:
-        return [self._header(), gr.HTML(welcome=welcome.of(self.host.model)), self.panel.fitting(length, self.host)]
+        return [
+            self._header(),
+            gr.HTML(welcome=welcome.of(self.manager.model)),
+            self.panel.fitting(length, self.manager),
+        ]
 
     async def _opened(self, length: Any, request: gr.Request) -> AsyncIterator[list]:
         """What the page shows first, and how the engine gets ready. A reply tells of itself, also of its end."""
         parts, asked, waits = self._swapped(length), False, True
         while waits:
-            before, asked = asked, request.session_hash in self.desk.running
-            waits = self.host.healthy and not self.host.ready
-            state = status.of_engine(self.host.engine) if not asked and (waits or not before) else gr.skip()
+            before, asked = asked, request.session_hash in self.replies.running
+            waits = self.manager.healthy and not self.manager.ready
+            state = status.of_engine(self.manager.engine) if not asked and (waits or not before) else gr.skip()
             yield [*parts, state]  # also to say nothing: Gradio sends the last one once more at the end
             parts = [gr.skip()] * len(parts)
-            await asyncio.sleep(LOOK_SECONDS if waits else 0)
+            await asyncio.sleep(POLL_SECONDS if waits else 0)
 
     def _closed(self, request: gr.Request) -> None:
-        self.desk.abandon(request.session_hash)
+        self.replies.abandon(request.session_hash)
         self.choices.forget(request.session_hash)
 
     def _stop(self, request: gr.Request) -> list[Any]:
-        return self._updates(self.desk.stop(request.session_hash))
+        return self._updates(self.replies.stop(request.session_hash))
 
     def _tune(self, request: gr.Request, *values: Any) -> Any:
         controls = self.panel.read(values)
-        self.desk.update(request.session_hash, controls)
+        self.replies.update(request.session_hash, controls)
         plot = self.choices.redraw(request.session_hash, controls)
         return gr.skip() if plot is None else plot
 
     async def _submit(self, request: gr.Request, text: str, chat: Any, *values: Any) -> AsyncIterator[list]:
-        if request.session_hash in self.desk.running:  # Enter while a reply is written: the words stay in the box
-            yield self._updates(View())
+        if request.session_hash in self.replies.running:  # Enter while a reply is written: the words stay in the box
+            yield self._updates(PageUpdate())
             return
         controls = self.panel.read(values)
-        start = lambda: actions.ask(text, read_conversation(chat), self.host.model, controls)  # noqa: E731
+        start = lambda: actions.ask(text, read_conversation(chat), self.manager.model, controls)  # noqa: E731
         async for update in self._run(request.session_hash, start, controls):
             yield update
 
@@ -213,16 +217,16 @@ class Page:
         try:
             if wish.get("do") == "inspect":
                 async for lens, tab in self.hood.look(session, wish, read_conversation(chat), controls):
-                    yield self._updates(View(), lens=lens, tab=tab)
+                    yield self._updates(PageUpdate(), lens=lens, tab=tab)
             else:
                 yield await self._answer(wish, session, read_conversation(chat), typed, controls)
         except (HistoryError, ChatError, EngineError, ValueError) as problem:
-            yield self._updates(View(status=status.problem(str(problem))))
+            yield self._updates(PageUpdate(status=status.problem(str(problem))))
 
-    def _start_of(self, wish: dict, chat: Any, controls: Controls) -> Callable[[], Start] | None:
+    def _start_of(self, wish: dict, chat: Any, controls: Controls) -> Callable[[], PendingReply] | None:
         """The function that begins a reply, if that is what the person wants."""
-        model, node = self.host.model, wish.get("node")
-        kinds: dict[str, Callable[[Conversation], Start]] = {
+        model, node = self.manager.model, wish.get("node")
+        kinds: dict[str, Callable[[Conversation], PendingReply]] = {
             "ask": lambda held: actions.ask(str(wish.get("text", "")), held, model, controls),
             "edit": lambda held: actions.edit(node, wish.get("text"), held, model, controls),
             "retry": lambda held: actions.retry(node, held, model, controls),
@@ -232,14 +236,14 @@ class Page:
         begin = kinds.get(wish.get("do", ""))
         return None if begin is None else lambda: begin(read_conversation(chat))
 
-    async def _run(self, session: str, start: Callable[[], Start], controls: Controls) -> AsyncIterator[list]:
-        self.desk.abandon(session)
+    async def _run(self, session: str, start: Callable[[], PendingReply], controls: Controls) -> AsyncIterator[list]:
+        self.replies.abandon(session)
         try:
             begun = start()
         except HistoryError as problem:
-            yield self._updates(View(status=status.problem(str(problem)), running=False))
+            yield self._updates(PageUpdate(status=status.problem(str(problem)), running=False))
             return
-        async for view in self.desk.respond(session, begun, controls):
+        async for view in self.replies.respond(session, begun, controls):
             yield self._updates(view)
 
     async def _answer(
@@ -250,28 +254,32 @@ class Page:
         match wish.get("do"):
             case "choose":
                 plot = await self.choices.plot(session, node, index, conversation, controls)
-                return self._updates(View(), plot=plot)
+                return self._updates(PageUpdate(), plot=plot)
             case "undo":
-                self.desk.abandon(session)
+                self.replies.abandon(session)
                 before, draft = actions.undo(node, conversation, typed)
-                state = status.of_engine(self.host.engine)
-                return self._updates(View(write_conversation(before), "", state, False, draft))
+                state = status.of_engine(self.manager.engine)
+                return self._updates(PageUpdate(write_conversation(before), "", state, False, draft))
             case "leave":
-                self.desk.abandon(session)
-                return self._updates(View(status=status.of_engine(self.host.engine), running=False))
+                self.replies.abandon(session)
+                return self._updates(PageUpdate(status=status.of_engine(self.manager.engine), running=False))
             case "json":
-                return self._updates(View(), courier=_file(conversation, "json", export.to_json(conversation)))
+                return self._updates(
+                    PageUpdate(), file_channel=_file(conversation, "json", export.to_json(conversation))
+                )
             case "markdown":
-                return self._updates(View(), courier=_file(conversation, "md", export.to_markdown(conversation)))
+                return self._updates(
+                    PageUpdate(), file_channel=_file(conversation, "md", export.to_markdown(conversation))
+                )
             case "import":
                 found = export.from_json(wish.get("text"))
-                return self._updates(View(), courier=dump({"open": json.loads(write_conversation(found))}))
+                return self._updates(PageUpdate(), file_channel=dump({"open": json.loads(write_conversation(found))}))
         raise HistoryError(TEXT["history_form"])
 
     def _updates(
         self,
-        view: View,
-        courier: str | None = None,
+        view: PageUpdate,
+        file_channel: str | None = None,
         plot: str | None = None,
         lens: str | None = None,
         tab: str | None = None,
@@ -287,7 +295,7 @@ class Page:
             view.stream,
             view.status,
             gr.update(**box) if box else None,
-            courier,
+            file_channel,
             plot,
             lens,
             gr.Tabs(selected=tab) if tab else None,
