@@ -2,7 +2,8 @@
 
 import sys
 import time
-from typing import Any
+
+from web.models.manager import ModelLoading
 
 STEPS = {"download": "Downloading (MB)   ", "weights": "Loading weights    ", "compile": "Compiling programs "}
 POLL_SECONDS = 0.1
@@ -16,7 +17,7 @@ def show_progress(step: str, done: int, total: int) -> None:
         print(f"\r{STEPS[step]} [{bar}] {done}/{total}", end=end, file=sys.stderr, flush=True)
 
 
-def follow(loading: Any) -> bool:
+def follow(loading: ModelLoading) -> bool:
     """Show the steps of a `ModelLoading` as they come, and say at last that all is ready, if it is."""
     shown = loading.step
     while not loading.ended:

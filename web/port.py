@@ -4,8 +4,10 @@ import errno
 import os
 import socket
 
+from llama_core.errors import UserError
 
-class PortError(OSError):
+
+class PortError(UserError, OSError):
     """The address cannot be listened on; one line that says why and what to do."""
 
 

@@ -59,23 +59,23 @@ def main(port, pace, state="warm"):
                 "ended": reply.ended,
                 "updates": [params.temperature for _, params in reply.changes],
             }
-            for reply in manager.engine.generations
+            for reply in manager.served.engine.generations
         ]
 
     @app.post("/fake/pace/{pace}")
     def hurry(pace: int):
-        manager.engine.pace = pace
+        manager.served.engine.pace = pace
         return {"pace": pace}
 
     @app.post("/fake/hold/{place}")
     def hold(place: int):
-        manager.engine.hold = place or None
+        manager.served.engine.hold = place or None
         return SimpleNamespace(place=place).__dict__
 
     @app.post("/fake/heat/{programs}")
     def heat(programs: int):
-        manager.engine.heat(programs)
-        return manager.engine.compiled
+        manager.served.engine.heat(programs)
+        return manager.served.engine.compiled
 
     # The page takes every path that is left: ours go before it.
     app.router.routes.sort(key=lambda route: not getattr(route, "path", "").startswith("/fake"))

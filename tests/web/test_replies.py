@@ -14,9 +14,11 @@ from llama_core.engine.text import TextToken
 from llama_core.sampling.params import SamplingParams
 from web.chat import actions
 from web.chat.actions import Controls
-from web.chat.conversation import Conversation, read_record
+from web.chat.codec import read_record
+from web.chat.conversation import Conversation
 from web.chat.replies import ReplyManager, Writer
 from web.chat.stream import Labels, Stream
+from web.models.manager import Served
 
 SHORT = Controls({**KNOBS, "max_new_tokens": 5})
 
@@ -28,11 +30,14 @@ def engine():
 
 @pytest.fixture
 def replies(engine):
-    return ReplyManager(SimpleNamespace(engine=engine, model=fake_model()))
+    """A `ReplyManager`, and beside it what is served."""
+    replies = ReplyManager()
+    replies.served = Served(engine, fake_model())
+    return replies
 
 
 def begin(replies, text="one", conversation=None):
-    return actions.ask(text, conversation or Conversation("abc"), replies.manager.model, SHORT)
+    return actions.ask(text, conversation or Conversation("abc"), replies.served.model, SHORT)
 
 
 def views(replies, start, controls=SHORT, after=None):
@@ -40,7 +45,7 @@ def views(replies, start, controls=SHORT, after=None):
 
     async def collect():
         seen = []
-        async for view in replies.respond("tab", start, controls):
+        async for view in replies.respond("tab", start, controls, replies.served):
             seen.append(view)
             if after:
                 after(view)
@@ -76,9 +81,9 @@ def test_alternatives_come_with_their_shares_before_and_after(replies):
 
 def test_a_branch_goes_on_as_the_engine_does_for_that_prefix(replies, engine):
     conversation = talk()
-    views(replies, actions.branch(1, 1, 2, conversation, replies.manager.model))
+    views(replies, actions.branch(1, 1, 2, conversation, replies.served.model))
     generation = engine.generations[0]
-    prompt = replies.manager.model.chat.prompt_ids([{"role": "user", "content": "one"}])
+    prompt = replies.served.model.chat.prompt_ids([{"role": "user", "content": "one"}])
     assert generation.prompt_ids == [*prompt, 1, 2]
     assert generation.token_ids[0] == next_id([*prompt, 1, 2])
 
@@ -111,7 +116,7 @@ def test_a_mark_stands_where_the_engine_took_the_new_controls(replies):
     generation = SimpleNamespace(params=old, changes=[(2, dataclasses.replace(old, top_k=5))])
     stream = Stream(Conversation("abc"), 0)
     tokens = [TextToken(Token(number, -1.0, -1.0), "") for number in (1, 2, 3, 4)]
-    Writer(generation, stream, Labels(replies.manager.model.tokenizer)).write(tokens)
+    Writer(generation, stream, Labels(replies.served.model.tokenizer)).write(tokens)
     rows = [json.loads(line) for line in stream.text.splitlines()[1:]]
     assert [row.get("mark", "") if isinstance(row, dict) else row[0] for row in rows] == [1, 2, "Top-k 0 → 5", 3, 4]
 
@@ -218,7 +223,7 @@ def test_leaving_frees_the_slot(replies, engine):
     engine.pace = 100
 
     async def leave():
-        stream = replies.respond("tab", begin(replies), CONTROLS)
+        stream = replies.respond("tab", begin(replies), CONTROLS, replies.served)
         await anext(stream)
         await stream.aclose()
 
@@ -240,7 +245,7 @@ def test_failures_stand_in_the_conversation(replies, engine):
     assert "the prompt has 19 tokens" in ending(refused)["problem"] and refused.running is False
     wrong = views(replies, begin(replies), Controls({**KNOBS, "temperature": None}))[-1]
     assert "Temperature is None" in ending(wrong)["problem"]
-    replies.manager.model.chat = None
+    replies.served.model.chat = None
     crashed = views(replies, begin(replies))[-1]
     assert "unexpected error" in ending(crashed)["problem"] and "AttributeError" in ending(crashed)["problem"]
 

@@ -1,6 +1,7 @@
 """A conversation as a file, and back."""
 
-from web.chat.conversation import Conversation, HistoryError, read_conversation, write_conversation
+from web.chat.codec import read_conversation, write_conversation
+from web.chat.conversation import Conversation, HistoryError
 from web.strings import TEXT
 
 

@@ -31,14 +31,14 @@ ON_THE_HUB = (
 RANDOM = ("random:tiny", "random:135M")
 
 
-def choices(weights: Path = WEIGHTS) -> list[tuple[str, str]]:
+def choices(weights: Path = WEIGHTS, guide: Path = GUIDE) -> list[tuple[str, str]]:
     """What can be picked: in words, and the name that `load_checkpoint` takes."""
     found = []
     for folder in sorted(weights.iterdir()) if weights.is_dir() else ():
         if (folder / "config.json").is_file():
-            words = TEXT["model_guide"] if folder.name == "guide" else TEXT["model_folder"].format(name=folder.name)
-            found.append((words, str(folder)))
-    found.sort(key=lambda row: Path(row[1]).name != "guide")
+            is_guide = folder.resolve() == guide.resolve()
+            words = TEXT["model_guide"] if is_guide else TEXT["model_folder"].format(name=folder.name)
+            found.insert(0 if is_guide else len(found), (words, str(folder)))
     for row in ON_THE_HUB:
         words = TEXT["model_hub"].format(name=row.name, count=row.parameters, size=row.size, licence=row.licence)
         found.append((words, row.name))
