@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import gc
 import json
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ from llama_core.engine.request import Token
 from llama_core.engine.text import TextToken
 from llama_core.sampling.params import SamplingParams
 from web.chat import actions
+from web.chat import replies as module
 from web.chat.actions import Controls
 from web.chat.codec import read_record
 from web.chat.conversation import Conversation
@@ -254,3 +256,37 @@ def test_text_is_readable_only_when_its_bytes_are_whole(replies, engine):
     engine.hostile = "aé"
     texts = [read_record(line).text for line in lines(views(replies, begin(replies, "script"))[-1])[1:-1]]
     assert texts == ["a", "", "é"]
+
+
+def test_a_tab_that_closes_while_nothing_comes_leaves_no_error_behind(replies, engine, monkeypatch):
+    monkeypatch.setattr(module, "POLL_SECONDS", 0.01)
+    engine.hold, problems = 3, []
+
+    async def leave():
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context["message"]))
+        stream = replies.respond("tab", begin(replies), CONTROLS, replies.served)
+        await anext(stream)
+        await anext(stream)  # the place in line
+        await stream.aclose()
+        del stream
+        gc.collect()
+        await asyncio.sleep(0.05)
+
+    asyncio.run(leave())
+    assert problems == [] and engine.generations[0].cancelled.is_set()
+
+
+def test_a_reply_that_ends_while_its_tab_is_closed_is_forgotten_once(replies):
+    """`forget` comes from the event loop, `abandon` from a worker thread."""
+    request = SimpleNamespace(cancel=lambda: None)
+
+    class Racing(dict):
+        def get(self, key, default=None):
+            found = super().get(key, default)
+            if not replies._lock.locked():
+                self.pop(key, None)  # what a thread without the lock may do here
+            return found
+
+    replies.running = Racing(tab=request)
+    replies._forget("tab", request)
+    assert replies.running == {}

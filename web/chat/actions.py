@@ -62,14 +62,11 @@ class Action:
         return self.do in ("ask", "edit", "retry", "branch", "resume")
 
 
-_ACTION = pydantic.TypeAdapter(Action)
-
-
 def read_action(data: Any) -> Action:
     """The action that a page posted. Raises `HistoryError` for what no page of ours would post."""
     try:
-        return _ACTION.validate_python(data)
-    except pydantic.ValidationError:
+        return Action(**data)
+    except (pydantic.ValidationError, TypeError):
         raise HistoryError(TEXT["history_form"]) from None
 
 

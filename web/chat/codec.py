@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field, TypeAdapter, ValidationError
 
@@ -35,13 +35,6 @@ Text = Annotated[str, Field(max_length=MAX_CHARACTERS)]
 STRICT = ConfigDict(strict=True, protected_namespaces=())
 
 
-class Mark(NamedTuple):
-    """The index of a token, and which control was moved before it."""
-
-    index: int
-    words: str
-
-
 class StoredNode(BaseModel):
     """One message. Empty fields are not written."""
 
@@ -51,7 +44,7 @@ class StoredNode(BaseModel):
     parent: Annotated[int, Field(ge=ROOT)]
     words: Text = ""
     tokens: Annotated[tuple[Record, ...], Field(max_length=MAX_TOKENS), FailFast()] = ()
-    marks: Annotated[tuple[Mark, ...], Field(max_length=MAX_TOKENS), FailFast()] = ()
+    marks: Annotated[tuple[tuple[int, str], ...], Field(max_length=MAX_TOKENS), FailFast()] = ()
     finish: Literal["", "stop", "cut", "length", "context", "cancelled", "error", "broken"] = ""
     problem: Text = ""
     facts: Text = ""
@@ -60,7 +53,7 @@ class StoredNode(BaseModel):
 
     def to_node(self) -> Node:
         """The message of the tree."""
-        marks = tuple((mark.index, mark.words[:MAX_MARK]) for mark in self.marks)
+        marks = tuple((index, words[:MAX_MARK]) for index, words in self.marks)
         texts = {name: getattr(self, name) for name in ("words", "finish", "problem", "facts", "model", "model_id")}
         return Node(self.role, self.parent, records=self.tokens, marks=marks, **texts)
 
