@@ -25,8 +25,8 @@ from benchmarks.common import (
     transformers_replies,
 )
 from llama_core import Engine, SamplingParams
-from llama_core.engine.compiled import Programs, compile_programs
-from llama_core.engine.device_state import slot_row
+from llama_core.engine.compiled import CompiledPrograms, compile_programs
+from llama_core.engine.device_state import new_slot_state
 from llama_core.model.config import NAMED_CONFIGS
 
 CHATS = 8
@@ -50,7 +50,7 @@ def main() -> None:
         figures = medians(measure(engine, theirs, config, options, seed) for seed in range(options.rounds + 1))
         over = overhead(engine, kept[0], config, options)
         begin_endless_reply(kept[0], *random_prompts(config, 1, options.prompt, seed=0), config.vocab_size)
-        share, read = bandwidth_share(lambda: kept[0].decode([0], 8).read(), 8 * bytes_a_token(config))
+        share, read = bandwidth_share(lambda: kept[0].decode([0], 8).to_host(), 8 * bytes_a_token(config))
         report(
             options,
             engine.device,
@@ -93,7 +93,7 @@ def measure(engine: Engine, theirs, config, options, seed: int) -> dict[str, flo
     }
 
 
-def overhead(engine: Engine, programs: Programs, config, options, tokens: int = 16, pairs: int = 8) -> float:
+def overhead(engine: Engine, programs: CompiledPrograms, config, options, tokens: int = 16, pairs: int = 8) -> float:
     """The engine's time a token over that of the bare program, less one: the median of pairs in turn."""
     params, over = SamplingParams(temperature=0.0, max_new_tokens=tokens, ignore_eos=True), []
     for prompt in random_prompts(config, pairs, options.prompt, seed=options.rounds + 1):
@@ -103,7 +103,7 @@ def overhead(engine: Engine, programs: Programs, config, options, tokens: int = 
     return statistics.median(over)
 
 
-def bare_speed(programs: Programs, prompt: list[int], tokens: int, vocab_size: int) -> float:
+def bare_speed(programs: CompiledPrograms, prompt: list[int], tokens: int, vocab_size: int) -> float:
     """Tokens a second of the decode program without the engine, each block dispatched before the last is read. Only
     while the engine is idle: the state is shared."""
     begin_endless_reply(programs, prompt, vocab_size)
@@ -111,20 +111,20 @@ def bare_speed(programs: Programs, prompt: list[int], tokens: int, vocab_size: i
     for _ in range(tokens):
         current = programs.decode([0], 1)
         if last is not None:
-            last.read()
+            last.to_host()
         last = current
-    last.read()
+    last.to_host()
     return tokens / (time.perf_counter() - start)
 
 
-def begin_endless_reply(programs: Programs, prompt: list[int], vocab_size: int) -> None:
+def begin_endless_reply(programs: CompiledPrograms, prompt: list[int], vocab_size: int) -> None:
     """From now on slot 0 can be decoded as often as one likes."""
-    programs.prepare(0, slot_row(prompt, 0, 10**6, [], SamplingParams(temperature=0.0), vocab_size), True)
+    programs.prepare(0, new_slot_state(prompt, 0, 10**6, [], SamplingParams(temperature=0.0), vocab_size), True)
     for start in range(0, len(prompt), 16):
-        chunk = programs.begin_chunk(0, prompt[start : start + 16], start)
-        programs.read(chunk, programs.parts)
-    programs.draw_first(chunk)[0].read()
-    programs.decode([0], 1).read()
+        chunk = programs.start_prefill(0, prompt[start : start + 16], start)
+        programs.prefill_layers(chunk, programs.num_layer_groups)
+    programs.sample_first(chunk)[0].to_host()
+    programs.decode([0], 1).to_host()
 
 
 def report(options, device: str, speeds: dict[str, float], others: dict[str, float]) -> None:

@@ -10,8 +10,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from llama_core.engine.engine import EngineError
-from llama_core.engine.request import Alternative, Token
+from llama_core.engine import EngineError
+from llama_core.engine.request import Token, TokenAlternative
 from llama_core.model.config import LlamaConfig
 from llama_core.sampling.params import SamplingParams
 from llama_core.tokenizer.chat_template import Chat
@@ -60,8 +60,8 @@ def next_id(ids):
     return 1 + sum(ids) % (len(WORDS) - 1)
 
 
-class FakeGeneration:
-    """As the engine's `Generation`."""
+class FakeRequest:
+    """As the engine's `Request`."""
 
     def __init__(self, prompt_ids, params, cached, place):
         self.prompt_ids, self.params, self.cached_tokens, self.queue_position = prompt_ids, params, cached, place
@@ -133,7 +133,7 @@ class FakeEngine:
             raise EngineError(f"the prompt has {len(prompt_ids)} tokens; shorten it")
         params = replace(params, seed=0 if params.seed is None else params.seed)
         earlier = [[*other.prompt_ids, *other.token_ids] for other in self.generations]
-        generation = FakeGeneration(
+        generation = FakeRequest(
             list(prompt_ids), params, max((common_prefix(ids, prompt_ids) for ids in earlier), default=0), self.hold
         )
         self.generations.append(generation)
@@ -170,9 +170,9 @@ class FakeEngine:
     def _add(self, generation, chosen):
         share = (0.05, 0.3, 0.6, 0.9, 0.99)[len(generation.tokens) % 5]
         others = [(chosen + step) % len(WORDS) for step in range(1, 5)] if chosen < len(WORDS) else []
-        top = [Alternative(chosen, math.log(share), math.log(min(1.0, share + 0.005)))]
+        top = [TokenAlternative(chosen, math.log(share), math.log(min(1.0, share + 0.005)))]
         top += [
-            Alternative(other, math.log((1 - share) / 4), -math.inf if rank else math.log(0.005))
+            TokenAlternative(other, math.log((1 - share) / 4), -math.inf if rank else math.log(0.005))
             for rank, other in enumerate(others)
         ]
         generation.first = generation.first or time.perf_counter()

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import jax.numpy as jnp
 import numpy as np
 
-from llama_core.engine.compiled import Chunk, Dispatched
+from llama_core.engine.device_work import DeviceResult, PrefillChunk
 from llama_core.engine.records import WIDTH, Status
-from llama_core.runtime.forms import CHUNK_SIZES
+from llama_core.runtime.forms import PLAIN
 
 VOCAB = 97
 FAKE_MODEL = SimpleNamespace(
@@ -26,7 +26,7 @@ def next_token(row, temperature):
 
 
 def expected_tokens(prompt, count, temperature=0.0, changes=()):
-    """What FakePrograms generate; `changes` are (number of tokens before, SamplingParams), as a Generation has them."""
+    """What FakePrograms generate; `changes` are (number of tokens before, SamplingParams), as a `Request` has them."""
     row = list(prompt)
     for step in range(count):
         for before, params in changes:
@@ -36,11 +36,11 @@ def expected_tokens(prompt, count, temperature=0.0, changes=()):
 
 
 class FakePrograms:
-    """Programs in NumPy on `next_token`, where chunks have three parts to go. `rows` are what lies in each
+    """Programs in NumPy on `next_token`, where the layers are three groups. `rows` are what lies in each
     slot's cache, of which the first `ends` count, `newest` the token drawn last, which is not in it yet. `gate` holds
     everything back, `pace` is seconds a step, `fails_at` the call at which the device fails."""
 
-    parts = 3
+    num_layer_groups = 3
 
     def __init__(self, slots, fails_at=None):
         self.rows, self.ends, self.newest = [[] for _ in range(slots)], [0] * slots, [None] * slots
@@ -56,28 +56,28 @@ class FakePrograms:
         self.calls.append(("copy", source, target, length))
         self.rows[target] = self.rows[source][:length]
 
-    def begin_chunk(self, slot, ids, start):
+    def start_prefill(self, slot, ids, start):
         self.calls.append(("prefill", slot, len(ids)))
-        size = min(size for size in CHUNK_SIZES if size >= len(ids))
+        size = min(size for size in PLAIN.chunk_sizes if size >= len(ids))
         # While a chunk is between layers, what lay in its place is not to be relied on.
         if self.rows[slot][start : start + len(ids)] != list(ids):
             del self.rows[slot][start:]
         self.reading[slot] = ids
-        return Chunk(slot, start, len(ids), jnp.zeros((1, size, 1)))
+        return PrefillChunk(slot, start, len(ids), jnp.zeros((1, size, 1)))
 
-    def read(self, chunk, parts):
+    def prefill_layers(self, chunk, groups):
         self.gate.wait(10)
-        self.calls.append(("read", chunk.slot, parts))
-        chunk.done += parts
-        assert chunk.done <= self.parts
-        if chunk.done == self.parts:
+        self.calls.append(("layers", chunk.slot, groups))
+        chunk.groups_done += groups
+        assert chunk.groups_done <= self.num_layer_groups
+        if chunk.groups_done == self.num_layer_groups:
             self._write(chunk.slot, chunk.start, self.reading[chunk.slot])
-        return Dispatched(np.zeros(0), {})
+        return DeviceResult(np.zeros(0), {})
 
-    def draw_first(self, chunk):
+    def sample_first(self, chunk):
         packed = np.zeros((1, 1, WIDTH), np.int32)
         packed[0, 0, :2] = self._draw(chunk.slot)
-        return Dispatched(packed, {chunk.slot: 0}), np.arange(VOCAB, dtype=np.float32)
+        return DeviceResult(packed, {chunk.slot: 0}), np.arange(VOCAB, dtype=np.float32)
 
     def decode(self, slots, steps):
         self.gate.wait(10)
@@ -90,7 +90,7 @@ class FakePrograms:
             for slot in filter(self.running.__getitem__, slots):
                 self._write(slot, self.ends[slot], [self.newest[slot]])
                 packed[step, slot, :2] = self._draw(slot)
-        return Dispatched(packed, {slot: slot for slot in slots})
+        return DeviceResult(packed, {slot: slot for slot in slots})
 
     def _write(self, slot, start, ids):
         assert start <= len(self.rows[slot]), "a gap in the cache"
@@ -99,7 +99,7 @@ class FakePrograms:
 
     def _draw(self, slot):
         row, table = self.rows[slot][: self.ends[slot]], self.table[slot]
-        token = self.newest[slot] = next_token(row, table.knobs.temperature[0])
+        token = self.newest[slot] = next_token(row, table.sampling.temperature[0])
         is_stop, is_full = token in table.stops, len(row) + 1 >= table.limits[0]
         self.running[slot] = not (is_stop or is_full)
         return Status.STOP if is_stop else Status.LENGTH if is_full else Status.GOING, token

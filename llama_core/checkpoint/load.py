@@ -133,7 +133,8 @@ def _find_tensors(folder: Path, config: LlamaConfig) -> dict[str, Stored]:
         elif not _may_be_ignored(stored.name, config):
             raise CheckpointError(
                 f"{stored.path.name}: tensor {quote_value(stored.name)} is not part of the "
-                f"{config.num_hidden_layers}-layer {config.model_type} that config.json describes; the file and the config are from different models"
+                f"{config.num_hidden_layers}-layer {config.model_type} that config.json describes; the "
+                "file and the config are from different models"
             )
     missing = [name for name in shapes if name not in places]
     if missing:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from llama_core.errors import UserError
 from llama_core.model.config import LlamaConfig
 from llama_core.model.params import params_bytes
-from llama_core.runtime.forms import CHUNK_SIZES
+from llama_core.runtime.forms import PLAIN
 
 CGROUP_FILES = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
 SHORTEST_CONTEXT = 256
@@ -46,7 +46,7 @@ class Plan:
     def workspace(self) -> int:
         """Bytes of what the largest program holds for a moment: the activations of a chunk, attention scores in
         float32, logits and their order; or while loading, one tensor as it is stored."""
-        config, tokens = self.config, max(*CHUNK_SIZES, self.slots)
+        config, tokens = self.config, max(*PLAIN.chunk_sizes, self.slots)
         length = min(self.max_seq_len, config.max_position_embeddings)
         widths = 8 * config.hidden_size + 3 * config.intermediate_size
         scores = 2 * config.num_attention_heads * length

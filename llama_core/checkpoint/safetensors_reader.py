@@ -50,7 +50,7 @@ def stored_tensors(path: Path) -> Iterator[Stored]:
 
 def read_tensors(several: Sequence[Stored], dtype: str, groups: int = 1) -> np.ndarray:
     """These tensors on top of one another in `dtype`, in memory that JAX can take over without a copy. The rows of each
-    are dealt out evenly to `groups`; a group holds its rows of the first tensor, then of the second, and so on.
+    are divided evenly among `groups`; a group holds its rows of the first tensor, then those of the second, and so on.
 
     Nothing is read twice or kept: peak memory is the result. Raises `ModelFileError` for a file that ends early and
     for NaN and infinity.

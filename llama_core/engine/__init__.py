@@ -2,5 +2,17 @@
 them into words."""
 
 from llama_core.engine.engine import Engine
+from llama_core.engine.errors import BadRequest, EngineDead, EngineError, QueueFull
+from llama_core.engine.request import Request, RequestStatus, Token, TokenAlternative
 
-__all__ = ["Engine"]
+__all__ = [
+    "BadRequest",
+    "Engine",
+    "EngineDead",
+    "EngineError",
+    "QueueFull",
+    "Request",
+    "RequestStatus",
+    "Token",
+    "TokenAlternative",
+]

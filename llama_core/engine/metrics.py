@@ -1,4 +1,4 @@
-"""What the engine counts, and what it tells of it."""
+"""What the engine counts: totals, and speeds over the last seconds."""
 
 import statistics
 import time
@@ -8,15 +8,16 @@ from dataclasses import dataclass, field
 
 from llama_core.engine.prefix_cache import Slot
 
-STATS_SECONDS = 5.0
+RATE_SECONDS = 5.0
 RECENT_REPLIES = 50
 
 
 @dataclass(frozen=True)
 class EngineStats:
-    """What the engine is doing now. Speeds are of all chats together over the last seconds, in tokens a second: written
-    (`tokens_per_second`) and read (`tokens_in_per_second`). `tokens_cached` of all prompts were not computed again;
-    `context_used` of `context_size` positions hold something. `time_to_first_token` is a median, in seconds."""
+    """What the engine is doing now. Speeds are of all chats together over the last seconds, in tokens per second:
+    decoded (`tokens_per_second`) and prefilled (`tokens_in_per_second`). `tokens_cached` prompt tokens in all were
+    found in the prefix cache; `context_used` of `context_size` positions hold something. `time_to_first_token` is a
+    median, in seconds."""
 
     slots: int
     busy: int
@@ -32,27 +33,51 @@ class EngineStats:
     context_size: int
 
 
+class Rate:
+    """Tokens per second over the last `RATE_SECONDS`. Its memory is bounded: what is older is dropped as new counts
+    come."""
+
+    def __init__(self) -> None:
+        self._events: deque[tuple[float, int]] = deque()
+
+    def add(self, count: int) -> None:
+        """So many tokens, now."""
+        self._events.append((time.perf_counter(), count))
+        self._drop_old()
+
+    def per_second(self) -> float:
+        """The mean over the window."""
+        self._drop_old()
+        return sum(count for _, count in self._events) / RATE_SECONDS
+
+    def _drop_old(self) -> None:
+        since = time.perf_counter() - RATE_SECONDS
+        while self._events and self._events[0][0] < since:
+            self._events.popleft()
+
+
 @dataclass
-class Meter:
-    """Running totals. `tokens_in` are prompt tokens computed, those found in the cache not among them."""
+class EngineMetrics:
+    """Running totals. `tokens_in` are prompt tokens that were prefilled, those found in the prefix cache not among
+    them."""
 
     requests: int = 0
     tokens_in: int = 0
     tokens_out: int = 0
     tokens_cached: int = 0
-    _read: deque[tuple[float, int]] = field(default_factory=deque)
-    _wrote: deque[tuple[float, int]] = field(default_factory=deque)
+    _prefilled: Rate = field(default_factory=Rate)
+    _decoded: Rate = field(default_factory=Rate)
     _waits: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT_REPLIES))
 
-    def read_tokens(self, count: int) -> None:
-        """Prompt tokens were computed."""
+    def add_prefilled(self, count: int) -> None:
+        """Prompt tokens were prefilled."""
         self.tokens_in += count
-        self._read.append((time.perf_counter(), count))
+        self._prefilled.add(count)
 
-    def wrote_tokens(self, count: int, first_after: float | None) -> None:
-        """Tokens of a reply were written; `first_after` seconds after its request if they are its first."""
+    def add_decoded(self, count: int, first_after: float | None) -> None:
+        """Tokens of a reply were generated; `first_after` seconds after its request if they are its first."""
         self.tokens_out += count
-        self._wrote.append((time.perf_counter(), count))
+        self._decoded.add(count)
         if first_after is not None:
             self._waits.append(first_after)
 
@@ -60,22 +85,15 @@ class Meter:
         """All of it at this moment."""
         return EngineStats(
             slots=len(slots),
-            busy=sum(slot.tenant is not None for slot in slots),
+            busy=sum(slot.in_use for slot in slots),
             queued=queued,
             requests=self.requests,
             tokens_in=self.tokens_in,
             tokens_out=self.tokens_out,
             tokens_cached=self.tokens_cached,
-            tokens_per_second=_rate(self._wrote),
-            tokens_in_per_second=_rate(self._read),
+            tokens_per_second=self._decoded.per_second(),
+            tokens_in_per_second=self._prefilled.per_second(),
             time_to_first_token=statistics.median(self._waits) if self._waits else None,
             context_used=sum(len(slot.ids) for slot in slots),
             context_size=len(slots) * max_seq_len,
         )
-
-
-def _rate(events: deque[tuple[float, int]]) -> float:
-    since = time.perf_counter() - STATS_SECONDS
-    while events and events[0][0] < since:
-        events.popleft()
-    return sum(count for _, count in events) / STATS_SECONDS

@@ -1,290 +1,277 @@
-"""Who runs when: requests wait in line for a slot, are read chunk by chunk, then are written side by side in blocks.
+"""Who runs when: requests wait for a slot, are prefilled chunk by chunk, then decoded side by side in blocks.
 
-A turn dispatches the next programs before it reads the records of the last turn, so that the device never waits for
-Python; when a reply ends is decided on the device. Only the engine's thread takes turns.
+A turn dispatches the next programs before it reads the results of the last turn, so that the device never waits for
+Python; the device itself decides when a reply ends. Only the engine's thread takes turns.
 """
 
 import dataclasses
 import threading
 import time
 from collections import deque
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Callable, Collection
 
 import numpy as np
 
-from llama_core.engine.compiled import Chunk, Dispatched
-from llama_core.engine.device_state import slot_row
-from llama_core.engine.metrics import EngineStats, Meter
-from llama_core.engine.pacing import TURNS_TO_A_LOOK, Pace
-from llama_core.engine.prefix_cache import Slot, place
+from llama_core.engine.device_state import new_slot_state
+from llama_core.engine.device_work import DeviceResult, PrefillChunk, Programs
+from llama_core.engine.metrics import EngineMetrics, EngineStats
+from llama_core.engine.pacing import TURNS_TO_A_LOOK, BatchSizer
+from llama_core.engine.prefix_cache import Slot, SlotChoice, choose_slot
 from llama_core.engine.records import Records, Status
-from llama_core.engine.request import Generation
+from llama_core.engine.request import Request, RequestStatus
+from llama_core.runtime.arrays import AnyArray
+from llama_core.runtime.forms import Form
 from llama_core.sampling.params import SamplingParams
-
-# A prompt with at most this many new tokens does not wait behind a longer one, and is read a whole chunk a turn: the
-# others' words come late once or twice, its own first word much sooner.
-SHORT_PROMPT = 64
-
-
-@dataclasses.dataclass(eq=False)
-class Running:
-    """A generation in a slot: how much of its prompt has been dispatched, how many tokens its reply may have and how
-    many at most have been dispatched, and the chunk of the prompt that is on its way through the layers."""
-
-    generation: Generation
-    slot: Slot
-    start: int
-    limit: int
-    dispatched: int = 0
-    chunk: Chunk | None = None
-
-    @property
-    def is_reading(self) -> bool:
-        """Whether some of the prompt is still to be read."""
-        return self.start < self.generation.prompt_tokens
-
-    @property
-    def is_short(self) -> bool:
-        """Whether there was little of the prompt to read."""
-        return self.generation.prompt_tokens - self.generation.cached_tokens <= SHORT_PROMPT
-
-    @property
-    def remaining(self) -> int:
-        """How many tokens may still be asked for."""
-        return 0 if self.is_reading else self.limit - self.dispatched
 
 
 @dataclasses.dataclass
-class Dispatch:
-    """Parts of a chunk of a prompt, or a block of replies, that the device was asked for and nobody has read yet."""
+class PendingWork:
+    """Dispatched and not read yet: a chunk's next groups of layers, or a block of decoded tokens. `requests` are those
+    that it gives tokens to, by slot."""
 
-    dispatched: Dispatched
-    owners: dict[int, Running]
+    result: DeviceResult
+    requests: dict[int, Request]
     size: int = 0
-    parts: int = 0
+    groups: int = 0
     steps: int = 0
-    scores: Any = None
+    logits: AnyArray | None = None
 
 
 class Scheduler:
-    """The slots of `programs`, which are given before the first turn, and the line of requests before them.
-    `vocab_size` and `eos_ids` are the model's; a reply that takes longer than `time_limit` seconds is cancelled."""
+    """The queue of requests and the slots. `programs` are set before the first turn. `vocab_size` and `eos_ids` are the
+    model's; a reply that takes longer than `time_limit` seconds is cancelled."""
 
-    def __init__(self, slots: int, max_seq_len: int, vocab_size: int, eos_ids: Collection[int], time_limit: float):
+    programs: Programs
+
+    def __init__(
+        self, slots: int, max_seq_len: int, vocab_size: int, eos_ids: Collection[int], time_limit: float, form: Form
+    ):
         self.lock = threading.Condition()
         self.slots = [Slot(index) for index in range(slots)]
-        self.queue: deque[Generation] = deque()
-        self.programs: Any = None
+        self.queue: deque[Request] = deque()
+        self._running: list[Request] = []  # those with a slot
         self._vocab_size, self._eos_ids = vocab_size, tuple(eos_ids)
         self._max_seq_len, self._time_limit = max_seq_len, time_limit
-        self._unread: list[Dispatch] = []
-        self._meter = Meter()
+        self._pending: list[PendingWork] = []
+        self._metrics = EngineMetrics()
         self._turns = 0
-        self._pace = Pace()
+        self._sizer = BatchSizer(form)
 
-    def add(self, generation: Generation) -> None:
-        """Put a request at the end of the line. The caller holds the lock."""
-        self._meter.requests += 1
-        self.queue.append(generation)
+    def add(self, request: Request) -> None:
+        """Put a request at the end of the queue. The caller holds the lock."""
+        self._metrics.requests += 1
+        self.queue.append(request)
         self._number_queue()
 
     def has_work(self) -> bool:
         """Whether a turn would do something."""
-        return bool(self.queue or self._unread or self._running())
+        return bool(self.queue or self._pending or self._running)
 
     def stats(self) -> EngineStats:
         """What is going on now."""
         with self.lock:
-            return self._meter.stats(self.slots, len(self.queue), self._max_seq_len)
+            return self._metrics.stats(self.slots, len(self.queue), self._max_seq_len)
 
-    def stops(self, params: SamplingParams) -> list[int]:
+    def stop_ids(self, params: SamplingParams) -> list[int]:
         """The token ids that end a reply."""
         return [*params.stop_token_ids, *(() if params.ignore_eos else self._eos_ids)]
 
-    def _number_queue(self) -> None:
-        for place_in_line, generation in enumerate(self.queue, start=1):
-            generation.queue_position = place_in_line
-
-    def _running(self) -> list[Running]:
-        return [slot.tenant for slot in self.slots if slot.tenant is not None]
-
-    def end_all(self, reason: str, error: Exception | None = None) -> None:
-        """Everybody's reply ends here."""
+    def drop_cancelled_from_queue(self) -> None:
+        """Finish the requests in the queue that were cancelled or waited too long."""
         with self.lock:
-            generations = [*(running.generation for running in self._running()), *self.queue]
+            dropped = [request for request in self.queue if self._should_stop(request)]
+            if dropped:
+                self.queue = deque(request for request in self.queue if request not in dropped)
+                self._number_queue()
+        for request in dropped:
+            request.finish("cancelled")
+
+    def end_all(self, reason: str, make_error: Callable[[], Exception] | None = None) -> None:
+        """Finish every request, each with an error of its own if there is one."""
+        with self.lock:
+            requests = [*self._running, *self.queue]
             self.queue.clear()
+            self._running.clear()
             for slot in self.slots:
-                slot.tenant = None
-        for generation in generations:
-            generation.finish(reason, error)
+                slot.in_use = False
+        for request in requests:
+            request.finish(reason, make_error() if make_error else None)
+
+    def _number_queue(self) -> None:
+        for position, request in enumerate(self.queue, start=1):
+            request.queue_position = position
+
+    def _should_stop(self, request: Request) -> bool:
+        return request.cancel_requested or time.perf_counter() - request.submitted > self._time_limit
 
     def take_turn(self) -> None:
-        """Let the cancelled go and the waiting in, dispatch what comes next, hand out what came of the last turn."""
+        """Drop cancelled requests, admit waiting ones, dispatch the next programs, deliver the previous results."""
         self._turns += 1
-        self._drop_cancelled()
+        for request in list(self._running):
+            if self._should_stop(request):
+                self._finish(request, "cancelled")
+        self.drop_cancelled_from_queue()
         self._admit()
         self._apply_updates()
-        earlier, self._unread = self._unread, []
+        previous, self._pending = self._pending, []
         started = time.perf_counter()
         self._dispatch_prefill()
         self._dispatch_decode()
-        for dispatch in earlier:
-            self._read(dispatch)
-        if earlier and self._unread:  # the device was busy all the time
-            steps, parts = sum(one.steps for one in earlier), sum(one.parts for one in earlier)
-            alone = all(len(one.owners) == 1 for one in earlier if one.steps)
-            sizes = {one.size for one in earlier if one.parts}
-            self._pace.observe(time.perf_counter() - started, steps, alone, sizes, parts)
+        for work in previous:
+            self._read(work)
+        if previous and self._pending:  # the device was busy all the time
+            self._measure(time.perf_counter() - started, previous)
 
-    def _drop_cancelled(self) -> None:
-        for running in self._running():
-            if self._is_over(running.generation):
-                self._finish(running, "cancelled")
-        with self.lock:
-            cancelled = [generation for generation in self.queue if self._is_over(generation)]
-            if cancelled:
-                self.queue = deque(generation for generation in self.queue if generation not in cancelled)
-                self._number_queue()
-        for generation in cancelled:
-            generation.finish("cancelled")
-
-    def _is_over(self, generation: Generation) -> bool:
-        return generation.cancel_requested or time.perf_counter() - generation.submitted > self._time_limit
+    def _measure(self, seconds: float, done: list[PendingWork]) -> None:
+        alone = all(len(work.requests) == 1 for work in done if work.steps)
+        sizes = {work.size for work in done if work.groups}
+        steps, groups = sum(work.steps for work in done), sum(work.groups for work in done)
+        self._sizer.observe(seconds, steps, alone, sizes, groups)
 
     def _admit(self) -> None:
-        """First come, first served."""
+        """Give free slots to the requests that came first."""
         while True:
             with self.lock:
-                placement = place(self.slots, self.queue[0].prompt_ids) if self.queue else None
-                if placement is None:
+                choice = choose_slot(self.slots, self.queue[0].prompt_ids) if self.queue else None
+                if choice is None:
                     return
-                generation = self.queue.popleft()
-                generation.queue_position = None
+                request = self.queue.popleft()
+                request.queue_position = None
                 self._number_queue()
-                running = Running(generation, placement.slot, placement.prefix, 0)
-                placement.slot.tenant = running
-            generation.take_update(0)
-            self._prepare(running, is_new=True)
-            if placement.source is not None:
-                self.programs.copy_prefix(placement.source.index, placement.slot.index, placement.prefix)
-                placement.slot.ids = placement.source.ids[: placement.prefix]
-            generation.cached_tokens = placement.prefix
-            self._meter.tokens_cached += placement.prefix
+                choice.slot.in_use = True
+                self._running.append(request)
+            self._start(request, choice)
+
+    def _start(self, request: Request, choice: SlotChoice) -> None:
+        request.status, request.slot = RequestStatus.PREFILLING, choice.slot
+        request.prefilled = request.cached_tokens = choice.prefix
+        request.take_update(0)
+        self._prepare(request, choice.slot, is_new=True)
+        if choice.source is not None:
+            self.programs.copy_prefix(choice.source.index, choice.slot.index, choice.prefix)
+            choice.slot.ids = choice.source.ids[: choice.prefix]
+        self._metrics.tokens_cached += choice.prefix
 
     def _apply_updates(self) -> None:
-        for running in self._running():
-            if running.generation.take_update(running.dispatched):
-                self._prepare(running, is_new=False)
+        for request in self._running:
+            if request.take_update(request.dispatched):
+                self._prepare(request, slot_of(request), is_new=False)
 
-    def _prepare(self, running: Running, is_new: bool) -> None:
-        generation = running.generation
-        limit = min(generation.params.max_new_tokens, self._max_seq_len - generation.prompt_tokens)
-        # Lowered below what has been asked for already, it takes one more token for the device to see.
-        running.limit = max(limit, running.dispatched + 1)
-        row = slot_row(
-            generation.prompt_ids,
-            running.start,
-            generation.prompt_tokens + limit,
-            self.stops(generation.params),
-            generation.params,
-            self._vocab_size,
-        )
-        self.programs.prepare(running.slot.index, row, is_new)
+    def _prepare(self, request: Request, slot: Slot, is_new: bool) -> None:
+        max_tokens = min(request.params.max_new_tokens, self._max_seq_len - request.prompt_tokens)
+        # Lowered below what was dispatched already, it takes one more token for the device to see.
+        request.max_tokens = max(max_tokens, request.dispatched + 1)
+        limit, stop_ids = request.prompt_tokens + max_tokens, self.stop_ids(request.params)
+        row = new_slot_state(request.prompt_ids, request.prefilled, limit, stop_ids, request.params, self._vocab_size)
+        self.programs.prepare(slot.index, row, is_new)
 
     def _dispatch_prefill(self) -> None:
-        """Some parts of chunks: the others' words do not wait for a long prompt."""
-        writing = sum(running.remaining > 0 for running in self._running())
-        if writing and self._turns % TURNS_TO_A_LOOK == 0:
+        """Some groups of layers of the waiting prompts' chunks: the others' words do not wait for a long prompt."""
+        decoding = sum(request.remaining > 0 for request in self._running)
+        if decoding and self._turns % TURNS_TO_A_LOOK == 0:
             return
-        share = used = 1.0  # of what this turn may read
-        while used and share > 0 and (reading := [running for running in self._running() if running.is_reading]):
-            used = self._read_parts(self._whose_turn(reading), share, writing)
+        share = used = 1.0  # of what this turn may prefill
+        while used and share > 0 and (prefilling := self._prefilling()):
+            used = self._prefill(self._next_to_prefill(prefilling), share, decoding)
             share -= used
 
-    def _whose_turn(self, reading: list[Running]) -> Running:
-        """The request that came first; in every other turn one that is short, if there is any."""
-        short = [running for running in reading if running.is_short] if self._turns % 2 else []
-        return min(short or reading, key=lambda running: running.generation.submitted)
+    def _prefilling(self) -> list[Request]:
+        return [request for request in self._running if request.status is RequestStatus.PREFILLING]
 
-    def _read_parts(self, running: Running, share: float, writing: int) -> float:
-        """As many parts of this request's chunk as fit into this share of a turn; the share that they take."""
-        careful = writing if not running.is_short else 0
-        chunk = running.chunk = running.chunk or self._begin_chunk(running, careful)
-        most = self._pace.parts(chunk.size, careful) if careful else self.programs.parts
-        parts = min(int(share * most + 1e-6), self.programs.parts - chunk.done)
-        if parts == 0:
+    def _next_to_prefill(self, prefilling: list[Request]) -> Request:
+        """The request that came first; in every other turn the first short one, if there is any."""
+        short = [request for request in prefilling if request.is_short] if self._turns % 2 else []
+        return min(short or prefilling, key=lambda request: request.submitted)
+
+    def _prefill(self, request: Request, share: float, decoding: int) -> float:
+        """Take this request's chunk through as many groups of layers as fit into this share of a turn. The share that
+        was used."""
+        careful = decoding if not request.is_short else 0
+        chunk = request.chunk = request.chunk or self._start_chunk(request, careful)
+        all_groups = self.programs.num_layer_groups
+        most = self._sizer.groups_per_turn(chunk.size, careful) if careful else all_groups
+        groups = min(int(share * most + 1e-6), all_groups - chunk.groups_done)
+        if groups == 0:
             return 0.0
-        dispatch = Dispatch(self.programs.read(chunk, parts), {}, chunk.size, parts)
-        if chunk.done == self.programs.parts:
-            self._end_chunk(running, chunk, dispatch)
-        self._unread.append(dispatch)
-        return parts / most
+        work = PendingWork(self.programs.prefill_layers(chunk, groups), {}, chunk.size, groups)
+        if chunk.groups_done == all_groups:
+            self._end_chunk(request, chunk, work)
+        self._pending.append(work)
+        return groups / most
 
-    def _begin_chunk(self, running: Running, writing: int) -> Chunk:
-        generation, start = running.generation, running.start
-        size = self._pace.chunk(generation.prompt_tokens - start, writing)
-        ids = generation.prompt_ids[start : start + size]
-        running.slot.keep(start, ids)
-        return self.programs.begin_chunk(running.slot.index, ids, start)
+    def _start_chunk(self, request: Request, decoding: int) -> PrefillChunk:
+        start, slot = request.prefilled, slot_of(request)
+        length = self._sizer.chunk_length(request.prompt_tokens - start, decoding)
+        ids = request.prompt_ids[start : start + length]
+        slot.invalidate_from(start, ids)
+        return self.programs.start_prefill(slot.index, ids, start)
 
-    def _end_chunk(self, running: Running, chunk: Chunk, dispatch: Dispatch) -> None:
-        generation, slot = running.generation, running.slot
-        running.chunk, running.start = None, chunk.start + chunk.length
-        slot.write(chunk.start, generation.prompt_ids[chunk.start : running.start])
+    def _end_chunk(self, request: Request, chunk: PrefillChunk, work: PendingWork) -> None:
+        slot = slot_of(request)
+        request.chunk, request.prefilled = None, chunk.start + chunk.length
+        slot.extend(chunk.start, request.prompt_ids[chunk.start : request.prefilled])
         with self.lock:
-            self._meter.read_tokens(chunk.length)
-        if not running.is_reading:
-            dispatch.dispatched, scores = self.programs.draw_first(chunk)
-            dispatch.owners[slot.index] = running
-            dispatch.scores = scores if generation.keeps_logits else None
-            running.dispatched = 1
+            self._metrics.add_prefilled(chunk.length)
+        if request.prefilled == request.prompt_tokens:
+            request.status = RequestStatus.DECODING
+            work.result, logits = self.programs.sample_first(chunk)
+            work.requests[slot.index] = request
+            work.logits = logits if request.keeps_logits else None
+            request.dispatched = 1
 
     def _dispatch_decode(self) -> None:
-        writing = {running.slot.index: running for running in self._running() if running.remaining > 0}
-        if not writing:
+        decoding = {slot_of(request).index: request for request in self._running if request.remaining > 0}
+        if not decoding:
             return
-        # First words are not held back for more, nor are anybody's while a prompt is read.
-        hurried = any(running.is_reading or not running.generation.token_ids for running in self._running())
-        pace = self._pace.steps(len(writing) == 1, hurried)
-        steps = min(pace, max(running.remaining for running in writing.values()))
-        for running in writing.values():
-            if running.dispatched == 1:  # from now on, tokens of the reply are written behind the prompt
-                del running.slot.ids[running.generation.prompt_tokens :]
-        self._unread.append(Dispatch(self.programs.decode(list(writing), steps), writing, steps=steps))
-        for running in writing.values():
-            running.dispatched += steps
+        # First words are not held back for longer blocks, nor are anybody's while a prompt is prefilled.
+        hurried = bool(self._prefilling()) or any(not request.token_ids for request in self._running)
+        steps = self._sizer.decode_steps(len(decoding) == 1, hurried)
+        steps = min(steps, max(request.remaining for request in decoding.values()))
+        for request in decoding.values():
+            if request.dispatched == 1:  # from now on, tokens of the reply are written behind the prompt
+                del slot_of(request).ids[request.prompt_tokens :]
+        self._pending.append(PendingWork(self.programs.decode(list(decoding), steps), decoding, steps=steps))
+        for request in decoding.values():
+            request.dispatched += steps
 
-    def _read(self, dispatch: Dispatch) -> None:
-        """Hand out what came of it. Of a reply that was cancelled meanwhile, it is dropped."""
-        for index, rows in dispatch.dispatched.read().items():
-            running = dispatch.owners[index]
-            if running.slot.tenant is running:
+    def _read(self, work: PendingWork) -> None:
+        """Wait for the results and deliver them. Those of a request that finished meanwhile are dropped."""
+        for index, rows in work.result.to_host().items():
+            request = work.requests[index]
+            if request in self._running:
                 try:
-                    self._deliver(running, Records.of(rows), dispatch.scores)
+                    self._deliver(request, Records.of(rows), work.logits)
                 except Exception as problem:  # a reader's fault: the others go on
-                    self._finish(running, "error", problem)
+                    self._finish(request, "error", problem)
 
-    def _deliver(self, running: Running, records: Records, scores: Any) -> None:
-        generation = running.generation
-        if scores is not None:
-            generation.logits = np.asarray(scores)
+    def _deliver(self, request: Request, records: Records, logits: AnyArray | None) -> None:
+        if logits is not None:
+            request.logits = np.asarray(logits)
         new = records.token_ids
         if not new:
             return
-        # All but the newest token have been read back into the model.
-        fed = [*generation.token_ids[-1:], *new[:-1]]
-        if fed:
-            running.slot.write(len(running.slot.ids), fed)
-        is_first = not generation.token_ids
-        generation.add(records)
+        # All but the newest token went through the model again, so their keys and values are in the cache.
+        cached = [*request.token_ids[-1:], *new[:-1]]
+        if cached:
+            slot = slot_of(request)
+            slot.extend(len(slot.ids), cached)
+        is_first = not request.token_ids
+        request.add(records)
         with self.lock:
-            self._meter.wrote_tokens(len(new), generation.time_to_first_token if is_first else None)
+            self._metrics.add_decoded(len(new), request.time_to_first_token if is_first else None)
         if records.last_status in (Status.STOP, Status.LENGTH):
-            self._finish(running, records.last_status.name.lower())
+            self._finish(request, records.last_status.name.lower())
 
-    def _finish(self, running: Running, reason: str, error: Exception | None = None) -> None:
+    def _finish(self, request: Request, reason: str, error: Exception | None = None) -> None:
         """Free the slot first: whoever learns that the reply has ended finds it free."""
         with self.lock:
-            running.slot.tenant, running.slot.last_used = None, self._turns
-        running.generation.finish(reason, error)
+            slot = slot_of(request)
+            slot.in_use, slot.last_used = False, self._turns
+            self._running.remove(request)
+        request.finish(reason, error)
+
+
+def slot_of(request: Request) -> Slot:
+    """The slot of a request that was admitted."""
+    assert request.slot is not None, "a request has a slot from its admission on"
+    return request.slot

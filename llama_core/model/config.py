@@ -3,14 +3,17 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llama_core.model.checks import ConfigError, require_bool, require_int, require_number, require_supported
 from llama_core.model.families import FAMILIES, Family, family_of, sliding_layers_of
 from llama_core.model.rope_scaling import RopeScaling, read_rope
 
-# The default of a field that `__post_init__` fills in from other fields where it is None. `Any`, so that the field has
-# the type of the value that is filled in.
+# The type of a field that may be given as None, which `__post_init__` replaces: who reads it always gets an int.
+if TYPE_CHECKING:
+    FilledIn = int
+else:
+    FilledIn = int | None
 FROM_OTHERS: Any = None
 
 # The largest size that is believed: above every published model, below what would fill memory while it is checked.
@@ -39,8 +42,8 @@ class LlamaConfig:
     intermediate_size: int = 11008
     num_hidden_layers: int = 32
     num_attention_heads: int = 32
-    num_key_value_heads: int = FROM_OTHERS
-    head_dim: int = FROM_OTHERS
+    num_key_value_heads: FilledIn = FROM_OTHERS
+    head_dim: FilledIn = FROM_OTHERS
     max_position_embeddings: int = 2048
     rms_norm_eps: float = 1e-6
     rope_theta: float = 10000.0

@@ -1,4 +1,4 @@
-"""Model families that share Llama's forward pass, and where each one differs: a row of `FAMILIES`.
+"""Model families that share Llama's forward pass. How each one differs is a row of `FAMILIES`.
 
 Defaults and rules are those of transformers (models/*/configuration_*.py), which reads the same `config.json`.
 """

@@ -1,7 +1,8 @@
-"""What happens inside for one token: each layer's guess (the logit lens, nostalgebraist 2020) and where heads look.
+"""What the model computes inside for one token: each layer's guess (the logit lens, nostalgebraist 2020) and where the
+attention heads look.
 
-Beside the serving path: the whole sequence is read again without a cache, in a few fixed lengths, so that a model has
-at most one program for each of them.
+This is not on the serving path: the whole sequence is run again without a cache, padded to one of a few lengths, so
+that a model compiles at most one program per length.
 """
 
 import functools
@@ -28,8 +29,8 @@ GUESSES = 5
 
 @dataclass(frozen=True)
 class Inside:
-    """What each of L layers would have said after the last of T tokens (`ids` and `shares`, the likeliest first; the
-    last row is the model's answer), and how each of H heads shares its attention among the T tokens."""
+    """What each of L layers would say after the last of T tokens (`ids` and `shares`, the likeliest first; the last row
+    is the model's answer), and the share of its attention that each of H heads gives to each of the T tokens."""
 
     ids: Int[np.ndarray, "L N"]
     shares: Float[np.ndarray, "L N"]
@@ -41,7 +42,7 @@ class InspectionError(UserError):
 
 
 def inspect(params: Params, config: LlamaConfig, ids: Sequence[int]) -> Inside:
-    """Look at the step that follows `ids`. Raises `InspectionError` for a sequence that is empty or too long."""
+    """Inspect the step that follows `ids`. Raises `InspectionError` for a sequence that is empty or too long."""
     length = next((size for size in LENGTHS if size >= len(ids)), None)
     if not ids or length is None:
         raise InspectionError(f"{len(ids)} tokens cannot be inspected; expected 1 to {LENGTHS[-1]}")
@@ -72,7 +73,7 @@ def _look(params: Params, tokens: Int[Array, "1 T"], last: Int[Array, ""], *, co
 def attention_of(
     block: Block, x: Float[Array, "1 T D"], last: Int[Array, ""], config: LlamaConfig, context: AttentionContext
 ) -> Float[Array, "H T"]:
-    """How the token at `last` shares its attention among all, head by head: the weights inside `model.attention`."""
+    """The share of its attention that each head of the token at `last` gives to each token."""
     q, k, _ = queries_keys_values(block, rms_norm(x, block.attention_norm, config.rms_norm_eps), config, context)
     asking = jax.lax.dynamic_slice_in_dim(q, last, 1, axis=1)
     weights = attention_weights(asking, k, last[None, None], context.sliding_window)

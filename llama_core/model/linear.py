@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int
 
-AnyArray = Array | np.ndarray  # on the device or on the host
+from llama_core.runtime.arrays import AnyArray
+
 PLAIN = (jax.Array,)  # a weight that is one array of floating-point numbers
 
 # From so many rows on a product is bound by arithmetic, and weight-first is the slower way on a CPU too: ten layers of

@@ -9,7 +9,6 @@ from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Complex, Float, Int, PRNGKeyArray
 
 from llama_core.model.attention import AttentionContext, attend, make_attention_context
@@ -18,8 +17,7 @@ from llama_core.model.kv_cache import KVCache, LayerCache, init_cache
 from llama_core.model.linear import embed, linear
 from llama_core.model.params import Block, Params
 from llama_core.model.rope import precompute_freqs_cis
-
-AnyArray = Array | np.ndarray  # on the device or on the host
+from llama_core.runtime.arrays import AnyArray
 
 
 def add_bias(x: Float[Array, "B T *O"], bias: Float[Array, "*O"] | None) -> Float[Array, "B T *O"]:
@@ -35,7 +33,7 @@ def rms_norm(x: Float[Array, "*B D"], weight: Float[Array, "D"], eps: float) -> 
 
 
 def apply_rotary_emb(x: Float[Array, "B T N E"], freqs_cis: Complex[Array, "B T R"]) -> Float[Array, "B T N E"]:
-    """Turn each pair (x[i], x[i + E/2]) by its angle: Hub checkpoints pair the halves, Meta's own pair neighbours."""
+    """Turn each pair (x[i], x[i + E/2]) by its angle. Hub checkpoints pair the halves; Meta's own pair neighbours."""
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     cos, sin = freqs_cis.real[:, :, None], freqs_cis.imag[:, :, None]
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
@@ -58,7 +56,8 @@ def queries_keys_values(
 def attention(
     block: Block, x: Float[Array, "B T D"], config: LlamaConfig, context: AttentionContext, cache: LayerCache | None
 ) -> tuple[Float[Array, "B T D"], LayerCache | None]:
-    """Project, turn, remember, attend, project back. Without a cache the tokens of this call see one another only."""
+    """Project to queries, keys and values, attend, project back. Without a cache the tokens of this call see only one
+    another."""
     q, k, v = queries_keys_values(block, x, config, context)
     mixed, cache = attend(q, k, v, context, cache)
     return add_bias(linear(mixed, block.wo), block.o_bias), cache
@@ -72,7 +71,7 @@ def feed_forward(block: Block, x: Float[Array, "B T D"]) -> Float[Array, "B T D"
 
 
 def dropout(x: Float[Array, "B T D"], rate: float, key: PRNGKeyArray | None) -> Float[Array, "B T D"]:
-    """Zero a share `rate` of the values and scale up the rest; without a key, when serving, nothing is dropped.
+    """Zero a share `rate` of the values and scale up the rest. Without a key, as in serving, nothing is dropped.
     Srivastava et al. 2014."""
     if key is None or rate == 0.0:
         return x
@@ -88,7 +87,7 @@ def transformer_block(
     dropout_rate: float = 0.0,
     key: PRNGKeyArray | None = None,
 ) -> tuple[Float[Array, "B T D"], LayerCache | None]:
-    """Norm, attention, add; norm, feed-forward, add. A `key` means training: dropout before each addition."""
+    """Norm, attention, add; norm, feed-forward, add. With a `key` (in training) dropout before each addition."""
     attention_key, ffn_key = (None, None) if key is None else jax.random.split(key)
     mixed, cache = attention(block, rms_norm(x, block.attention_norm, config.rms_norm_eps), config, context, cache)
     x = x + dropout(mixed, dropout_rate, attention_key)
@@ -106,7 +105,7 @@ def run_blocks(
     dropout_rate: float = 0.0,
     key: PRNGKeyArray | None = None,
 ) -> tuple[Float[Array, "B T D"], tuple[LayerCache | None, ...]]:
-    """These blocks one after the other, each with its window and its layer of the cache."""
+    """These blocks one after the other, each with its sliding window and its layer of the cache."""
     keys = (None,) * len(blocks) if key is None else jax.random.split(key, len(blocks))
     written = []
     for block, window, layer, block_key in zip(blocks, sliding_windows, layers, keys, strict=True):
@@ -126,18 +125,18 @@ def hidden_states(
     dropout_rate: float = 0.0,
     key: PRNGKeyArray | None = None,
 ) -> tuple[Float[Array, "B T D"], KVCache | None]:
-    """The last layer's output after the final norm, for every token of the call; `logits` scores rows of it."""
+    """The last layer's output after the final norm, for every token of the call; `logits` takes rows of it."""
     L = len(params.blocks)
     sliding_windows = tuple(config.window_of(i) for i in range(L))
-    layers = (None,) * L if cache is None else cache.layers
+    layers: tuple[LayerCache | None, ...] = (None,) * L if cache is None else cache.layers
     x = embed(params.token_embedding, tokens)
     x, layers = run_blocks(params.blocks, x, config, context, sliding_windows, layers, dropout_rate, key)
-    cache = None if cache is None else cache.with_layers(slice(None), layers)
+    cache = None if cache is None else cache.with_layers(slice(None), tuple(filter(None, layers)))
     return rms_norm(x, params.norm, config.rms_norm_eps), cache
 
 
 def logits(params: Params, hidden: Float[Array, "*B D"]) -> Float[Array, "*B V"]:
-    """Scores of every word of the vocabulary, float32; a tied head reads the embedding."""
+    """The score of every token of the vocabulary, in float32. A tied head uses the embedding."""
     head = params.token_embedding if params.output is None else params.output
     return linear(hidden, head, jnp.float32)
 
@@ -153,12 +152,12 @@ def model_forward(
     dropout_rate: float = 0.0,
     key: PRNGKeyArray | None = None,
 ) -> tuple[Float[Array, "B T V"], KVCache | None]:
-    """Logits for every token, float32, and the cache to pass on with the next tokens at `position` + T.
+    """Logits for every token, in float32, and the cache to pass on with the next tokens at `position` + T.
 
-    Without a cache one is made with room for at least twice these tokens; training makes none and returns None.
-    For serving, programs.py compiles this with the cache donated and the head on wanted rows only.
+    Without a cache one is made with room for at least twice these tokens; training makes none and returns None. The
+    engine does not use this but `hidden_states` and `logits`, the head on the wanted rows only.
 
-    Raises `ValueError` when the tokens do not fit the cache or dropout lacks its key.
+    Raises `ValueError` if the tokens do not fit the cache or dropout has no key.
     """
     B, T = tokens.shape
     if training and dropout_rate > 0.0 and key is None:

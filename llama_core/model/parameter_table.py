@@ -1,5 +1,5 @@
-"""The parameter table: for each array of a model its axes, its tensors in checkpoints, how these are stacked, and how
-they start. A new array is a row here and a field in params.py.
+"""The parameter table: for each array of a model its axes, the checkpoint tensors in it, how these are stacked, and how
+they are initialised. A new array is a row here and a field in params.py.
 
 Matrices are stored as checkpoints store them, [out, in]: nothing is transposed on the way in, and on a CPU it is the
 fastest order for decoding.
@@ -18,8 +18,8 @@ from jaxtyping import Array, PRNGKeyArray
 from llama_core.model.config import LlamaConfig
 
 # What each axis measures: D model width, F feed-forward width, V vocabulary, H query heads, K key/value heads, G = H/K,
-# E head dim. A row's axes are also what a sharding refers to: K, F and V can be cut without cutting a head or a
-# gate from its other half.
+# E head dim. A sharding refers to the axes of a row: K, F and V can be cut without cutting through a head, or parting a
+# gate from its up.
 AXES: dict[str, Callable[[LlamaConfig], int]] = {
     "D": lambda config: config.hidden_size,
     "F": lambda config: config.intermediate_size,
@@ -62,9 +62,9 @@ class Tensor:
 class Parameter:
     """One row of the table: an array of the model, `field` of `Params` or `Block`, with its `axes` in memory.
 
-    Load transform: the rows of each of its `tensors` are dealt out evenly to `groups` (the name of an axis, or "" for
-    one group), and each group holds its rows of the first tensor, then those of the second, and so on.
-    `may_be_quantized` rows are matrices that only `linear` and `embed` read.
+    Load transform: the rows of each of its `tensors` are divided evenly among `groups` (the name of an axis, or "" for
+    one group), and a group holds its rows of the first tensor, then its rows of the second, and so on.
+    `may_be_quantized` marks matrices that only `linear` and `embed` read.
     """
 
     field: str
@@ -91,12 +91,12 @@ class Placement:
 
     @property
     def shape(self) -> Shape:
-        """Of the array in memory."""
+        """The shape of the array in memory."""
         return _shape(self.row.axes, self.config)
 
     @property
     def groups(self) -> int:
-        """To how many groups the rows of each tensor are dealt out."""
+        """Among how many groups the rows of each tensor are divided."""
         return AXES[self.row.groups](self.config) if self.row.groups else 1
 
     @property
@@ -110,7 +110,7 @@ class Placement:
         return jnp.concatenate(grouped, axis=1).reshape(self.shape)
 
     def split(self, stacked: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-        """The inverse: name and numbers of each tensor."""
+        """The inverse of `stack`: the name and the contents of each tensor."""
         shapes, start = self.tensors, 0
         grouped = stacked.reshape(self.groups, -1, *next(iter(shapes.values()))[1:])
         for name, shape in shapes.items():
@@ -132,7 +132,7 @@ def embedding_noise(keys: Iterator[PRNGKeyArray], shape: tuple[int, ...], config
 
 def ones(keys: Iterator[PRNGKeyArray], shape: tuple[int, ...], config: LlamaConfig, dtype: Any) -> Array:
     """For norms."""
-    next(keys)  # not needed, but a seed must go on giving the models that it always gave
+    next(keys)  # unused, but a seed must keep giving the same model
     return jnp.ones(shape, dtype)
 
 

@@ -1,5 +1,5 @@
-"""Rotary angles. Each kind of scaling for long contexts is a row of `ROPE_FREQUENCIES`; all are those of transformers
-(modeling_rope_utils.py), in float64.
+"""Rotary angles. Each kind of scaling for long contexts is a row of `ROPE_FREQUENCIES`; all are computed as in
+transformers (modeling_rope_utils.py), in float64.
 """
 
 import functools
@@ -11,7 +11,7 @@ from jaxtyping import Complex, Float
 
 from llama_core.model.config import LlamaConfig
 
-Frequencies = Float[np.ndarray, "R"] | Float[np.ndarray, "C R"]  # the same for every position, or one row for each
+Frequencies = Float[np.ndarray, "R"] | Float[np.ndarray, "C R"]  # for all positions, or one row per position
 
 
 def _plain(config: LlamaConfig) -> Float[np.ndarray, "R"]:
@@ -24,7 +24,7 @@ def _default(config: LlamaConfig, length: int) -> Frequencies:
 
 
 def _linear(config: LlamaConfig, length: int) -> Frequencies:
-    """Chen et al. 2023, arXiv:2306.15595: positions are squeezed by `factor`."""
+    """Positions are squeezed by `factor`. Chen et al. 2023, arXiv:2306.15595."""
     return _plain(config) / config.rope_scaling.factor
 
 
@@ -42,7 +42,7 @@ def _dynamic(config: LlamaConfig, length: int) -> Frequencies:
 
 
 def _yarn(config: LlamaConfig, length: int) -> Frequencies:
-    """Peng et al. 2023, arXiv:2309.00071: slow rotations are squeezed, fast ones kept, a ramp between."""
+    """Slow rotations are squeezed, fast ones kept, with a ramp between. Peng et al. 2023, arXiv:2309.00071."""
     E, scaling = config.head_dim, config.rope_scaling
 
     def pair_that_turns(times: float) -> float:
@@ -78,7 +78,7 @@ ROPE_FREQUENCIES: dict[str, Callable[[LlamaConfig, int], Frequencies]] = {
 
 
 def attention_factor(config: LlamaConfig) -> float:
-    """By how much queries and keys are stretched: YaRN makes attention over long contexts sharper, others do not."""
+    """The factor of queries and keys. Only YaRN has one: it makes attention over long contexts sharper."""
     scaling = config.rope_scaling
     if scaling.rope_type != "yarn":
         return 1.0
@@ -95,8 +95,8 @@ def attention_factor(config: LlamaConfig) -> float:
 
 @functools.lru_cache(maxsize=8)
 def precompute_freqs_cis(config: LlamaConfig, length: int) -> Complex[np.ndarray, "C R"]:
-    """cos + i·sin of every rotary angle, position × frequency, times `attention_factor`; computed once in float64 for
-    a model and a length."""
+    """cos + i·sin of every rotary angle, position × frequency, times `attention_factor`. Computed in float64, once per
+    model and length."""
     frequencies = ROPE_FREQUENCIES[config.rope_scaling.rope_type](config, length)
     angles = np.arange(length)[:, None] * frequencies
     return (attention_factor(config) * np.exp(1j * angles)).astype(np.complex64)

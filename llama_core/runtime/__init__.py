@@ -1,1 +1,1 @@
-"""What must be said to XLA and the operating system before and while a model runs."""
+"""Settings of XLA and the operating system, small files, and the form of programs that this machine gets."""

@@ -1,7 +1,7 @@
-"""Compiled programs kept from one start to the next, where that is safe and worth it: on GPUs.
+"""JAX's persistent cache of compiled programs, used where it is safe and saves time: on GPUs.
 
-Not on CPUs: there some machines reject every entry when it comes back (jax-ml/jax#38445), an entry from another machine
-can end the process, and compiling takes seconds.
+Not on CPUs: some machines reject their own entries (jax-ml/jax#38445), an entry from another machine can end the
+process, and compiling takes only seconds.
 """
 
 import importlib.metadata
@@ -14,9 +14,10 @@ FOLDER = Path("~/.cache/glass-llama/programs")
 
 
 def use_compilation_cache(device: jax.Device) -> None:
-    """Keep programs for this kind of device and this compiler in a folder of their own. A folder that JAX was told
-    (JAX_COMPILATION_CACHE_DIR) stays."""
-    if device.platform == "cpu" or jax.config.jax_compilation_cache_dir:
+    """Cache programs in a folder for this kind of device and this version of jaxlib, unless JAX has been given a folder
+    (JAX_COMPILATION_CACHE_DIR)."""
+    given = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]  # made at run time
+    if device.platform == "cpu" or given:
         return
     compiler = f"{device.device_kind}-jaxlib-{importlib.metadata.version('jaxlib')}"
     folder = FOLDER.expanduser() / re.sub(r"[^\w.-]+", "-", compiler)

@@ -1,4 +1,4 @@
-"""Reading the small files of a checkpoint: nothing huge, nothing half-downloaded, every error in words."""
+"""Reads the small files of a checkpoint and refuses, in words, what is too large, incomplete or not readable."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ class ModelFileError(UserError):
 
 
 def check_file(path: Path) -> None:
-    """Raises `ModelFileError` if `path` is no readable file or only the Git LFS pointer of one."""
+    """Raises `ModelFileError` if `path` is not a readable file, or is only the Git LFS pointer to one."""
     try:
         with path.open("rb") as file:
             start = file.read(len(GIT_LFS_MARK))

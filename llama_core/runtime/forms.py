@@ -35,6 +35,3 @@ PLAIN = Form(chunk_sizes=(8, 32, 128, 512), layers_per_group=2, max_block_steps=
 def choose_form(platform: str) -> Form:
     """The form for programs on a `platform` as JAX calls it ("cpu", "gpu", "tpu")."""
     return PLAIN
-
-
-CHUNK_SIZES, LAYERS_AT_ONCE, MAX_STEPS = PLAIN.chunk_sizes, PLAIN.layers_per_group, PLAIN.max_block_steps

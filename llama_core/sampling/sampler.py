@@ -15,10 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
+from llama_core.runtime.arrays import AnyArray
 from llama_core.sampling.params import MAX_ALTERNATIVES, SamplingParams
 from llama_core.sampling.thresholds import apply_top_k_top_p
-
-AnyArray = Array | np.ndarray  # on the device or on the host
 
 # The penalties and the value at which each does nothing.
 PENALTIES = {"repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}

@@ -8,10 +8,9 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-AnyArray = Array | np.ndarray  # on the device or on the host
+from llama_core.runtime.arrays import AnyArray
 
 
 def apply_top_k_top_p(

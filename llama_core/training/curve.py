@@ -1,4 +1,4 @@
-"""The loss curve as an SVG: text, so that it needs no drawing library and a page can show it."""
+"""The loss curve as an SVG, which is text: it needs no drawing library, and a page can show it."""
 
 from collections.abc import Sequence
 
@@ -38,7 +38,7 @@ def _axes(last: int, top: float) -> str:
             _words(left - 6, MARGIN + 4, f"{top:.1f}", "#475569", "end"),
             _words(left - 6, floor, "0", "#475569", "end"),
             _words(right, floor + 18, f"{last} updates", "#475569", "end"),
-            _words(left, MARGIN - 12, "loss (nats a token)", "#475569", "start"),
+            _words(left, MARGIN - 12, "loss (nats per token)", "#475569", "start"),
         )
     )
 

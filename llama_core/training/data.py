@@ -1,4 +1,4 @@
-"""A file → documents of tokens → rows of a batch. Which rows a step sees follows from the seed and the step alone."""
+"""A file → documents of tokens → rows of a batch. The rows of a step depend on the seed and the step alone."""
 
 import functools
 import hashlib
@@ -14,32 +14,33 @@ from jaxtyping import Bool, Float, Int
 from llama_core.tokenizer.chat_template import Chat, ChatError
 from llama_core.training.options import TrainingError
 
-# How many unfinished rows a document may be put into before the oldest is closed: 16 leave 3 % of the tokens empty.
+# How many rows are open for the next document before the oldest is closed: with 16, 3 % of the tokens are padding.
 OPEN_ROWS = 16
 
-# How many conversations go through the chat template at once: it runs in another process.
+# How many conversations go through the chat template in one call: it runs in another process.
 AT_ONCE = 100
 
 
 @dataclass(frozen=True)
 class Document:
-    """Tokens in reading order; those that are `learnt` are predicted from all before them in their row."""
+    """Tokens in reading order. Those that are `learnt` count in the loss, each predicted from all before it in its
+    row."""
 
     ids: Int[np.ndarray, "N"]
     learnt: Bool[np.ndarray, "N"]
 
 
 class Rows(NamedTuple):
-    """Tokens of T + 1 positions a row, and the weight with which each but the first is to be predicted."""
+    """T + 1 tokens per row, and the weight of each but the first in the loss."""
 
     tokens: Int[Any, "B T1"]
     weights: Float[Any, "B T"]
 
 
 def read_documents(path: Path, chat: Chat) -> list[Document]:
-    """The documents of a .jsonl file of conversations, where only the assistant's words are learnt, or of a text.
+    """The documents of a .jsonl file of conversations, in which only the assistant's words are learnt, or of a text.
 
-    Raises `TrainingError` for files that cannot be read and conversations that the model cannot have.
+    Raises `TrainingError` for files that cannot be read and conversations that the chat template refuses.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -49,7 +50,7 @@ def read_documents(path: Path, chat: Chat) -> list[Document]:
         return [_text_document(text, chat)]
     lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not lines:
-        raise TrainingError(f"{path} holds no conversation; expected one a line")
+        raise TrainingError(f"{path} holds no conversation; expected one per line")
     if not chat.has_template:
         raise TrainingError(f"{path} holds conversations, but the model has no chat template; give a text")
     groups = (lines[first : first + AT_ONCE] for first in range(0, len(lines), AT_ONCE))
@@ -67,7 +68,7 @@ def _conversations(lines: Sequence[tuple[int, str]], path: Path, chat: Chat) -> 
     try:
         found = chat.training_ids([json.loads(line)["messages"] for _, line in lines])
     except (ValueError, TypeError, KeyError, RecursionError, ChatError) as problem:
-        if len(lines) > 1:  # which one?
+        if len(lines) > 1:  # find out which one
             return [document for line in lines for document in _conversations([line], path, chat)]
         raise TrainingError(
             f"{path}, line {lines[0][0]} is not a conversation ({type(problem).__name__}: {problem})"
@@ -76,7 +77,7 @@ def _conversations(lines: Sequence[tuple[int, str]], path: Path, chat: Chat) -> 
 
 
 def fingerprint(documents: Sequence[Document]) -> str:
-    """A hash of all tokens, by which a resumed run knows its data."""
+    """A hash of all tokens, by which a resumed run recognises its data."""
     digest = hashlib.sha256()
     for document in documents:
         digest.update(document.ids.tobytes() + document.learnt.tobytes())
@@ -84,9 +85,10 @@ def fingerprint(documents: Sequence[Document]) -> str:
 
 
 def pack(documents: Sequence[Document], length: int) -> Rows:
-    """Documents side by side in rows of `length` + 1 tokens, in the given order as far as they fit.
+    """Pack documents into rows of `length` + 1 tokens, in the given order as far as they fit.
 
-    A document that is longer goes on in the next row, from its last token; a row's rest is empty, of weight 0.
+    A longer document continues in another row, which begins with the last token of the row before. The rest of a row is
+    padding, of weight 0.
     """
     done: list[list[Document]] = []
     open_rows: list[tuple[list[Document], int]] = []
@@ -111,13 +113,13 @@ def _pieces(document: Document, length: int) -> Iterator[Document]:
     ids, learnt = document.ids, document.learnt
     for start in range(0, max(1, len(ids) - 1), length):
         end = start + length + 1
-        # The first token of a later piece was learnt at the end of the one before.
+        # The first token of a later piece was already learnt at the end of the piece before.
         known = np.arange(start, min(end, len(ids))) == start
         yield Document(ids[start:end], learnt[start:end] & ~known)
 
 
 class Batches:
-    """The rows of each step: every document once an epoch, in an order that the seed and the epoch decide."""
+    """The rows of each step: every document once per epoch, in an order that depends on the seed and the epoch."""
 
     def __init__(self, documents: Sequence[Document], length: int, batch_size: int, seed: int):
         self._documents, self._length, self._seed = documents, length, seed

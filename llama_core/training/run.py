@@ -1,4 +1,4 @@
-"""The training loop: rows in, updates, a line of progress now and then, a checkpoint every so many updates."""
+"""The training loop: batches of rows, updates, a line of progress every few updates, a checkpoint every so many."""
 
 import dataclasses
 import math
@@ -23,7 +23,7 @@ from llama_core.training.options import TrainingError, TrainingOptions
 from llama_core.training.state import load_notes, load_state, save_state, state_file
 from llama_core.training.update import TrainState, compile_update, compile_validation, init_state
 
-# What travels beside the weights into the new model.
+# Files of the start that are copied beside the weights of the new model.
 COMPANIONS = (
     "tokenizer.json",
     "tokenizer.model",
@@ -34,13 +34,13 @@ COMPANIONS = (
 CURVE_FILE = "loss.svg"
 PROGRESS_EVERY = 10
 PATHS = ("data", "validation", "out")
-# Options that may differ when a run goes on; with other steps the learning rate follows the new plan from there.
+# Options that may differ when a run is resumed. With other steps the learning rate follows the new schedule from there.
 FREE = ("steps", "save_every", "save_dtype")
 
 
 @dataclasses.dataclass(frozen=True)
 class Start:
-    """Where a run begins: a model's shape and companions, and its weights once they are asked for."""
+    """Where a run begins: a model's shape, the files to copy beside it, and a function that makes its weights."""
 
     config: LlamaConfig
     chat: Chat
@@ -50,7 +50,7 @@ class Start:
 
 @dataclasses.dataclass
 class Journal:
-    """What is saved beside the state: which run this is, and its losses so far as (step, loss)."""
+    """What is saved with the state: the options of the run, and its losses so far as (step, loss)."""
 
     run: dict
     training: list[tuple[int, float]] = dataclasses.field(default_factory=list)
@@ -58,7 +58,7 @@ class Journal:
 
 
 def train(options: TrainingOptions, report: Callable[[str], None] = print) -> Journal:
-    """Train to the end, from where the run in `options.out` stopped if there is one. The losses of the run.
+    """Train to the end, or resume the run in `options.out` if there is one. Returns the losses of the run.
 
     Raises `TrainingError`, and what `load_checkpoint` raises.
     """
@@ -67,15 +67,15 @@ def train(options: TrainingOptions, report: Callable[[str], None] = print) -> Jo
     documents = read_documents(Path(options.data), start.chat)
     held_out = read_documents(Path(options.validation), start.chat) if options.validation else []
     batches = Batches(documents, options.sequence_length, options.batch_size, options.seed)
-    state, journal = _begin_or_go_on(start, options, documents, out)
+    state, journal = _begin_or_resume(start, options, documents, out)
     report(
         f"{sum(leaf.size for leaf in jax.tree.leaves(state.params)):,} parameters, {len(documents):,} documents, "
         f"{sum(len(document.ids) for document in documents):,} tokens, {batches.steps_per_epoch:,} updates an epoch"
     )
     update, validate = compile_update(start.config, options), _validation(start.config, options, held_out)
-    pace = Pace(int(state.step), options, report)
+    progress = ProgressLine(int(state.step), options, report)
     while int(state.step) < options.steps:
-        state = _until_checkpoint(state, update, batches, options, journal, pace)
+        state = _until_checkpoint(state, update, batches, options, journal, progress)
         if held_out:
             journal.validation.append((int(state.step), validate(state.params)))
             report(f"step {int(state.step)}: validation loss {journal.validation[-1][1]:.4f}")
@@ -86,7 +86,7 @@ def train(options: TrainingOptions, report: Callable[[str], None] = print) -> Jo
 
 
 def load_journal(out: Path) -> Journal | None:
-    """The journal of the run that makes the model `out`; None if there is none. Raises `TrainingError`."""
+    """The journal of the run whose model is `out`; None if there is none. Raises `TrainingError`."""
     notes = load_notes(state_file(out))
     if notes is None:
         return None
@@ -95,7 +95,7 @@ def load_journal(out: Path) -> Journal | None:
 
 
 def find_start(options: TrainingOptions) -> Start:
-    """The model or the shape that `options` names."""
+    """The model, or the shape of one, that `options` names."""
     if options.config:
         folder = Path(options.config)
         config, tokenizer, chat = load_shape(folder)
@@ -110,7 +110,7 @@ def _companions(folder: Path) -> dict[str, bytes]:
     return {name: read_bytes(folder / name) for name in COMPANIONS if (folder / name).is_file()}
 
 
-def _begin_or_go_on(
+def _begin_or_resume(
     start: Start, options: TrainingOptions, documents: list[Document], out: Path
 ) -> tuple[TrainState, Journal]:
     run = {name: value for name, value in dataclasses.asdict(options).items() if name not in PATHS}
@@ -130,7 +130,12 @@ def _begin_or_go_on(
 
 
 def _until_checkpoint(
-    state: TrainState, update: Callable, batches: Batches, options: TrainingOptions, journal: Journal, pace: "Pace"
+    state: TrainState,
+    update: Callable,
+    batches: Batches,
+    options: TrainingOptions,
+    journal: Journal,
+    progress: "ProgressLine",
 ) -> TrainState:
     first = int(state.step)
     last = min(options.steps, (first // options.save_every + 1) * options.save_every)
@@ -142,7 +147,7 @@ def _until_checkpoint(
             mean = float(np.mean(jax.device_get(losses)))
             _check_finite(mean, step + 1)
             journal.training.append((step + 1, mean))
-            pace.show(step + 1, mean)
+            progress.show(step + 1, mean)
             losses = []
     return state
 
@@ -168,8 +173,8 @@ def _save_model(out: Path, start: Start, state: TrainState, options: TrainingOpt
     save_checkpoint(out, start.config, state.params, {**start.companions, CURVE_FILE: drawn}, options.save_dtype)
 
 
-class Pace:
-    """The line of progress: step, loss, tokens a second, time left."""
+class ProgressLine:
+    """The line of progress: step, loss, tokens per second, time left."""
 
     def __init__(self, step: int, options: TrainingOptions, report: Callable[[str], None]):
         self._options, self._report = options, report
@@ -179,12 +184,12 @@ class Pace:
         """Report the state after `step` updates."""
         first, began = self._since
         now = time.perf_counter()
-        pace = (step - first) / (now - began)
-        left = round((self._options.steps - step) / pace)
+        steps_per_second = (step - first) / (now - began)
+        left = round((self._options.steps - step) / steps_per_second)
         tokens = self._options.batch_size * self._options.sequence_length
         self._report(
-            f"step {step}/{self._options.steps}  loss {loss:.4f}  {pace * tokens:,.0f} tokens/s  "
+            f"step {step}/{self._options.steps}  loss {loss:.4f}  {steps_per_second * tokens:,.0f} tokens/s  "
             f"{left // 60} min {left % 60} s left"
         )
-        if self._compiling:  # the first updates had to wait for the compiler
+        if self._compiling:  # the first updates waited for the compiler and do not count
             self._since, self._compiling = (step, now), False

@@ -1,4 +1,4 @@
-"""A training run on disk: one safetensors file that is whole at any moment, so that a kill loses minutes at most."""
+"""A training run on disk: one safetensors file that is complete at any moment, so that a kill loses minutes at most."""
 
 import json
 import os
@@ -17,12 +17,12 @@ from llama_core.training.update import TrainState
 
 
 def state_file(out: Path) -> Path:
-    """Where the run that makes the model `out` is saved: beside the folder, which holds the model alone."""
+    """Where the run whose model is `out` is saved: beside that folder, which holds nothing but the model."""
     return out.with_name(f"{out.name}.training.safetensors")
 
 
 def save_state(path: Path, state: TrainState, notes: Mapping[str, Any]) -> None:
-    """Replace the saved state by this one; `notes` (JSON) travel with it."""
+    """Replace the saved state by this one, with `notes` (JSON) in the same file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: np.asarray(leaf) for name, leaf in _named(state)[0].items()}
     new = path.with_suffix(".new")
@@ -33,7 +33,7 @@ def save_state(path: Path, state: TrainState, notes: Mapping[str, Any]) -> None:
 
 
 def load_notes(path: Path) -> dict[str, Any] | None:
-    """What was noted with the saved state; None if nothing is saved. Raises `TrainingError` for a damaged file."""
+    """The notes of the saved state; None if nothing is saved. Raises `TrainingError` for a damaged file."""
     if not path.is_file():
         return None
     try:
@@ -44,7 +44,7 @@ def load_notes(path: Path) -> dict[str, Any] | None:
 
 
 def load_state(path: Path, like: TrainState) -> TrainState:
-    """The saved state, in the form of `like`. Raises `TrainingError` if it is another model's."""
+    """The saved state, as a tree like `like`. Raises `TrainingError` if it is another model's."""
     names, tree = _named(like)
     leaves = []
     with safetensors.safe_open(path, framework="np") as file:

@@ -1,4 +1,4 @@
-"""The mathematics of one update: cross-entropy over the learnt tokens, AdamW, and how the learning rate goes."""
+"""The mathematics of one update: cross-entropy over the tokens to be learnt, AdamW, and the learning rate."""
 
 import functools
 from collections.abc import Callable
@@ -32,7 +32,7 @@ class TrainState:
 
 
 def learning_rate(options: TrainingOptions) -> Callable[[Any], Any]:
-    """Up in a straight line, then down along a cosine (Loshchilov & Hutter 2017, arXiv:1608.03983)."""
+    """A linear warm-up, then a cosine decay (Loshchilov & Hutter 2017, arXiv:1608.03983)."""
     warmup = min(options.warmup, options.steps - 1)
     # From the first update on it is above zero: update i of the warm-up runs at (i + 1) / warmup.
     return lambda step: (
@@ -63,7 +63,7 @@ def init_state(params: Params, options: TrainingOptions) -> TrainState:
 def summed_loss(
     params: Params, rows: Rows, config: LlamaConfig, options: TrainingOptions, key: PRNGKeyArray | None
 ) -> Float[Array, ""]:
-    """Cross-entropy in nats, summed over the learnt tokens; computed in `options.dtype`, logits in float32."""
+    """Cross-entropy in nats, summed over the tokens to be learnt. Computed in `options.dtype`, logits in float32."""
     params = jax.tree.map(lambda leaf: leaf.astype(options.dtype), params)
     rate = 0.0 if key is None else options.dropout
     logits, _ = model_forward(params, rows.tokens[:, :-1], config, training=True, dropout_rate=rate, key=key)
@@ -73,7 +73,7 @@ def summed_loss(
 def mean_loss_and_gradient(
     params: Params, rows: Rows, config: LlamaConfig, options: TrainingOptions, key: PRNGKeyArray | None
 ) -> tuple[Float[Array, ""], Params]:
-    """Mean loss a learnt token and its gradient, in `options.accumulate` parts that add up to the whole batch's."""
+    """Mean loss per learnt token and its gradient, in `options.accumulate` parts that add up to the batch's."""
     evaluate = jax.value_and_grad(summed_loss)
     count = jnp.maximum(jnp.sum(rows.weights), 1.0)
     if options.accumulate == 1:
@@ -82,7 +82,7 @@ def mean_loss_and_gradient(
     parts = jax.tree.map(lambda leaf: leaf.reshape(options.accumulate, -1, leaf.shape[-1]), rows)
     keys = None if key is None else jax.random.split(key, options.accumulate)
 
-    def add(total, part):
+    def add(total: Any, part: tuple[Rows, PRNGKeyArray | None]) -> tuple[Any, None]:
         part_rows, part_key = part
         return jax.tree.map(jnp.add, total, evaluate(params, part_rows, config, options, part_key)), None
 
@@ -92,11 +92,11 @@ def mean_loss_and_gradient(
 
 
 def compile_update(config: LlamaConfig, options: TrainingOptions) -> Callable[[TrainState, Rows], tuple]:
-    """`update(state, rows)` → the next state and the mean loss before the update; the old state is used up."""
+    """`update(state, rows)` → the next state and the mean loss before the update. The old state is donated."""
     adamw = optimizer(options)
 
     @functools.partial(jax.jit, donate_argnums=0)
-    def update(state: TrainState, rows: Rows):
+    def update(state: TrainState, rows: Rows) -> tuple[TrainState, Array]:
         key = jax.random.fold_in(jax.random.key(options.seed), state.step) if options.dropout else None
         loss, gradient = mean_loss_and_gradient(state.params, rows, config, options, key)
         change, adam_state = adamw.update(gradient, state.optimizer, state.params)

@@ -31,7 +31,7 @@ def test_weights_and_cache_are_what_is_allocated():
 def test_the_workspace_holds_what_xla_asks_for(config):
     params = jax.eval_shape(lambda: init_model_params(jax.random.key(0), config))
     cache = jax.eval_shape(lambda: init_cache(config, 1, 1024))
-    tokens = jax.ShapeDtypeStruct((1, max(forms.CHUNK_SIZES)), jnp.int32)
+    tokens = jax.ShapeDtypeStruct((1, max(forms.PLAIN.chunk_sizes)), jnp.int32)
 
     def chunk(params, cache, tokens):  # as when serving: of the logits one row is wanted
         logits, cache = model_forward(params, tokens, config, cache, 0)

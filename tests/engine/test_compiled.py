@@ -10,16 +10,17 @@ from checkpoints import reference_greedy, reference_logits
 
 from llama_core import Engine, SamplingParams
 from llama_core.engine.compiled import compile_programs
-from llama_core.engine.device_state import slot_row
-from llama_core.engine.pacing import Pace
+from llama_core.engine.device_state import new_slot_state
+from llama_core.engine.pacing import BatchSizer
 from llama_core.engine.records import Records, Status
+from llama_core.runtime.forms import PLAIN
 from llama_core.sampling.sampler import next_token_distribution
 
 
 @pytest.fixture(scope="module")
 def programs(model):
     # A length that divides by nothing else, so that the cache's copies can be told apart in the compiled text.
-    return compile_programs(model.params, model.config, slots=3, max_seq_len=307)
+    return compile_programs(model.params, model.config, slots=3, max_seq_len=307, form=PLAIN)
 
 
 @pytest.fixture
@@ -41,12 +42,14 @@ GREEDY = SamplingParams(temperature=0.0)
 
 def read_prompt(programs, slot, ids, params=GREEDY, limit=300, stops=(), start=0):
     """Prepare and read all of a prompt; the records of its first token."""
-    programs.prepare(slot, slot_row(ids, start, limit, stops, params, 320), True)
+    programs.prepare(slot, new_slot_state(ids, start, limit, stops, params, 320), True)
     while start < len(ids):
-        chunk = programs.begin_chunk(slot, ids[start : start + Pace().chunk(len(ids) - start, writing=0)], start)
-        programs.read(chunk, programs.parts)
+        chunk = programs.start_prefill(
+            slot, ids[start : start + BatchSizer(PLAIN).chunk_length(len(ids) - start, decoding=0)], start
+        )
+        programs.prefill_layers(chunk, programs.num_layer_groups)
         start += chunk.length
-    return Records.of(programs.draw_first(chunk)[0].read()[slot])
+    return Records.of(programs.sample_first(chunk)[0].to_host()[slot])
 
 
 @pytest.mark.parametrize("length", [1, 32, 33, 130, 270])
@@ -61,12 +64,12 @@ def test_a_block_ends_where_the_device_sees_the_end(programs, checkpoint):
     expected = reference_greedy(checkpoint[1], ids, 9)
     read_prompt(programs, 0, ids, limit=len(ids) + 9)
     read_prompt(programs, 2, ids, stops=[expected[4]])
-    read = programs.decode([0, 2], 16).read()
+    read = programs.decode([0, 2], 16).to_host()
     ours, stopped = Records.of(read[0]), Records.of(read[2])
     assert ours.token_ids == expected[1:] and ours.last_status == Status.LENGTH
     stop = expected.index(expected[4], 1)
     assert stopped.token_ids == expected[1 : stop + 1] and stopped.last_status == Status.STOP
-    assert len(Records.of(programs.decode([0], 4).read()[0]).rows) == 0
+    assert len(Records.of(programs.decode([0], 4).to_host()[0]).rows) == 0
 
 
 def test_a_copied_prefix_is_as_good_as_a_read_one(programs, checkpoint):
@@ -94,7 +97,7 @@ def test_penalties_count_the_reply_while_it_grows(programs, checkpoint):
     """Drawn on the device one after the other, against the distribution of the whole context each time."""
     params = SamplingParams(temperature=1.0, seed=3, repetition_penalty=1.2, frequency_penalty=2.0, logprobs=20)
     prompt = [7, 8, 9, 8]
-    records = [read_prompt(programs, 0, prompt, params), Records.of(programs.decode([0], 8).read()[0])]
+    records = [read_prompt(programs, 0, prompt, params), Records.of(programs.decode([0], 8).to_host()[0])]
     ids = list(prompt)
     for block in records:
         for step, token in enumerate(block.token_ids):

@@ -198,9 +198,9 @@ def _is_index(number: int, rows: Sequence[object]) -> bool:
 
 
 def sampling_params(controls: Controls) -> SamplingParams:
-    """The page's controls as parameters; an empty seed draws a new one. Raises `ValueError`, naming the control."""
+    """The page's controls as parameters; an empty seed draws a new one. Raises `UserError`, naming the control."""
     knobs = SamplingParams.knobs()
-    numbers = {}
+    numbers: dict[str, Any] = {}
     for name, value in controls.values.items():
         kind = type(knobs[name].default)
         is_number = isinstance(value, (int, float)) and math.isfinite(value)

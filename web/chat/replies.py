@@ -8,9 +8,10 @@ import threading
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 
-from llama_core.engine.engine import Engine, EngineError
-from llama_core.engine.request import Generation
+from llama_core.engine import Engine
+from llama_core.engine.request import Request
 from llama_core.engine.text import Reply, TextToken
+from llama_core.errors import UserError
 from llama_core.sampling.params import SamplingParams
 from web.chat import status
 from web.chat.actions import Controls, PendingReply, moved, prompt_for, sampling_params
@@ -46,7 +47,7 @@ class ReplyManager:
     """The replies that are being written, at most one per browser tab (`session`)."""
 
     def __init__(self) -> None:
-        self.running: dict[str, Generation] = {}
+        self.running: dict[str, Request] = {}
         self._lock = threading.Lock()  # replies are streamed on the event loop and stopped in worker threads
 
     def stop(self, session: str) -> PageUpdate:
@@ -68,7 +69,7 @@ class ReplyManager:
         """The controls were moved: the reply of this tab goes on with them."""
         request = self.running.get(session)
         if request is not None:
-            with contextlib.suppress(ValueError, EngineError):  # half-typed numbers
+            with contextlib.suppress(UserError):  # half-typed numbers
                 params = sampling_params(controls)
                 request.update(dataclasses.replace(params, stop=request.params.stop))
 
@@ -92,7 +93,7 @@ class ReplyManager:
             async with contextlib.aclosing(self._write(session, request, begun, stream, served)) as updates:
                 async for update in updates:
                     yield update
-        except (ValueError, EngineError) as problem:
+        except UserError as problem:
             yield _failed(conversation, pending, stream, str(problem))
         except Exception as problem:
             logging.getLogger(__name__).exception("a reply failed")
@@ -103,7 +104,7 @@ class ReplyManager:
                 self._forget(session, request)
 
     async def _write(
-        self, session: str, request: Generation, begun: Sequence[Record], stream: Stream, served: Served
+        self, session: str, request: Request, begun: Sequence[Record], stream: Stream, served: Served
     ) -> AsyncGenerator[PageUpdate, None]:
         reply = Reply(request, served.model.tokenizer, [record.id for record in begun])
         writer = Writer(request, stream, Labels(served.model.tokenizer))
@@ -117,7 +118,7 @@ class ReplyManager:
         if self.running.get(session) is request:
             yield _ended(request, reply.stopped, stream, served.engine.max_seq_len)
 
-    def _forget(self, session: str, request: Generation) -> None:
+    def _forget(self, session: str, request: Request) -> None:
         with self._lock:
             if self.running.get(session) is request:
                 del self.running[session]
@@ -126,7 +127,7 @@ class ReplyManager:
 class Writer:
     """Puts the tokens of a reply into its stream, with marks where the controls were moved."""
 
-    def __init__(self, request: Generation, stream: Stream, labels: Labels):
+    def __init__(self, request: Request, stream: Stream, labels: Labels):
         self._request, self._stream, self._labels = request, stream, labels
         self._params, self._changes = request.params, 0
 
@@ -151,11 +152,11 @@ def _prompt(pending: PendingReply, params: SamplingParams, served: Served) -> tu
     return dataclasses.replace(conversation, context_start=prompt.context_start), prompt.ids
 
 
-def _status(request: Generation, engine: Engine) -> str:
+def _status(request: Request, engine: Engine) -> str:
     return status.progress(request, engine.max_seq_len) if request.token_ids else status.waiting(request, engine)
 
 
-def _ended(request: Generation, at_stop_sequence: bool, stream: Stream, context: int) -> PageUpdate:
+def _ended(request: Request, at_stop_sequence: bool, stream: Stream, context: int) -> PageUpdate:
     finish, words = status.reason(request.finish_reason or "error", request, context)
     if at_stop_sequence:
         finish, words = "cut", TEXT["cut_reason"]

@@ -2,8 +2,8 @@
 
 from html import escape
 
-from llama_core.engine.engine import Engine
-from llama_core.engine.request import Generation
+from llama_core.engine import Engine
+from llama_core.engine.request import Request
 from web.strings import TEXT
 
 
@@ -36,7 +36,7 @@ def of_engine(engine: Engine) -> str:
     return bar(TEXT["getting_ready" if total else "getting_ready_soon"].format(done=done, total=total), done, total)
 
 
-def waiting(request: Generation, engine: Engine) -> str:
+def waiting(request: Request, engine: Engine) -> str:
     """Before the first token: the engine gets ready, the request waits in the queue, or its prompt is prefilled."""
     if not engine.ready:
         return of_engine(engine)
@@ -44,7 +44,7 @@ def waiting(request: Generation, engine: Engine) -> str:
     return line(TEXT["in_line"].format(place=place) if place else TEXT["waiting"])
 
 
-def facts(request: Generation) -> list[str]:
+def facts(request: Request) -> list[str]:
     """Speed, time to first token and sizes of a request, as far as they are known."""
     speed, first, count = request.tokens_per_second, request.time_to_first_token, len(request.token_ids)
     prompt = TEXT["prompt"].format(count=request.prompt_tokens)
@@ -58,7 +58,7 @@ def facts(request: Generation) -> list[str]:
     ]
 
 
-def progress(request: Generation, context: int) -> str:
+def progress(request: Request, context: int) -> str:
     """`facts` and how full the context of `context` tokens is."""
     return line(*facts(request)) + " " + gauge(request.prompt_tokens + len(request.token_ids), context)
 
@@ -73,7 +73,7 @@ def gauge(used: int, context: int) -> str:
     )
 
 
-def reason(finish: str, request: Generation, context: int) -> tuple[str, str]:
+def reason(finish: str, request: Request, context: int) -> tuple[str, str]:
     """Why a reply ended: as `StoredNode.finish` has it, and in words."""
     limit = request.params.max_new_tokens
     if finish == "length" and len(request.token_ids) < limit:

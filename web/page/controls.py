@@ -15,7 +15,7 @@ from web.strings import TEXT
 
 IN_SIGHT = ("temperature", "top_k", "top_p", "min_p", "max_new_tokens")
 # Both fixed: drawn anew at each start, they would make older presets unreadable (gradio#10559).
-STORAGE = {"storage_key": "glass-llama/presets", "secret": "presets are no secret"}
+STORAGE: dict[str, Any] = {"storage_key": "glass-llama/presets", "secret": "presets are no secret"}
 
 
 class ControlPanel:
@@ -60,10 +60,11 @@ class ControlPanel:
         return Controls(dict(zip(self.knobs, values[4:], strict=True)), system, prefill, seed, stop)
 
     def fitting(self, length: Any, served: Served) -> Any:
-        """The slider of the reply's length, as far as the context of the model now served goes."""
+        """The slider of the reply's length, as far as the context of the served model goes."""
         maximum = _longest(served)
         # Only if it has to move: the person may be moving it.
-        return gr.Slider(maximum=maximum, **({"value": maximum} if length and length > maximum else {}))
+        is_too_long = length and length > maximum
+        return gr.Slider(maximum=maximum, value=maximum) if is_too_long else gr.Slider(maximum=maximum)
 
     def connect(self, page: gr.Blocks, quiet: dict) -> None:
         """Presets: taken, saved, deleted, and read once from the browser."""

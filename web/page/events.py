@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from llama_core.engine.engine import EngineError
+from llama_core.errors import UserError
 from web.chat import actions, export, status
 from web.chat.actions import Action, Controls
 from web.chat.codec import dump, read_conversation, write_conversation
@@ -75,7 +75,7 @@ class PageEvents:
         self.replies.abandon(session)
         try:
             pending = actions.begin_reply(action, _read(chat, served), served.model, controls)
-        except ValueError as problem:
+        except UserError as problem:
             yield PageUpdate(status=status.problem(str(problem)), running=False)
             return
         async for update in self.replies.respond(session, pending, controls, served):
@@ -104,7 +104,7 @@ class PageEvents:
                     yield PageUpdate(status=status.of_engine(served.engine), running=False)
                 case _:
                     yield PageUpdate(file=_file(action, conversation))
-        except (ValueError, EngineError) as problem:
+        except UserError as problem:
             yield PageUpdate(status=status.problem(str(problem)))
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from llama_core.errors import UserError
 from llama_core.model.lens import Inside, inspect
 from llama_core.sampling.sampler import next_token_distribution
 from web.chat.actions import Controls, Prompt, own_node, prompt_for, sampling_params
@@ -79,7 +80,7 @@ class InspectedTokens:
             return None
         try:
             params = sampling_params(controls)
-        except ValueError:
+        except UserError:
             return None
         after = next_token_distribution(token.logits, params, token.prompt.ids, token.prompt.prompt_tokens)
         return plots.distribution_table(token.own, np.asarray(after), token.labels.of, token.token_id)
