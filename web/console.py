@@ -10,7 +10,7 @@ POLL_SECONDS = 0.1
 
 
 def show_progress(step: str, done: int, total: int) -> None:
-    """For `ModelManager.start`: one line a step on stderr that fills up, or nothing where stderr is no terminal."""
+    """For `ModelManager.start`: one progress bar per step on stderr, or nothing if stderr is no terminal."""
     if sys.stderr.isatty():
         bar = ("#" * (24 * done // max(1, total))).ljust(24, ".")
         end = "\n" if done == total else ""
@@ -18,7 +18,7 @@ def show_progress(step: str, done: int, total: int) -> None:
 
 
 def follow(loading: ModelLoading) -> bool:
-    """Show the steps of a `ModelLoading` as they come, and say at last that all is ready, if it is."""
+    """Show the steps of a `ModelLoading` until it ends, and print "ready" if it went well. Returns whether it did."""
     shown = loading.step
     while not loading.ended:
         if loading.step != shown:
@@ -29,5 +29,5 @@ def follow(loading: ModelLoading) -> bool:
     if is_ready:
         print("ready", flush=True)
     elif sys.stderr.isatty():
-        print(file=sys.stderr)  # the bar stands half filled in its line
+        print(file=sys.stderr)  # a half-filled bar is left in the last line
     return is_ready

@@ -1,4 +1,4 @@
-"""The port, claimed before anything slow begins, so that a port in use is said in a second and not after a download."""
+"""The port, bound before anything slow begins: that it is in use is said in a second, not after a download."""
 
 import errno
 import os
@@ -43,7 +43,7 @@ def open_port(listener: socket.socket) -> None:
 
 
 def url_of(listener: socket.socket) -> str:
-    """The address a person types into the browser on this machine."""
+    """The address to open in a browser on this machine."""
     host, port = listener.getsockname()[:2]
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
     return f"http://{shown}:{port}"

@@ -112,8 +112,8 @@ def head() -> str:
 
 
 def serve(app: FastAPI, listener: socket.socket, gets_ready: Callable[[], bool]) -> None:
-    """Answer requests until the process is told to end, or until `gets_ready` returns False (it waits in a thread of its
-    own); then open pages have a moment to say so. `listener` is from `port.claim_port`."""
+    """Answer requests until the process is told to end, or until `gets_ready` returns False (it waits in a thread of
+    its own); then open pages have a moment to say so. `listener` is from `port.claim_port`."""
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2))
 
     def watch() -> None:

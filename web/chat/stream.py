@@ -1,6 +1,6 @@
-"""A reply on its way to the browser: lines of JSON that only ever grow, of which the page reads the new ones.
+"""A reply as it is streamed to the browser: lines of JSON to which more are added; the page reads the new ones.
 
-The first line says which message of which conversation grows, then come tokens and marks, and at last how it ended.
+The first line names the conversation and the message, then come tokens and marks, the last line says how it ended.
 """
 
 import math

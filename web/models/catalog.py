@@ -32,7 +32,7 @@ RANDOM = ("random:tiny", "random:135M")
 
 
 def choices(weights: Path = WEIGHTS, guide: Path = GUIDE) -> list[tuple[str, str]]:
-    """What can be picked: in words, and the name that `load_checkpoint` takes."""
+    """What can be chosen: the words on the page, and the name that `load_checkpoint` takes."""
     found: list[tuple[str, str]] = []
     for folder in sorted(weights.iterdir()) if weights.is_dir() else ():
         if (folder / "config.json").is_file():

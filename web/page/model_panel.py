@@ -1,4 +1,4 @@
-"""The tab "Model": which one is loaded, which ones there are, what they would take, and the way of another one in."""
+"""The tab "Model": which model is loaded, which ones there are, how much memory they need, and loading another one."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable

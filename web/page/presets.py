@@ -1,4 +1,4 @@
-"""System prompts and sampling controls, saved by name. The browser keeps them; what it sends is never trusted."""
+"""System prompts and sampling parameters, saved by name. The browser keeps them; what it sends is never trusted."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

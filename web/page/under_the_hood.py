@@ -22,31 +22,7 @@ MOST_LAYERS_DRAWN = 40
 
 def picture(config: LlamaConfig) -> str:
     """The architecture as SVG: the stack of blocks, and one of them opened up."""
-    letters = {
-        "V": f"{config.vocab_size:,}",
-        "D": f"{config.hidden_size:,}",
-        "L": config.num_hidden_layers,
-        "H": config.num_attention_heads,
-        "K": config.num_key_value_heads,
-        "E": config.head_dim,
-        "F": f"{config.intermediate_size:,}",
-    }
-    say = {
-        name: escape(TEXT[f"hood_{name}"].format(**letters))
-        for name in (
-            "embedding",
-            "embedding_fact",
-            "block",
-            "attention_box",
-            "attention_fact",
-            "ffn",
-            "ffn_fact",
-            "norm",
-            "head_box",
-            "picture",
-        )
-    }
-    head_fact = escape(TEXT["hood_head_tied" if config.tie_word_embeddings else "hood_head_fact"].format(**letters))
+    say = _picture_words(config)
     return "".join(
         (
             f'<svg class="picture" viewBox="0 0 560 430" role="img" aria-label="{say["picture"]}">',
@@ -55,7 +31,7 @@ def picture(config: LlamaConfig) -> str:
             _stack(config.num_hidden_layers),
             f'<text x="130" y="352" class="small">{say["block"]}</text>',
             _box(30, 62, 200, say["norm"], ""),
-            _box(30, 12, 200, say["head_box"], head_fact),
+            _box(30, 12, 200, say["head_box"], say["head_fact"]),
             '<path class="lens" d="M212 122L300 62M212 336L300 398"/>',
             '<rect class="frame" x="300" y="62" width="240" height="336" rx="12"/>',
             '<path class="flow" d="M420 388V72"/>',
@@ -68,6 +44,36 @@ def picture(config: LlamaConfig) -> str:
             "</svg>",
         )
     )
+
+
+PICTURE_WORDS = [
+    "embedding",
+    "embedding_fact",
+    "block",
+    "attention_box",
+    "attention_fact",
+    "ffn",
+    "ffn_fact",
+    "norm",
+    "head_box",
+    "head_fact",
+    "head_tied",
+    "picture",
+]
+
+
+def _picture_words(config: LlamaConfig) -> dict[str, str]:
+    letters = {
+        "V": f"{config.vocab_size:,}",
+        "D": f"{config.hidden_size:,}",
+        "L": config.num_hidden_layers,
+        "H": config.num_attention_heads,
+        "K": config.num_key_value_heads,
+        "E": config.head_dim,
+        "F": f"{config.intermediate_size:,}",
+    }
+    say = {name: escape(TEXT[f"hood_{name}"].format(**letters)) for name in PICTURE_WORDS}
+    return say | ({"head_fact": say["head_tied"]} if config.tie_word_embeddings else {})
 
 
 def _box(x: int, y: int, width: int, title: str, fact: str, height: int = 36) -> str:
