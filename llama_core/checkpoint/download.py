@@ -1,75 +1,79 @@
-"""One big file of the Hub, which goes on where an earlier try ended.
+"""Downloads one big file of the Hub, and continues where an earlier try stopped.
 
-huggingface-hub tries again for some seconds when a connection breaks, but throws away what it has of a file when it
-gives up (file_download.py, 2.x). Here it is kept beside the blobs of the library's own cache, which then finds the
-whole file as if it had fetched it.
+huggingface-hub 2.4 retries for some seconds when a connection breaks, and deletes the partial file when it gives up
+(file_download.py, `_download_to_tmp_and_move`). Here the partial file is kept, beside the blobs of the
+library's own cache. Once it is whole, the library takes it for a file that it downloaded itself.
 """
 
+import io
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import huggingface_hub
 from huggingface_hub import file_download
 from huggingface_hub.utils import WeakFileLock, build_hf_headers
 
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
 
 def fetch_file(repo_id: str, name: str, commit: str, blobs: Path, arrived: Callable[[int], None]) -> None:
-    """Fetch `name` at `commit` into `blobs`; `arrived(bytes)` counts what is there already and what comes.
+    """Download `name` at `commit` into the folder `blobs`. `arrived(bytes)` is told what an earlier try has left, then
+    what comes.
 
     Raises the errors of huggingface-hub, `OSError`.
     """
     url = huggingface_hub.hf_hub_url(repo_id, name, revision=commit)
     found = huggingface_hub.get_hf_file_metadata(url)
-    if not re.fullmatch(r"[\w-]+", found.etag or "") or found.size is None:
+    etag = found.etag or ""
+    if not re.fullmatch(r"[\w-]+", etag) or found.size is None:
         raise OSError(f"the server does not say what {name} is")
-    blob, partial = blobs / found.etag, blobs / f"{found.etag}.partial"
+    blob, partial = blobs / etag, blobs / f"{etag}.partial"
     blobs.mkdir(parents=True, exist_ok=True)
-    with WeakFileLock(blobs / f"{found.etag}.lock"):
+    with WeakFileLock(blobs / f"{etag}.lock"):
         if blob.exists():
             arrived(found.size)
             return
-        have = partial.stat().st_size if partial.exists() else 0
-        with partial.open("ab" if have <= found.size else "wb") as file:
+        resumable = partial.exists() and partial.stat().st_size <= found.size
+        with _CountedFile(partial, "ab" if resumable else "wb", arrived) as file:
             arrived(file.tell())
             file_download.http_get(
                 found.location,
-                _Counted(file, arrived),
+                file,
                 resume_size=file.tell(),
                 headers=_headers(url, found.location),
                 expected_size=found.size,
-                tqdm_class=_Silent,
+                tqdm_class=_HiddenProgressBar,
             )
         partial.replace(blob)
 
 
 def _headers(url: str, location: str) -> dict[str, str]:
-    """Our token is for the Hub, not for the storage that it may send us to."""
+    """Our token goes to the Hub, and not to the storage host to which it may redirect."""
     headers = build_hf_headers()
     if urlsplit(url).netloc != urlsplit(location).netloc:
         headers.pop("authorization", None)
-    return {**headers, "Accept-Encoding": "identity"}  # else sizes are those of something compressed
+    return {**headers, "Accept-Encoding": "identity"}  # else the sizes are those of compressed data
 
 
-class _Counted:
-    """A file that tells how much is written to it."""
+class _CountedFile(io.BufferedWriter):
+    """A file that reports the size of everything that is written to it."""
 
-    def __init__(self, file: BinaryIO, arrived: Callable[[int], None]):
-        self._file, self._arrived = file, arrived
+    def __init__(self, path: Path, mode: str, arrived: Callable[[int], None]):
+        super().__init__(io.FileIO(path, mode))
+        self._arrived = arrived
 
-    def write(self, data: bytes) -> int:
-        written = self._file.write(data)
+    def write(self, data: "ReadableBuffer", /) -> int:
+        written = super().write(data)
         self._arrived(written)
         return written
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
 
-
-class _Silent(huggingface_hub.utils.tqdm):
-    """The library's progress bar, not shown: `arrived` feeds ours."""
+class _HiddenProgressBar(huggingface_hub.utils.tqdm):
+    """Takes the place of the library's progress bar: `arrived` feeds ours."""
 
     def __init__(self, *args: Any, **more: Any):
         super().__init__(*args, **{**more, "disable": True})

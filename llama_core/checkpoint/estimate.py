@@ -1,20 +1,21 @@
-"""What a model will take, before it is loaded: the size of its files, and its plan in memory."""
+"""How big a model is, before it is loaded: the size of its files, and what it will take in memory."""
 
 import dataclasses
 
 import jax
 
-from llama_core.checkpoint import hub, memory_plan
-from llama_core.checkpoint.load import AUTO, RANDOM, CheckpointError
-from llama_core.checkpoint.memory_plan import Plan
-from llama_core.model.config import NAMED_CONFIGS, LlamaConfig
+from llama_core.checkpoint import hub
+from llama_core.checkpoint.configs import read_config
+from llama_core.checkpoint.memory_plan import Plan, free_bytes, resolve_dtype
+from llama_core.checkpoint.random_model import is_random_name, random_config
+from llama_core.model.config import LlamaConfig
 from llama_core.model.params import count_params
-from llama_core.runtime.files import read_text
 
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """`file_bytes` have to be on the disk, `plan` says what memory is wanted, `free` (None: unknown) what there is."""
+    """The number of parameters, the bytes of the weight files on disk, the plan in memory, and the free bytes of the
+    device (None: unknown)."""
 
     parameters: int
     file_bytes: int
@@ -23,29 +24,23 @@ class Estimate:
 
     @property
     def fits(self) -> bool:
-        """As far as is known."""
+        """Whether the plan fits into what is free; true where that is unknown."""
         return self.free is None or self.plan.total <= self.free
 
 
 def estimate(name: str, dtype: str, slots: int, max_seq_len: int) -> Estimate:
-    """The sizes of a folder, a Hub id or `random:NAME`; of a Hub id only the small files are fetched.
+    """The sizes of a folder, a Hub id or `random:NAME`. Of a Hub id only the small files are downloaded.
 
     Raises `HubError`, `ConfigError` and `ModelFileError`.
     """
-    config, file_bytes = _read(name)
+    config, file_bytes = _config_and_file_bytes(name)
     device = jax.devices()[0]
-    plan = Plan(config, memory_plan.best_dtype(device) if dtype == AUTO else dtype, slots, max_seq_len)
-    return Estimate(count_params(config), file_bytes, plan, memory_plan.free_bytes(device))
+    plan = Plan(config, resolve_dtype(dtype, device), slots, max_seq_len)
+    return Estimate(count_params(config), file_bytes, plan, free_bytes(device))
 
 
-def _read(name: str) -> tuple[LlamaConfig, int]:
-    if name.startswith(RANDOM):
-        config = NAMED_CONFIGS.get(name.removeprefix(RANDOM))
-        if config is None:
-            known = ", ".join(RANDOM + shape for shape in NAMED_CONFIGS)
-            raise CheckpointError(f"there is no model {name}; the random ones are {known}")
-        return config, 0
-    folder, size = hub.preview(name)
-    if not (folder / "config.json").is_file():
-        raise CheckpointError(f"{folder} has no config.json; give the folder of a model in the Hub's format")
-    return LlamaConfig.from_json(read_text(folder / "config.json")), size
+def _config_and_file_bytes(name: str) -> tuple[LlamaConfig, int]:
+    if is_random_name(name):
+        return random_config(name), 0
+    folder, file_bytes = hub.preview(name)
+    return read_config(folder), file_bytes

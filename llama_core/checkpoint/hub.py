@@ -1,6 +1,8 @@
-"""A model's name → a local folder: a folder is taken as it is, a Hub id (`name/repo`, `name/repo@revision`) is fetched.
+"""A model's name → a folder on this machine. A folder is taken as it is; a Hub id (`name/repo`, `name/repo@revision`)
+is downloaded.
 
-Only the files that are needed are fetched, the small ones first; a download that was cut off goes on where it ended.
+Only the files that are needed are downloaded, the small ones first. A download that was interrupted continues where it
+stopped.
 """
 
 import contextlib
@@ -10,76 +12,79 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 import huggingface_hub
 from huggingface_hub import errors
 
 from llama_core.checkpoint.download import fetch_file
+from llama_core.checkpoint.layout import INDEX, OTHER_FILES, TOKENIZERS, WEIGHTS, describe_missing_weights, shard_names
 from llama_core.errors import UserError
-from llama_core.runtime.files import ModelFileError, read_json
+from llama_core.runtime.files import ModelFileError
 
-# One of the first kind and all of the others, as far as they exist.
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
-TOKENIZERS = ("tokenizer.json", "tokenizer.model", "original/tokenizer.model")
-OTHER_FILES = ("config.json", "generation_config.json", "tokenizer_config.json", "chat_template.jinja")
-SHARD = re.compile(r"[\w-][\w.-]*\.safetensors")  # in the folder of the index, nowhere else
-
-Progress = Callable[[int, int], None]
+Progress = Callable[[int, int], None]  # (done, total)
 
 
 class HubError(UserError):
-    """A model that cannot be found or fetched; one line with the reason and the remedy."""
+    """A model that cannot be found or downloaded; one line with the reason and the remedy."""
 
 
 class Cancelled(Exception):
-    """Raised by a `progress` function to end a download; what has come is kept."""
+    """Raised by a `progress` function to stop a download. What has arrived is kept."""
 
 
 @dataclass(frozen=True)
 class Located:
-    """Where a model lies on this machine; `name` is for people, with the revision of one from the Hub."""
+    """Where a model lies on this machine. `name` is for people. `id` names the commit of a model from the Hub; None
+    for a folder, which is identified by its content."""
 
     folder: Path
     name: str
+    id: str | None = None
 
 
 def resolve(
     name: str, before_weights: Callable[[Path], None] | None = None, progress: Progress | None = None
 ) -> Located:
-    """The folder of `name`. `before_weights(folder)` sees the small files, before a download of gigabytes starts.
-    `progress(done, total)` counts megabytes of a download, from the start on, when the total is known.
+    """The folder of `name`, downloaded first if it is a Hub id.
+
+    `before_weights(folder)` is called when the small files are there, before a download of gigabytes starts.
+    `progress(done, total)` counts megabytes of the download; the first call is at its start.
 
     Raises `HubError`, and what `before_weights` and `progress` raise (`Cancelled`).
     """
-    look = before_weights or (lambda folder: None)
+    before_weights = before_weights or (lambda folder: None)
     folder = Path(name).expanduser()
     if folder.is_dir():
-        look(folder)
+        before_weights(folder)
         return Located(folder, folder.resolve().name)
     repo_id, revision = _split(name)
-    with _in_words(repo_id, revision):
+    with translate_hub_errors(repo_id, revision):
         folder, sizes = _fetch_small_files(repo_id, revision or None)
-    look(folder)
+    before_weights(folder)
     if sizes is not None:
-        with _in_words(repo_id, revision):
+        with translate_hub_errors(repo_id, revision):
             _fetch_weights(repo_id, folder, sizes, progress or (lambda done, total: None))
-    return Located(folder, f"{repo_id}@{folder.name[:7]}")  # snapshots lie in folders named by their commit
+    commit = folder.name  # the library's cache has a folder per commit
+    return Located(folder, f"{repo_id}@{commit[:7]}", f"{repo_id}@{commit[:12]}")
 
 
 def preview(name: str) -> tuple[Path, int]:
-    """The folder of `name` as far as it is there without its weights, and the bytes of those. Raises `HubError`."""
+    """The folder of `name`, of a Hub id without the weights, and the size of the weights in bytes.
+
+    Raises `HubError`.
+    """
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder, sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     repo_id, revision = _split(name)
-    with _in_words(repo_id, revision):
+    with translate_hub_errors(repo_id, revision):
         folder, sizes = _fetch_small_files(repo_id, revision or None)
-        weights = _weights(folder)
+        weights = _weight_names(folder)
         return folder, sum(sizes.get(name, 0) if sizes else (folder / name).stat().st_size for name in weights)
 
 
 def _split(name: str) -> tuple[str, str]:
+    """Repository and revision of a Hub id; the revision is empty where the id has none."""
     if Path(name).expanduser().exists():
         raise HubError(f"{name} is a file; give the folder that it lies in, with its config.json")
     repo_id, _, revision = name.partition("@")
@@ -89,7 +94,8 @@ def _split(name: str) -> tuple[str, str]:
 
 
 def _fetch_small_files(repo_id: str, revision: str | None) -> tuple[Path, dict[str, int] | None]:
-    """The snapshot's folder and the sizes of all files of the repository; no sizes when it is the cached one."""
+    """The folder of the snapshot, and the size of every file of the repository. The sizes are None if the Hub cannot be
+    reached and the folder is a complete one from the cache."""
     try:
         info = huggingface_hub.HfApi().model_info(repo_id, revision=revision, files_metadata=True)
     except errors.HFValidationError:
@@ -99,8 +105,8 @@ def _fetch_small_files(repo_id: str, revision: str | None) -> tuple[Path, dict[s
             raise
         return _from_cache(repo_id, revision, problem), None
     sizes = {entry.rfilename: entry.size or 0 for entry in info.siblings or ()}
-    # By the revision's name: a later start without a network finds it in the cache by that name. All that follows is
-    # by the commit that it has led to.
+    # Asked for by the name of the revision, so that a later start without a network finds it in the cache by that name.
+    # Everything after this asks for the commit that the name stood for.
     return Path(_snapshot(repo_id, revision, _small_files(repo_id, sizes))), sizes
 
 
@@ -110,7 +116,7 @@ def _snapshot(repo_id: str, revision: str | None, files: list[str]) -> str:
 
 
 def _fetch_weights(repo_id: str, folder: Path, sizes: dict[str, int], progress: Progress) -> None:
-    weights = _weights(folder)
+    weights = _weight_names(folder)
     total, done = sum(sizes.get(name, 0) for name in weights), 0
     missing = [name for name in weights if not (folder / name).exists()]
     free, needed = shutil.disk_usage(folder).free, sum(sizes.get(name, 0) for name in missing)
@@ -131,23 +137,9 @@ def _fetch_weights(repo_id: str, folder: Path, sizes: dict[str, int], progress: 
     _snapshot(repo_id, folder.name, weights)  # finds the blobs and links them
 
 
-def weight_names(folder: Path) -> list[str]:
-    """The safetensors files that the index of a folder asks for. Raises `ModelFileError`."""
-    weight_map = read_json(folder / WEIGHTS[1]).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise ModelFileError(f"{folder / WEIGHTS[1]} has no weight_map; download it again")
-    names = sorted({str(name) for name in weight_map.values()})
-    for name in names:
-        if not SHARD.fullmatch(name):
-            raise ModelFileError(
-                f"{folder / WEIGHTS[1]} names {name[:80]!r}; expected safetensors files of the same folder"
-            )
-    return names
-
-
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the library's own progress bars, which would be drawn over ours."""
+    """Hides the library's own progress bars, which would be drawn over ours."""
     if huggingface_hub.utils.are_progress_bars_disabled():
         yield
         return
@@ -159,15 +151,15 @@ def _quiet() -> Iterator[None]:
 
 
 def _from_cache(repo_id: str, revision: str | None, problem: Exception) -> Path:
-    """Without a network, what an earlier run has fetched."""
+    """What an earlier run has downloaded, for a start without a network. Raises `HubError` if that is incomplete."""
     try:
-        # Asked for more than this, the library misses the files that were left out on purpose.
+        # Asked for all files, the library would miss those that we never download.
         folder = Path(
             huggingface_hub.snapshot_download(
                 repo_id, revision=revision, allow_patterns=["config.json"], local_files_only=True
             )
         )
-        if all((folder / name).exists() for name in _weights(folder)):
+        if all((folder / name).exists() for name in _weight_names(folder)):
             return folder
         state = "only a part of it was"
     except errors.LocalEntryNotFoundError:
@@ -178,54 +170,50 @@ def _from_cache(repo_id: str, revision: str | None, problem: Exception) -> Path:
     )
 
 
-def _weights(folder: Path) -> list[str]:
-    return weight_names(folder) if (folder / WEIGHTS[1]).is_file() else [WEIGHTS[0]]
+def _weight_names(folder: Path) -> list[str]:
+    return shard_names(folder) if (folder / INDEX).is_file() else [WEIGHTS]
 
 
 def _small_files(repo_id: str, files: Iterable[str]) -> list[str]:
-    """What to fetch of a repository before its weights."""
+    """Which files of a repository to download before its weights. Raises `HubError` if it has no safetensors."""
     files = set(files)
-    weights = next((file for file in WEIGHTS if file in files), None)
-    if weights is None:
-        others = sorted(file for file in files if file.endswith((".bin", ".pth", ".pt", ".gguf")))
-        found = f"only {others[0]}" if others else "no weights"
+    if not files & {WEIGHTS, INDEX}:
         raise HubError(
-            f"{repo_id} has {found}; weights are read from safetensors alone (a pickle can run code): choose a "
-            "repository that has model.safetensors"
+            f"{repo_id} has {describe_missing_weights(files)}: choose a repository that has model.safetensors"
         )
-    index = [weights] if weights != WEIGHTS[0] else []
+    index = [] if WEIGHTS in files else [INDEX]
     tokenizer = [file for file in TOKENIZERS if file in files][:1]
     return [*index, *tokenizer, *(file for file in OTHER_FILES if file in files)]
 
 
 @contextlib.contextmanager
-def _in_words(repo_id: str, revision: str) -> Iterator[None]:
+def translate_hub_errors(repo_id: str, revision: str) -> Iterator[None]:
+    """Turns the errors of the library, the network and the disk into `HubError`s with a remedy."""
     try:
         yield
     except (HubError, ModelFileError, Cancelled):
         raise
     except Exception as problem:
-        _explain(problem, repo_id, revision)
+        raise HubError(_explain(problem, repo_id, revision)) from None
 
 
-def _explain(problem: Exception, repo_id: str, revision: str) -> NoReturn:
+def _explain(problem: Exception, repo_id: str, revision: str) -> str:
     page = f"https://huggingface.co/{repo_id}"
     match problem:
         case errors.GatedRepoError():
-            text = f"{repo_id} is gated; ask for access on {page}, then set HF_TOKEN to a token of your account"
+            return f"{repo_id} is gated; ask for access on {page}, then set HF_TOKEN to a token of your account"
         case errors.RepositoryNotFoundError():
-            text = f"the Hub has no model {repo_id}, or it is private; check the name, or set HF_TOKEN if it is yours"
+            return f"the Hub has no model {repo_id}, or it is private; check the name, or set HF_TOKEN if it is yours"
         case errors.RevisionNotFoundError():
-            text = f"{repo_id} has no revision {revision!r}; see {page}/tree/main"
+            return f"{repo_id} has no revision {revision!r}; see {page}/tree/main"
         case errors.HfHubHTTPError() if problem.response.status_code == 401:
-            text = f"the Hub does not accept the token in HF_TOKEN for {repo_id}; make a new one or unset it"
+            return f"the Hub does not accept the token in HF_TOKEN for {repo_id}; make a new one or unset it"
         case errors.HfHubHTTPError() if problem.response.status_code == 403:
-            text = f"the token in HF_TOKEN may not read {repo_id}; give it that right in your account's settings"
+            return f"the token in HF_TOKEN may not read {repo_id}; give it that right in your account's settings"
         case OSError(errno=errno.ENOSPC):
-            text = f"the disk is full while fetching {repo_id}; free some space or set HF_HOME to another disk"
+            return f"the disk is full while fetching {repo_id}; free some space or set HF_HOME to another disk"
         case _:
-            text = f"cannot fetch {repo_id} ({_first_line(problem)}); start again, it goes on where it ended"
-    raise HubError(text) from None
+            return f"cannot fetch {repo_id} ({_first_line(problem)}); start again, it goes on where it ended"
 
 
 def _first_line(problem: Exception) -> str:

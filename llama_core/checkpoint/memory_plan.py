@@ -1,4 +1,4 @@
-"""Will it fit? What a model takes on a device, estimated from its configuration and compared with what is free."""
+"""Will it fit? The memory that a model takes on a device, computed from its configuration, against what is free."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -12,18 +12,21 @@ from llama_core.model.config import LlamaConfig
 from llama_core.model.params import params_bytes
 from llama_core.runtime.forms import PLAIN
 
+AUTO = "auto"  # as a dtype: what suits the device
+# Limit and use of a container's memory, in version 2 and version 1 of cgroups.
 CGROUP_FILES = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
 SHORTEST_CONTEXT = 256
 LONGEST_AUTOMATIC_CONTEXT = 4096
 
 
 class MemoryShortage(UserError):
-    """A model that is too big for this machine as it is to run; the message has the numbers and what would fit."""
+    """A model that needs more memory than is free; the message has the numbers and what would fit."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How a model is to run: its number format, replies at the same time, tokens of a conversation."""
+    """How a model is to run: its number format, how many replies at the same time (`slots`), and how many tokens a
+    conversation may have. The properties are bytes."""
 
     config: LlamaConfig
     dtype: str
@@ -32,20 +35,20 @@ class Plan:
 
     @property
     def params(self) -> int:
-        """Bytes of the weights."""
+        """The weights."""
         return params_bytes(self.config, self.dtype)
 
     @property
     def cache(self) -> int:
-        """Bytes of keys and values."""
+        """The KV cache."""
         config, length = self.config, min(self.max_seq_len, self.config.max_position_embeddings)
         numbers = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
         return numbers * self.slots * length * jnp.dtype(self.dtype).itemsize
 
     @property
     def workspace(self) -> int:
-        """Bytes of what the largest program holds for a moment: the activations of a chunk, attention scores in
-        float32, logits and their order; or while loading, one tensor as it is stored."""
+        """Temporary arrays: those of the largest program (activations of a prefill chunk, attention scores in float32,
+        logits and their sort order), or while loading those of the largest tensor as it is stored."""
         config, tokens = self.config, max(*PLAIN.chunk_sizes, self.slots)
         length = min(self.max_seq_len, config.max_position_embeddings)
         widths = 8 * config.hidden_size + 3 * config.intermediate_size
@@ -56,12 +59,12 @@ class Plan:
 
     @property
     def total(self) -> int:
-        """All of it together."""
+        """Weights, cache and workspace."""
         return self.params + self.cache + self.workspace
 
 
 def require_memory(config: LlamaConfig, dtype: str, slots: int, max_seq_len: int, free: int | None = None) -> None:
-    """Raises `MemoryShortage` if the model does not fit into `free` bytes, what the first device has unless told."""
+    """Raises `MemoryShortage` if the model does not fit into `free` bytes (default: what the first device has)."""
     free = free_bytes(jax.devices()[0]) if free is None else free
     plan = Plan(config, dtype, slots, max_seq_len)
     if free is None or plan.total <= free:
@@ -75,8 +78,11 @@ def require_memory(config: LlamaConfig, dtype: str, slots: int, max_seq_len: int
 
 
 def fitting_context(config: LlamaConfig, dtype: str, slots: int, free: int | None = None) -> int:
-    """How long conversations can be where nobody said: what the model was made for, at most
-    `LONGEST_AUTOMATIC_CONTEXT` tokens, halved until it fits. Raises `MemoryShortage` if not even the shortest does."""
+    """The longest conversation, in tokens, where the settings name none: the longest that the model was trained for,
+    at most `LONGEST_AUTOMATIC_CONTEXT`, halved until it fits into `free` bytes (default: what the first device has).
+
+    Raises `MemoryShortage` if not even the shortest fits.
+    """
     free = free_bytes(jax.devices()[0]) if free is None else free
     length = min(LONGEST_AUTOMATIC_CONTEXT, config.max_position_embeddings)
     while length // 2 >= SHORTEST_CONTEXT and free is not None and Plan(config, dtype, slots, length).total > free:
@@ -86,7 +92,7 @@ def fitting_context(config: LlamaConfig, dtype: str, slots: int, free: int | Non
 
 
 def _smaller(plan: Plan) -> Iterator[tuple[Plan, str]]:
-    """Ways to need less, the mildest first."""
+    """Plans that need less, the mildest change first, with the command line options that choose them."""
     lengths = [1 << power for power in range(30, 0, -1) if SHORTEST_CONTEXT <= 1 << power < plan.max_seq_len]
     dtypes = [plan.dtype] if plan.dtype != "float32" else ["float32", "bfloat16"]
     for dtype in dtypes:
@@ -104,7 +110,7 @@ def _smaller(plan: Plan) -> Iterator[tuple[Plan, str]]:
 
 
 def free_bytes(device: jax.Device) -> int | None:
-    """What the device can still give; None where it does not say."""
+    """Memory that is free on the device; None where the device does not say."""
     if device.platform == "cpu":
         return min(_machine_free() + _container_free(Path("/sys/fs/cgroup")), default=None)
     stats = device.memory_stats() or {}
@@ -120,24 +126,30 @@ def _machine_free() -> list[int]:
 
 
 def _container_free(root: Path) -> list[int]:
-    """A container may have less than the machine. What it keeps of files can be dropped, so it counts as free."""
+    """What is left of a container's limit, which can be less than the machine has; empty without a limit. Cached files
+    count as free, because the system drops them when memory is needed."""
     for limit, used in CGROUP_FILES:
         try:
             numbers = int((root / limit).read_text()), int((root / used).read_text())
             rows = dict(line.split() for line in (root / used).with_name("memory.stat").read_text().splitlines())
-        except (OSError, ValueError):  # "max": no limit
+        except (OSError, ValueError):  # the file is not there, or says "max": no limit
             continue
         return [numbers[0] - numbers[1] + int(rows.get("inactive_file", 0))]
     return []
 
 
 def best_dtype(device: jax.Device) -> str:
-    """The number format for this device: bfloat16 where there is hardware for it, float16 on older GPUs (a T4 has
-    capability 7.5), float32 on a CPU, which would take bfloat16 apart."""
+    """The number format in which this device computes fastest: bfloat16 where there is hardware for it, float16 on
+    older GPUs (a T4 has capability 7.5), float32 on a CPU, which would convert bfloat16 for every product."""
     if device.platform == "cpu":
         return "float32"
     capability = getattr(device, "compute_capability", None)
     return "float16" if capability is not None and float(capability) < 8.0 else "bfloat16"
+
+
+def resolve_dtype(dtype: str, device: jax.Device) -> str:
+    """`dtype`, or for "auto" the best one for this device."""
+    return best_dtype(device) if dtype == AUTO else dtype
 
 
 def _gb(size: int) -> str:

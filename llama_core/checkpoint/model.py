@@ -1,4 +1,4 @@
-"""`Model`: all that is needed to chat, in one object."""
+"""`Model`: everything that is needed to chat, in one object."""
 
 import dataclasses
 
@@ -11,9 +11,17 @@ from llama_core.tokenizer.tokenizer import Tokenizer
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """All that is needed to chat. `defaults` are the sampling parameters its makers recommend; `is_random` says that
-    the weights are noise."""
+    """A loaded checkpoint.
 
+    - `id` tells models apart: two with the same id give the same replies. It is short and stays the same after a
+      restart and on another machine: `guide-1a2b3c4d` for a folder (a hash of its files, see `identity.py`),
+      `name/repo@commit` from the Hub, `random:NAME`.
+    - `name` is for people; two different folders can have the same.
+    - `defaults` are the sampling parameters that the makers of the model recommend.
+    - `is_random`: the weights are noise.
+    """
+
+    id: str
     name: str
     config: LlamaConfig
     params: Params

@@ -1,4 +1,8 @@
-"""Tensors in safetensors files: where each one lies, and one by one into memory, checked on the way."""
+"""Safetensors files: where each tensor lies (`stored_tensors`), and tensors into memory, checked for NaN and infinity
+(`read_tensors`).
+
+Format: huggingface/safetensors, README, "Format".
+"""
 
 import dataclasses
 import itertools
@@ -14,46 +18,51 @@ import safetensors
 
 from llama_core.runtime.files import ModelFileError, check_file
 
-# Number formats of safetensors headers that weights may have.
+# The number formats, by their names in safetensors headers, in which weights may be stored.
 FORMATS = {"F32": np.dtype("float32"), "BF16": np.dtype(jnp.bfloat16), "F16": np.dtype("float16")}
-STEP = 1 << 19  # numbers that are read, checked and converted at once: they stay in the processor's cache
-ALIGNMENT = 64  # JAX takes memory that begins at such an address as it is, on a CPU
+STEP = 1 << 19  # numbers that are read, checked and converted at once; so many stay in the processor's cache
+ALIGNMENT = 64  # bytes; on a CPU, JAX uses memory that is aligned so without copying it
 
 
 @dataclasses.dataclass(frozen=True)
 class Stored:
-    """One tensor of a file: its number format as the header calls it, and the byte at which it begins."""
+    """One tensor of a file: its number format as the header calls it, the byte of the file at which it starts and its
+    size in bytes."""
 
     path: Path
     name: str
     shape: tuple[int, ...]
     format: str
     start: int
+    size: int
 
 
 def stored_tensors(path: Path) -> Iterator[Stored]:
-    """All tensors of a file, from its header. Raises `ModelFileError` if it is damaged."""
+    """All tensors of a file, from its header. Raises `ModelFileError` if the file is damaged."""
     check_file(path)
     try:
-        with safetensors.safe_open(path, framework="np"):  # checks that formats, shapes and places fit the file
+        with safetensors.safe_open(path, framework="np"):  # checks that formats, shapes and offsets fit the file
             pass
         with path.open("rb") as file:
-            size = struct.unpack("<Q", file.read(8))[0]
-            header = json.loads(file.read(size))
+            header_size = struct.unpack("<Q", file.read(8))[0]
+            header = json.loads(file.read(header_size))
         header.pop("__metadata__", None)
         for name, row in header.items():
-            yield Stored(path, name, tuple(row["shape"]), row["dtype"], 8 + size + row["data_offsets"][0])
+            start, end = row["data_offsets"]
+            yield Stored(path, name, tuple(row["shape"]), row["dtype"], 8 + header_size + start, end - start)
     except (safetensors.SafetensorError, ValueError, KeyError, RecursionError) as problem:
         words = " ".join(str(problem).split())[:200]
         raise ModelFileError(f"{path} is damaged or incomplete ({words}); download it again") from None
 
 
 def read_tensors(several: Sequence[Stored], dtype: str, groups: int = 1) -> np.ndarray:
-    """These tensors on top of one another in `dtype`, in memory that JAX can take over without a copy. The rows of each
-    are divided evenly among `groups`; a group holds its rows of the first tensor, then those of the second, and so on.
+    """These tensors stacked along their first axis, in `dtype`, in memory that JAX can take over without a copy.
 
-    Nothing is read twice or kept: peak memory is the result. Raises `ModelFileError` for a file that ends early and
-    for NaN and infinity.
+    With several `groups`, each group holds an equal share of the rows of the first tensor, then of the second, and so
+    on: q|k|v grouped by key/value head.
+
+    They are read piece by piece, so peak memory is hardly more than the result. Raises `ModelFileError` for a file that
+    ends early, for NaN and infinity, and for numbers that are too large for `dtype`.
     """
     sizes = [math.prod(stored.shape) for stored in several]
     out, start = _aligned(sum(sizes), np.dtype(dtype)).reshape(groups, -1), 0
@@ -66,30 +75,30 @@ def read_tensors(several: Sequence[Stored], dtype: str, groups: int = 1) -> np.n
 
 def _read_into(groups: np.ndarray, stored: Stored) -> None:
     """Read a tensor into the rows of `groups`, one after the other."""
-    kind = FORMATS[stored.format]
-    buffer = np.empty(STEP, kind)
+    dtype = FORMATS[stored.format]
+    buffer = np.empty(STEP, dtype)
     with stored.path.open("rb", buffering=0) as file:
         file.seek(stored.start)
         for group, start in itertools.product(groups, range(0, groups.shape[1], STEP)):
-            place = group[start : start + STEP]
-            piece = place if place.dtype == kind else buffer[: place.size]
-            if file.readinto(piece.view(np.uint8)) != piece.nbytes:
+            target = group[start : start + STEP]
+            piece = target if target.dtype == dtype else buffer[: target.size]
+            if file.readinto(piece.view(np.uint8).data) != piece.nbytes:
                 raise ModelFileError(f"{stored.path} ends within tensor {stored.name}; download it again")
             if not _is_finite(piece):
                 raise ModelFileError(
                     f"{stored.path.name}: tensor {stored.name} holds NaN or infinity; download it again, or choose "
                     "another model"
                 )
-            if piece is not place:
-                _convert(piece, place, stored)
+            if piece is not target:
+                _convert(piece, target, stored)
 
 
-def _convert(piece: np.ndarray, place: np.ndarray, stored: Stored) -> None:
-    with np.errstate(over="ignore"):
-        place[:] = piece
-    if not _is_finite(place):
+def _convert(piece: np.ndarray, target: np.ndarray, stored: Stored) -> None:
+    with np.errstate(over="ignore"):  # an overflow is refused below, in words
+        target[:] = piece
+    if not _is_finite(target):
         raise ModelFileError(
-            f"{stored.path.name}: tensor {stored.name} holds numbers too large for {place.dtype}; choose another dtype"
+            f"{stored.path.name}: tensor {stored.name} holds numbers too large for {target.dtype}; choose another dtype"
         )
 
 
@@ -100,8 +109,12 @@ def _aligned(size: int, dtype: np.dtype) -> np.ndarray:
 
 
 def _is_finite(numbers: np.ndarray) -> bool:
-    """NaN and infinity have the largest bit patterns of each sign, so two searches for a maximum find them, many times
-    faster than arithmetic and without a copy."""
+    """Whether there is no NaN and no infinity.
+
+    Among the bit patterns of each sign those of infinity and NaN are the largest: read as signed integers the maximum
+    finds the positive ones, read as unsigned integers the negative ones. That is many times faster than arithmetic and
+    makes no copy.
+    """
     width = numbers.dtype.itemsize
     limits = ((np.array(sign * np.inf, numbers.dtype), f"{kind}{width}") for sign, kind in ((1, "i"), (-1, "u")))
-    return all(numbers.view(kind).max() < limit.view(kind) for limit, kind in limits)
+    return all(bool(numbers.view(kind).max() < limit.view(kind)) for limit, kind in limits)

@@ -1,4 +1,4 @@
-"""A model → a folder in the Hub's format, which transformers and `load_checkpoint` read as it is."""
+"""A model → a folder in the Hub's format, which `load_checkpoint` and transformers can read."""
 
 import dataclasses
 import json
@@ -7,8 +7,9 @@ import os
 import shutil
 import struct
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +18,7 @@ from llama_core.model.config import LlamaConfig
 from llama_core.model.params import Params, hub_tensors, named_tensors
 from llama_core.runtime.files import ModelFileError
 
-# Number format in memory → its name in a safetensors header.
+# Number formats and their names in safetensors headers.
 SAFETENSORS_NAMES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 
 
@@ -30,8 +31,9 @@ def save_checkpoint(
 ) -> None:
     """Write `config.json`, `model.safetensors` and `files` (name → content: tokenizer, chat template) to `folder`.
 
-    Weights are stored in `dtype`, in that of `params` unless told. All is written to a temporary folder beside and
-    renamed at the end, so there is never half a checkpoint. An earlier checkpoint in `folder` is replaced as a whole.
+    Weights are stored in `dtype`, which defaults to that of `params`. Everything is written to a temporary folder
+    beside `folder` and renamed at the end, so there is never half a checkpoint. An earlier checkpoint in `folder` is
+    replaced as a whole.
 
     Raises `ModelFileError` for a folder that holds something else and for names that are not plain file names.
     """
@@ -41,7 +43,7 @@ def save_checkpoint(
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        unfinished.chmod(0o755)  # mkdtemp hides its folder from everyone else
+        unfinished.chmod(0o755)  # mkdtemp makes folders that no other user may read
         _write(unfinished / "config.json", [dataclasses.replace(config, dtype=dtype).to_json().encode()])
         _write(unfinished / "model.safetensors", _safetensors(config, params, dtype))
         for name, content in (files or {}).items():
@@ -61,23 +63,23 @@ def _check(folder: Path, files: Mapping[str, str | bytes], dtype: str) -> None:
         raise ModelFileError(f"{folder} exists and is not a checkpoint; choose another folder")
 
 
-def _write(path: Path, parts: Iterator[bytes] | list[bytes]) -> None:
+def _write(path: Path, parts: Iterable[bytes | memoryview]) -> None:
     with path.open("wb") as file:
         for part in parts:
             file.write(part)
         file.flush()
-        os.fsync(file.fileno())  # a rename may reach the disk before what was written
+        os.fsync(file.fileno())  # otherwise the rename may reach the disk before the content
 
 
-def _safetensors(config: LlamaConfig, params: Params, dtype: str) -> Iterator[bytes]:
-    """A safetensors file, a tensor at a time: the size of the header, the header, the numbers
-    (huggingface/safetensors, "Format")."""
-    number, place = jnp.dtype(dtype), 0
-    header = {"__metadata__": {"format": "pt"}}  # transformers refuses files that do not say it
+def _safetensors(config: LlamaConfig, params: Params, dtype: str) -> Iterator[bytes | memoryview]:
+    """The parts of a safetensors file: the size of the header, the header, then one tensor after the other
+    (huggingface/safetensors, README, "Format")."""
+    number, offset = jnp.dtype(dtype), 0
+    header: dict[str, dict[str, Any]] = {"__metadata__": {"format": "pt"}}  # transformers refuses files without it
     for name, shape in hub_tensors(config):
-        end = place + math.prod(shape) * number.itemsize
-        header[name] = {"dtype": SAFETENSORS_NAMES[dtype], "shape": list(shape), "data_offsets": [place, end]}
-        place = end
+        end = offset + math.prod(shape) * number.itemsize
+        header[name] = {"dtype": SAFETENSORS_NAMES[dtype], "shape": list(shape), "data_offsets": [offset, end]}
+        offset = end
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     yield struct.pack("<Q", len(text)) + text
@@ -86,7 +88,7 @@ def _safetensors(config: LlamaConfig, params: Params, dtype: str) -> Iterator[by
 
 
 def _rename(source: Path, target: Path) -> None:
-    """Put `source` in the place of `target`; what was there is there until the last moment."""
+    """Move the folder `source` to `target`. An older `target` stays until the last moment and is then deleted."""
     if not target.exists():
         source.rename(target)
         return

@@ -1,4 +1,4 @@
-"""Reads the small files of a checkpoint and refuses, in words, what is too large, incomplete or not readable."""
+"""Reads the small files of a checkpoint. Files that are huge, damaged or only Git LFS pointers are refused."""
 
 import json
 from pathlib import Path
@@ -6,17 +6,17 @@ from typing import Any
 
 from llama_core.errors import UserError
 
-# Larger than any tokenizer or configuration, far smaller than a machine's memory.
+# Larger than any tokenizer or configuration file, far smaller than a machine's memory.
 MAX_FILE_BYTES = 128 * 1024**2
 GIT_LFS_MARK = b"version https://git-lfs"
 
 
 class ModelFileError(UserError):
-    """A file of a model that cannot be used; one line that names it, what was found and the remedy."""
+    """A file of a model that cannot be used; one line that names the file, what was found and the remedy."""
 
 
 def check_file(path: Path) -> None:
-    """Raises `ModelFileError` if `path` is not a readable file, or is only the Git LFS pointer to one."""
+    """Raises `ModelFileError` if `path` cannot be read or is only a Git LFS pointer."""
     try:
         with path.open("rb") as file:
             start = file.read(len(GIT_LFS_MARK))
@@ -27,7 +27,7 @@ def check_file(path: Path) -> None:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The whole of a small file. Raises `ModelFileError`."""
+    """The content of a small file. Raises `ModelFileError`."""
     check_file(path)
     size = path.stat().st_size
     if size > MAX_FILE_BYTES:
@@ -36,7 +36,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_text(path: Path) -> str:
-    """The whole of a small text file. Raises `ModelFileError`."""
+    """The content of a small text file in UTF-8. Raises `ModelFileError`."""
     try:
         return read_bytes(path).decode("utf-8")
     except UnicodeDecodeError:

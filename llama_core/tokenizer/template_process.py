@@ -1,4 +1,5 @@
-"""Chat templates: found in a checkpoint's folder, run in a process of their own, bounded in time, memory and size."""
+"""Chat templates: found in the folder of a checkpoint, run in a process of their own with limits on time, memory and
+size of the text (`template_worker.py`)."""
 
 import contextlib
 import datetime
@@ -24,16 +25,17 @@ class ChatError(UserError):
 
 
 def find_template(folder: Path) -> str | None:
-    """The text of `chat_template.jinja`, else of the one in `tokenizer_config.json` (of several, the default).
+    """The text of `chat_template.jinja`, else the `chat_template` of `tokenizer_config.json` (the default one, where
+    that is a list of named templates), else None.
 
-    Raises `ModelFileError` for files that cannot be read, `ChatError` for what is no text.
+    Raises `ModelFileError` for files that cannot be read, `ChatError` for a template that is not text.
     """
     own_file = folder / "chat_template.jinja"
     if own_file.is_file():
         return read_text(own_file)
     tokenizer_config = folder / "tokenizer_config.json"
     found = read_json(tokenizer_config).get("chat_template") if tokenizer_config.is_file() else None
-    if isinstance(found, list):  # several, with names
+    if isinstance(found, list):
         named = {str(row.get("name")): row.get("template") for row in found if isinstance(row, dict)}
         found = named.get("default")
     if found is not None and not isinstance(found, str):
@@ -42,25 +44,26 @@ def find_template(folder: Path) -> str | None:
 
 
 class Template:
-    """One chat template and the process that runs it (`template_worker.py`), started now and again when it was ended.
+    """One chat template and the process that renders it. The process starts now, and again if it had to be killed.
 
-    Raises `ChatError` for what is not Jinja.
+    Raises `ChatError` for a template that is not Jinja.
     """
 
     def __init__(self, source: str, seconds: float = SECONDS_TO_RENDER):
         self._source, self._seconds = source, seconds
         self._lock = threading.Lock()
-        self._process: subprocess.Popen | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._start()
 
-    def render(self, *several: Mapping[str, Any]) -> list[str]:
-        """The text for each of these sets of values, in one time limit. Raises `ChatError` when the template refuses
-        one, fails or does not end."""
+    def render(self, *contexts: Mapping[str, object]) -> list[str]:
+        """The text for each context (the template's variables); the time limit is for all together.
+
+        Raises `ChatError` if the template refuses a context, fails or does not end.
+        """
         now = datetime.datetime.now().isoformat()
         with self._lock:
-            if self._process is None:
-                self._start()
-            answer = self._ask([{**values, "now": now} for values in several], self._seconds)
+            process = self._process or self._start()
+            answer = self._ask(process, [{**context, "now": now} for context in contexts], self._seconds)
         if "refused" in answer:
             words = " ".join(answer["refused"].split())
             raise ChatError(f"the model's chat template refuses this conversation: {words}")
@@ -69,27 +72,30 @@ class Template:
             raise ChatError(f"the model's chat template failed ({words}); choose another model")
         return answer["texts"]
 
-    def _start(self) -> None:
-        # Isolated: of our environment it knows where Python packages lie and nothing else.
+    def _start(self) -> subprocess.Popen[bytes]:
+        # The worker's environment says where Python packages lie and nothing else: no token, no password.
         paths = os.pathsep.join(path for path in sys.path if path)
-        self._process = subprocess.Popen(
+        process = self._process = subprocess.Popen(
             [sys.executable, "-P", str(WORKER)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env={"PYTHONPATH": paths},
         )
-        self._end = weakref.finalize(self, _end, self._process)
-        answer = self._ask(self._source, SECONDS_TO_START)
+        self._stop = weakref.finalize(self, _stop, process)
+        answer = self._ask(process, self._source, SECONDS_TO_START)
         if "texts" not in answer:
-            self._end()
+            self._stop()
             words = " ".join(next(iter(answer.values())).split())
             raise ChatError(f"the chat template is not valid Jinja ({words}); correct or remove it")
+        return process
 
-    def _ask(self, request: Any, seconds: float) -> dict[str, Any]:
-        """One line there, one line back. A process that does not answer is ended, which ends the wait."""
-        process, too_late = self._process, threading.Timer(seconds, self._process.kill)
-        too_late.start()
+    def _ask(self, process: subprocess.Popen[bytes], request: object, seconds: float) -> dict[str, Any]:
+        """Send one line of JSON, read one line back. A process that does not answer in time is killed, which ends the
+        wait for its line."""
+        assert process.stdin and process.stdout, "the worker is started with pipes"
+        timer = threading.Timer(seconds, process.kill)
+        timer.start()
         try:
             process.stdin.write(json.dumps(request).encode() + b"\n")
             process.stdin.flush()
@@ -97,17 +103,18 @@ class Template:
         except OSError:
             line = b""
         finally:
-            too_late.cancel()
+            timer.cancel()
         if line.endswith(b"\n"):
             return json.loads(line)
-        self._end()
+        self._stop()
         self._process = None
         return {"failed": f"it did not end within {seconds:g} seconds, or used up its memory"}
 
 
-def _end(process: subprocess.Popen) -> None:
+def _stop(process: subprocess.Popen[bytes]) -> None:
     process.kill()
     process.wait()
     for pipe in (process.stdin, process.stdout):
-        with contextlib.suppress(OSError):  # what was not sent has no reader any more
-            pipe.close()
+        with contextlib.suppress(OSError):  # a request may still lie in the buffer, and its reader is gone
+            if pipe is not None:
+                pipe.close()

@@ -1,4 +1,4 @@
-"""Meta's `tokenizer.model` of Llama 3, a list of tiktoken ranks, and byte-level BPE by tiktoken for any vocabulary."""
+"""Byte-level BPE by tiktoken for any vocabulary, and Meta's `tokenizer.model` of Llama 3, which is a list of ranks."""
 
 import base64
 import binascii
@@ -15,12 +15,12 @@ LLAMA3_PATTERN = (
 )
 GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 
-# tiktoken needs quadratic time on one long run, and its pattern engine fails on longer texts
+# tiktoken needs quadratic time for a long run of letters or spaces, and its pattern engine fails on longer texts
 # (meta-llama/llama-models, models/llama3/tokenizer.py, where these two numbers come from).
 MAX_RUN, MAX_TEXT = 25_000, 400_000
 _LONG_RUN = re.compile(rf"\S{{1,{MAX_RUN}}}|\s{{1,{MAX_RUN}}}")
 
-# Llama 3 has 256 special tokens after its 128000 ranks; these have names, by distance from the first one
+# Llama 3 has 256 special tokens after its 128000 ranks. These have names; keys count from the first special token
 # (meta-llama/llama-models, models/llama3/tokenizer.py).
 _LLAMA3_NAMED = {
     0: "<|begin_of_text|>",
@@ -35,7 +35,7 @@ _LLAMA3_NAMED = {
 
 
 def parse_ranks(data: bytes) -> dict[bytes, int] | None:
-    """Lines of a token in base64 and its rank; None if the file is not like that."""
+    """Token → rank, from lines that hold a token in base64 and its rank; None for a file of another form."""
     try:
         rows = [line.split() for line in data.splitlines() if line]
         return {base64.b64decode(token, validate=True): int(rank) for token, rank in rows}
@@ -58,37 +58,39 @@ def meta_tokenizer(ranks: dict[bytes, int]) -> Tokenizer:
 
 
 def byte_level_tokenizer(
-    pattern: str, ranks: dict[bytes, int], special: dict[str, int], shown: dict[int, bytes] | None = None
+    pattern: str, ranks: dict[bytes, int], special: dict[str, int], visible: dict[int, bytes] | None = None
 ) -> Tokenizer:
-    """Byte-level BPE by tiktoken; a token's id is its rank in the order of merges. Special tokens are decoded to
-    nothing, but for those in `shown`."""
+    """Byte-level BPE by tiktoken. The rank of a token is its id, and of two possible merges the lower rank goes first.
+
+    Special tokens decode to nothing, except for those in `visible`.
+    """
     encoding = tiktoken.Encoding("llama", pat_str=pattern, mergeable_ranks=ranks, special_tokens=special)
-    token_bytes = token_table({rank: token for token, rank in ranks.items()}, special, shown or {})
+    token_bytes = token_table({rank: token for token, rank in ranks.items()}, special, visible or {})
 
     def encode(text: str, is_start: bool) -> list[int]:
-        return [token_id for part in _chopped(text) for token_id in encoding.encode_ordinary(part)]
+        return [token_id for part in _split_long_text(text) for token_id in encoding.encode_ordinary(part)]
 
     return Tokenizer(encode, token_bytes, special)
 
 
-def _chopped(text: str) -> list[str]:
-    """The text in pieces that tiktoken can take; nearly always one."""
+def token_table(tokens: dict[int, bytes], special: dict[str, int], visible: dict[int, bytes]) -> list[bytes]:
+    """What each id decodes to: nothing for special tokens (unless `visible` has them) and for unused ids."""
+    table = [b""] * (1 + max([*tokens, *special.values(), *visible], default=-1))
+    for token_id, token in {**tokens, **dict.fromkeys(special.values(), b""), **visible}.items():
+        table[token_id] = token
+    return table
+
+
+def _split_long_text(text: str) -> list[str]:
+    """The text in parts that tiktoken can take; nearly always one."""
     if len(text) <= MAX_RUN:
         return [text]
-    parts, size, was = [""], 0, ""
+    parts, size, previous = [""], 0, ""
     for run in _LONG_RUN.findall(text):
-        continued = len(was) == MAX_RUN and was[-1].isspace() == run[0].isspace()
-        if continued or size + len(run) > MAX_TEXT:
+        is_same_run = len(previous) == MAX_RUN and previous[-1].isspace() == run[0].isspace()
+        if is_same_run or size + len(run) > MAX_TEXT:
             parts.append("")
             size = 0
         parts[-1] += run
-        size, was = size + len(run), run
+        size, previous = size + len(run), run
     return parts
-
-
-def token_table(tokens: dict[int, bytes], special: dict[str, int], shown: dict[int, bytes]) -> list[bytes]:
-    """What each id stands for; special tokens and unused ids stand for nothing."""
-    table = [b""] * (1 + max([*tokens, *special.values(), *shown], default=-1))
-    for token_id, token in {**tokens, **dict.fromkeys(special.values(), b""), **shown}.items():
-        table[token_id] = token
-    return table

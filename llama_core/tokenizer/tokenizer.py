@@ -1,7 +1,7 @@
-"""Text ⇄ token ids: `Tokenizer` encodes and decodes, `TextStream` decodes a reply while it is written.
+"""Text ⇄ token ids: `Tokenizer` encodes and decodes, `TextStream` decodes a reply token by token.
 
-What a person types is encoded by `encode`, where a marker such as `<|eot_id|>` is plain text. Only `encode_template`
-knows special tokens; text from outside gets into a template through `shield`.
+Text that a person typed goes through `encode`, where a marker such as `<|eot_id|>` is plain text. Only
+`encode_template` turns markers into special tokens; typed text enters a template through `shield`, which hides markers.
 """
 
 import codecs
@@ -12,8 +12,14 @@ from functools import cached_property
 
 from llama_core.runtime.files import ModelFileError
 
-# Private-use characters that stand for the first characters of special tokens in shielded text.
+# Private-use characters. In shielded text each replaces one character with which special tokens begin.
 STAND_INS = range(0x10F800, 0x10FFFE)
+
+# Markers that a reasoning model writes around its thoughts. Chat templates search earlier replies for them, to leave
+# the thoughts out, so in replies they are not shielded.
+THOUGHT_MARKERS = re.compile(r"(</?think>)")
+
+_WHITE_SPACE = re.compile(r"\s*")
 
 
 class TokenizerError(ModelFileError):
@@ -21,9 +27,9 @@ class TokenizerError(ModelFileError):
 
 
 @dataclass(frozen=True)
-class Manners:
-    """How a special token behaves in a template: takes the white space around it along, or counts as a whole word
-    only."""
+class AddedTokenFlags:
+    """How a special token is matched in a template: whether it swallows the white space to its left or right, and
+    whether it counts only as a whole word. The names are those of `added_tokens` in a `tokenizer.json`."""
 
     lstrip: bool = False
     rstrip: bool = False
@@ -32,13 +38,15 @@ class Manners:
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """A vocabulary with its two directions.
+    """A vocabulary, with the functions that encode and decode.
 
-    `encode_plain(text, is_start)` gives the ids of text without special tokens; `is_start` is whether the text begins
-    the sequence, where some tokenizers put a space. `token_bytes[id]` is what a token stands for, empty for special
-    ones. `special_tokens` are spellings and ids of the tokens that steer the model, `manners` are those of them that
-    have some. `adds_leading_space` says that the first space of a text is the tokenizer's own, `begins_with_bos` that
-    a text without a template begins with `bos_id`.
+    - `encode_plain(text, is_start)` returns the ids of text without special tokens. `is_start` says whether the text
+      begins the sequence; some tokenizers put a space there.
+    - `token_bytes[id]` is what a token decodes to; empty for special tokens.
+    - `special_tokens` maps the spelling of each special token to its id.
+    - `adds_leading_space`: the first space of a decoded text was added by the tokenizer and is removed again.
+    - `begins_with_bos`: a text without a chat template begins with `bos_id`.
+    - `added_token_flags` has an entry for each special token whose flags are not all false.
     """
 
     encode_plain: Callable[[str, bool], list[int]]
@@ -48,52 +56,60 @@ class Tokenizer:
     eos_ids: tuple[int, ...] = ()
     adds_leading_space: bool = False
     begins_with_bos: bool = True
-    manners: dict[str, Manners] = field(default_factory=dict)
+    added_token_flags: dict[str, AddedTokenFlags] = field(default_factory=dict)
 
     @property
     def vocab_size(self) -> int:
-        """One more than the largest id."""
+        """The largest id plus one."""
         return len(self.token_bytes)
 
     def encode(self, text: str, bos: bool = False) -> list[int]:
-        """The ids of `text`, in which no marker is a special token; with `bos` the begin-of-text token before it.
+        """The ids of `text`, in which no marker becomes a special token. `bos` puts the begin-of-text token first.
 
-        Raises `TokenizerError` if there is no such token.
+        Raises `TokenizerError` if `bos` is asked for and the tokenizer has no such token.
         """
-        if bos and self.bos_id is None:
+        if not bos:
+            return self.encode_plain(without_surrogates(text), True)
+        if self.bos_id is None:
             raise TokenizerError("this tokenizer has no begin-of-text token; use bos=False")
-        ids = self.encode_plain(without_surrogates(text), True)
-        return [self.bos_id, *ids] if bos else ids
+        return [self.bos_id, *self.encode(text)]
 
     def shield(self, text: str) -> str:
-        """`text` so that no special token can begin in it, for use in a template; `encode_template` undoes it."""
-        return without_surrogates(text).translate(self._shielding)
+        """`text` for use in a template, changed so that no special token can begin in it. `encode_template` undoes
+        the change."""
+        return without_surrogates(text).translate(self._shield_table)
+
+    def shield_reply(self, text: str) -> str:
+        """An earlier reply of the model for use in a template: shielded, except for the markers of thoughts."""
+        parts = THOUGHT_MARKERS.split(text)  # text, marker, text, marker, ..., text
+        return "".join(part if i % 2 else self.shield(part) for i, part in enumerate(parts))
 
     def unshield(self, text: str) -> str:
         """The text as it was before `shield`."""
-        return text.translate(self._unshielding)
+        return text.translate(self._unshield_table)
 
     def encode_template(self, text: str) -> list[int]:
-        """The ids of a rendered template, in which markers are special tokens unless shielded."""
-        ids, place = [], 0
+        """The ids of a rendered template, in which markers are special tokens unless they are shielded."""
+        ids: list[int] = []
+        position = 0
         for marker in self._markers.finditer(text):
-            (start, end), manners = marker.span(), self.manners.get(marker.group(), Manners())
-            if start < place or (manners.single_word and _is_inside_word(text, start, end)):
+            (start, end), flags = marker.span(), self.added_token_flags.get(marker.group(), AddedTokenFlags())
+            if start < position or (flags.single_word and _is_inside_word(text, start, end)):
                 continue
-            if manners.lstrip:
-                start = place + len(text[place:start].rstrip())
-            if manners.rstrip:
-                end = _SPACE.match(text, end).end()
-            ids += self._encode_between(text, place, start)
+            if flags.lstrip:
+                start = position + len(text[position:start].rstrip())
+            if flags.rstrip:
+                end = _skip_white_space(text, end)
+            ids += self._encode_between(text, position, start)
             ids.append(self.special_tokens[marker.group()])
-            place = end
-        return ids + self._encode_between(text, place, len(text))
+            position = end
+        return ids + self._encode_between(text, position, len(text))
 
     def _encode_between(self, text: str, start: int, end: int) -> list[int]:
         return self.encode_plain(self.unshield(text[start:end]), start == 0) if start < end else []
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of these ids, special tokens left out; invalid UTF-8 becomes U+FFFD.
+        """The text of these ids without special tokens. Invalid UTF-8 becomes U+FFFD.
 
         Raises `TokenizerError` for an id that is not in the vocabulary.
         """
@@ -101,27 +117,28 @@ class Tokenizer:
         return "".join([stream.push(token_id) for token_id in ids]) + stream.flush()
 
     def stream(self) -> "TextStream":
-        """A decoder for ids that come one by one."""
+        """A decoder for ids that arrive one by one."""
         return TextStream(self)
 
     @cached_property
-    def _markers(self) -> re.Pattern:
+    def _markers(self) -> re.Pattern[str]:
         longest_first = sorted(self.special_tokens, key=len, reverse=True)
         return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
 
     @cached_property
-    def _shielding(self) -> dict[int, str]:
+    def _shield_table(self) -> dict[int, str]:
         firsts = sorted({marker[0] for marker in self.special_tokens})
-        return {number: "\ufffd" for number in STAND_INS} | {
-            ord(first): chr(number) for first, number in zip(firsts, STAND_INS, strict=False)
-        }
+        typed_stand_ins = {number: "\ufffd" for number in STAND_INS}
+        return typed_stand_ins | {ord(first): chr(number) for first, number in zip(firsts, STAND_INS, strict=False)}
 
     @cached_property
-    def _unshielding(self) -> dict[int, str]:
-        return {ord(stand_in): chr(first) for first, stand_in in self._shielding.items() if stand_in != "\ufffd"}
+    def _unshield_table(self) -> dict[int, str]:
+        return {ord(stand_in): chr(first) for first, stand_in in self._shield_table.items() if stand_in != "\ufffd"}
 
 
-_SPACE = re.compile(r"\s*")
+def _skip_white_space(text: str, position: int) -> int:
+    found = _WHITE_SPACE.match(text, position)
+    return found.end() if found else position
 
 
 def _is_inside_word(text: str, start: int, end: int) -> bool:
@@ -129,27 +146,30 @@ def _is_inside_word(text: str, start: int, end: int) -> bool:
 
 
 class TextStream:
-    """Decodes a reply piece by piece: bytes of a character that is not complete wait for the rest."""
+    """Decodes a reply token by token. The bytes of an incomplete character wait for the rest of it."""
 
     def __init__(self, tokenizer: Tokenizer):
         self._tokenizer = tokenizer
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._strip = tokenizer.adds_leading_space
+        self._strip_space = tokenizer.adds_leading_space
 
     def push(self, token_id: int) -> str:
-        """The text that is complete with this token; often all of it, sometimes none."""
+        """The text that this token completes: often its own, sometimes none.
+
+        Raises `TokenizerError` for an id that is not in the vocabulary.
+        """
         if not 0 <= token_id < self._tokenizer.vocab_size:
             raise TokenizerError(f"token id {token_id} is not in the vocabulary of {self._tokenizer.vocab_size}")
         new = self._tokenizer.token_bytes[token_id]
-        if self._strip and new:
-            new, self._strip = new.removeprefix(b" "), False
+        if self._strip_space and new:
+            new, self._strip_space = new.removeprefix(b" "), False
         return self._decoder.decode(new)
 
     def flush(self) -> str:
-        """At the end: U+FFFD for what never became a character."""
+        """At the end of the reply: U+FFFD for a character that was never completed, else nothing."""
         return self._decoder.decode(b"", final=True)
 
 
 def without_surrogates(text: str) -> str:
-    """Half characters, which JSON can carry and UTF-8 cannot, become U+FFFD."""
+    """`text` with lone surrogates (valid in JSON, not in UTF-8) replaced by U+FFFD."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
