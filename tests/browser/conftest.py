@@ -94,7 +94,7 @@ def open_page(browser):
 
 @pytest.fixture(params=list(SCREENS))
 def look(request):
-    """Width, height and theme: each scenario is played at a replies and on a phone."""
+    """Width, height and theme: each scenario is played at a desk and on a phone."""
     return SCREENS[request.param]
 
 
