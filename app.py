@@ -1,57 +1,49 @@
 """The front door: settings → model → engine → page → serve. `python app.py --help` lists the settings."""
 
 import os
+import socket
 import sys
 from collections.abc import Sequence
 
-from web.console import follow, show_progress
-from web.port import PortError, claim_port, open_port, url_of
-from web.settings import Settings, SettingsError, read_settings
+from llama_core.errors import UserError
+from web.port import claim_port, open_port, url_of
+from web.settings import Settings, read_settings
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the app until it is told to end. The exit code: 2 for settings or models that cannot be used."""
     try:
         settings = read_settings(arguments, os.environ)
-        door = claim_port(settings.host, settings.port)
-    except (SettingsError, PortError) as problem:
-        return _refuse(problem)
-    with door:
-        return _start(settings, door)
+        with claim_port(settings.host, settings.port) as listener:
+            problem = _run(settings, listener)
+    except UserError as error:
+        problem = str(error)
+    if problem is None:
+        return 0
+    print(f"error: {problem}", file=sys.stderr)
+    return 2
 
 
-def _start(settings: Settings, door) -> int:
-    # Seconds of imports, so they come after all that can be refused at once.
-    from llama_core.checkpoint.hub import HubError
-    from llama_core.checkpoint.memory_plan import MemoryShortage
-    from llama_core.engine import EngineError
-    from llama_core.model.config import ConfigError
-    from llama_core.runtime.files import ModelFileError
-    from llama_core.tokenizer.chat_template import ChatError
-    from web.models.manager import Host
+def _run(settings: Settings, listener: socket.socket) -> str | None:
+    """Serve the page. What went wrong with the first model after the page was there, None if nothing did."""
+    # Imported here because they take seconds: bad settings and ports in use are refused before.
+    from web.console import follow, show_progress
+    from web.models.manager import ModelManager
     from web.page.page import build_page
     from web.server import build_app, serve
 
-    with Host(settings) as host:
-        try:
-            loading = host.start(settings.model, show_progress)
-            app = build_app(build_page(host, settings), host)
-            open_port(door)
-        except (HubError, ConfigError, ModelFileError, ChatError, EngineError, MemoryShortage, PortError) as problem:
-            return _refuse(problem)
-        engine = host.engine
+    with ModelManager(settings) as manager:
+        loading = manager.start(settings.model, show_progress)
+        app = build_app(build_page(manager, settings), manager)
+        open_port(listener)
+        engine, model = manager.served.engine, manager.served.model
         print(
-            f"{settings.title}: {host.model.name} on {engine.device}, {engine.slots} replies at once of up to "
-            f"{engine.max_seq_len} tokens with their prompts, open {url_of(door)}",
+            f"{settings.title}: {model.name} on {engine.device}, {engine.slots} replies at once of up to "
+            f"{engine.max_seq_len} tokens with their prompts, open {url_of(listener)}",
             flush=True,
         )
-        serve(app, door, lambda: follow(loading))
-        return 0 if loading.problem is None else _refuse(loading.problem)
-
-
-def _refuse(problem: Exception) -> int:
-    print(f"error: {problem}", file=sys.stderr)
-    return 2
+        serve(app, listener, lambda: follow(loading))
+        return loading.problem
 
 
 if __name__ == "__main__":

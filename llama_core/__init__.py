@@ -7,12 +7,23 @@ from llama_core.runtime.xla_flags import choose_cpu_kernels
 
 choose_cpu_kernels()  # before jax is imported
 
-from llama_core.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
-from llama_core.model import LlamaConfig, init_model_params, model_forward  # noqa: E402
-from llama_core.sampling import SamplingParams  # noqa: E402
-
 if TYPE_CHECKING:
+    from llama_core.checkpoint import load_checkpoint, save_checkpoint
     from llama_core.engine import Engine
+    from llama_core.model import LlamaConfig, init_model_params, model_forward
+    from llama_core.sampling import SamplingParams
+
+# Each public name and the folder that has it, imported when it is asked for: settings and errors are read in
+# milliseconds, without jax, and who only loads, samples or trains does not import the server.
+_HOMES = {
+    "Engine": "engine",
+    "LlamaConfig": "model",
+    "SamplingParams": "sampling",
+    "init_model_params": "model",
+    "load_checkpoint": "checkpoint",
+    "model_forward": "model",
+    "save_checkpoint": "checkpoint",
+}
 
 __all__ = [
     "Engine",
@@ -26,7 +37,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # Imported when it is asked for: who only loads, samples or trains does not import the server.
-    if name == "Engine":
-        return importlib.import_module("llama_core.engine").Engine
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"llama_core.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -42,6 +42,7 @@ def fake_model(name="fake", bytes_of=None):
         eos_ids=(EOS,),
     )
     return SimpleNamespace(
+        id=f"{name}-id",
         name=name,
         config=CONFIG,
         params=None,

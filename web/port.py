@@ -1,11 +1,13 @@
-"""The port, claimed before anything slow begins, so that a port in use is said in a second and not after a download."""
+"""The port, bound before anything slow begins: that it is in use is said in a second, not after a download."""
 
 import errno
 import os
 import socket
 
+from llama_core.errors import UserError
 
-class PortError(OSError):
+
+class PortError(UserError, OSError):
     """The address cannot be listened on; one line that says why and what to do."""
 
 
@@ -20,29 +22,29 @@ def claim_port(host: str, port: int) -> socket.socket:
         raise PortError(
             f"--host {host}: not an address of this machine ({problem}); use 127.0.0.1 or 0.0.0.0"
         ) from None
-    door = socket.socket(family, kind, protocol)
+    listener = socket.socket(family, kind, protocol)
     if os.name == "posix":  # elsewhere this option lets two programs share one port
-        door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        door.bind(address)
+        listener.bind(address)
     except OSError as problem:
-        door.close()
+        listener.close()
         raise _explain(problem, host, port) from None
-    return door
+    return listener
 
 
-def open_port(door: socket.socket) -> None:
+def open_port(listener: socket.socket) -> None:
     """Let connections in. Raises `PortError`: Linux lets two programs claim a port, and only the first one opens it."""
-    host, port = door.getsockname()[:2]
+    host, port = listener.getsockname()[:2]
     try:
-        door.listen(2048)
+        listener.listen(2048)
     except OSError as problem:
         raise _explain(problem, host, port) from None
 
 
-def url_of(door: socket.socket) -> str:
-    """The address a person types into the browser on this machine."""
-    host, port = door.getsockname()[:2]
+def url_of(listener: socket.socket) -> str:
+    """The address to open in a browser on this machine."""
+    host, port = listener.getsockname()[:2]
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
     return f"http://{shown}:{port}"
 

@@ -6,21 +6,22 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import gradio as gr
 import uvicorn
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import HTMLResponse
+from starlette.middleware.base import RequestResponseEndpoint
 
+from web.models.manager import ModelManager
 from web.source import source_page
 from web.strings import SCRIPT
 
 ASSETS = Path(__file__).parent / "assets"
-LAST_WORDS_SECONDS = 3
+LAST_WORDS_SECONDS = 3  # for open pages to say that the server ends
 
-# Nothing from other hosts, also when a model's words ask for it: an image address can carry a conversation away.
+# Nothing from other hosts, even if a model's text asks for it: the address of an image can carry a conversation away.
 # Gradio itself needs inline scripts and eval. A Space is shown in a frame of huggingface.co.
 CONTENT_SECURITY_POLICY = "; ".join(
     (
@@ -40,19 +41,18 @@ CONTENT_SECURITY_POLICY = "; ".join(
 )
 
 
-LOOKS = ("page", "tokens")
+STYLES = ("page", "tokens")
 SCRIPTS = ("glass", "markdown", "tokens", "conversation", "chats", "help")
 
 
-def build_app(page: gr.Blocks, engine: Any) -> FastAPI:
-    """The page at `/`, the engine's state at `/health` and our own code at `/source`. `engine` has `healthy`, `ready`
-    and `stats()`."""
+def build_app(page: gr.Blocks, manager: ModelManager) -> FastAPI:
+    """The page at `/`, the engine's state at `/health` and our own code at `/source`."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     # No other origin may read answers; without this Gradio would allow every one, with cookies (gradio#13741).
     app.add_middleware(CORSMiddleware, allow_origins=[])
 
     @app.middleware("http")
-    async def add_security_headers(request: Request, call_next: Any) -> Response:
+    async def add_security_headers(request: Request, call_next: RequestResponseEndpoint) -> Response:
         response = await call_next(request)
         response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
         response.headers["X-Content-Type-Options"] = "nosniff"
@@ -61,11 +61,12 @@ def build_app(page: gr.Blocks, engine: Any) -> FastAPI:
         return response
 
     @app.get("/health")
-    def health(response: Response) -> dict[str, Any]:
-        response.status_code = 200 if engine.ready else 503
-        state = "ready" if engine.ready else "starting" if engine.healthy else "failed"
-        stats = engine.stats()
-        return {"ok": engine.ready, "status": state, "slots": stats.slots, "busy": stats.busy, "queued": stats.queued}
+    def health(response: Response) -> dict[str, bool | str | int]:
+        is_ready = manager.ready
+        response.status_code = 200 if is_ready else 503
+        state = "ready" if is_ready else "starting" if manager.healthy else "failed"
+        stats = manager.stats()
+        return {"ok": is_ready, "status": state, "slots": stats.slots, "busy": stats.busy, "queued": stats.queued}
 
     @app.get("/source/{name:path}", response_class=HTMLResponse)
     def source(name: str) -> str:
@@ -74,6 +75,10 @@ def build_app(page: gr.Blocks, engine: Any) -> FastAPI:
             raise HTTPException(404)
         return found
 
+    return _mount(page, app)
+
+
+def _mount(page: gr.Blocks, app: FastAPI) -> FastAPI:
     return gr.mount_gradio_app(
         app,
         page,
@@ -94,21 +99,21 @@ def build_app(page: gr.Blocks, engine: Any) -> FastAPI:
 
 
 def head() -> str:
-    """What stands in the page's head: how wide it is, our looks (Gradio's `css` would narrow every rule to its own
-    container, and a dialog stands outside of it), and our scripts with their sentences."""
+    """The page's head: its width, our style sheets (Gradio's `css` would narrow every rule to its own container, and
+    dialogs are outside of it), and our scripts with their sentences."""
     text = json.dumps(SCRIPT).replace("<", "\\u003c")
     code = "\n".join((ASSETS / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS)
-    looks = "\n".join((ASSETS / f"{name}.css").read_text(encoding="utf-8") for name in LOOKS)
+    styles = "\n".join((ASSETS / f"{name}.css").read_text(encoding="utf-8") for name in STYLES)
     viewport = "width=device-width, initial-scale=1, interactive-widget=resizes-content"
     return (
-        f'<meta name="viewport" content="{viewport}">\n<style>{looks}</style>\n'
+        f'<meta name="viewport" content="{viewport}">\n<style>{styles}</style>\n'
         f"<script>window.GLASS_TEXT = {text};\n{code}</script>"
     )
 
 
-def serve(app: FastAPI, door: socket.socket, gets_ready: Callable[[], bool]) -> None:
-    """Answer requests until the process is told to end, or until `gets_ready`, which waits in a thread of its own, says
-    no; then open pages have a moment to say so. `door` is from `port.claim_port`."""
+def serve(app: FastAPI, listener: socket.socket, gets_ready: Callable[[], bool]) -> None:
+    """Answer requests until the process is told to end, or until `gets_ready` returns False (it waits in a thread of
+    its own); then open pages have a moment to say so. `listener` is from `port.claim_port`."""
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2))
 
     def watch() -> None:
@@ -117,4 +122,4 @@ def serve(app: FastAPI, door: socket.socket, gets_ready: Callable[[], bool]) -> 
             server.should_exit = True
 
     threading.Thread(target=watch, name="watch", daemon=True).start()
-    server.run(sockets=[door])
+    server.run(sockets=[listener])

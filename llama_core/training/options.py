@@ -1,10 +1,10 @@
 """Every option of a training run, declared once; the command line and `--help` are made from the fields."""
 
-import argparse
-import math
 from collections.abc import Sequence
-from dataclasses import MISSING, Field, dataclass, field, fields
-from typing import Any, NoReturn
+from dataclasses import dataclass
+
+from llama_core.errors import UserError
+from llama_core.runtime.command_line import check_fields, option, read_arguments
 
 from llama_core.errors import UserError
 
@@ -13,17 +13,6 @@ DTYPES = ("float32", "bfloat16")
 
 class TrainingError(UserError):
     """A training run that cannot be made; one line that names the option, file or step, and the remedy."""
-
-
-def option(
-    help: str,
-    default: Any = MISSING,
-    minimum: float = -math.inf,
-    maximum: float = math.inf,
-    choices: tuple[str, ...] = (),
-) -> Any:
-    """A field of `TrainingOptions`; without a default it must be given."""
-    return field(default=default, metadata={"help": help, "range": (minimum, maximum), "choices": choices})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +39,8 @@ class TrainingOptions:
     save_every: int = option("updates between two checkpoints", 100, minimum=1)
     seed: int = option("the same seed gives the same model", 0, minimum=0, maximum=2**31 - 1)
 
-    def __post_init__(self):
-        for row in fields(self):
-            _check(row, getattr(self, row.name))
+    def __post_init__(self) -> None:
+        check_fields(self, TrainingError)
         if bool(self.config) == bool(self.model):
             raise TrainingError("give one of --config (random weights) and --model (trained weights)")
         if self.batch_size % self.accumulate:
@@ -63,41 +51,12 @@ class TrainingOptions:
 
 def read_options(arguments: Sequence[str]) -> TrainingOptions:
     """Options from a command line. `--help` prints and exits. Raises `TrainingError`."""
-    parser = _Parser(
-        prog="python -m llama_core.training",
-        allow_abbrev=False,
-        description="Train a Llama on your own text or conversations.",
-    )
-    for row in fields(TrainingOptions):
-        needed = row.default is MISSING
-        shown = "" if needed else f" [default: {'none' if row.default == '' else row.default}]"
-        choices = f" ({', '.join(row.metadata['choices'])})" if row.metadata["choices"] else ""
-        parser.add_argument(
-            _flag(row),
-            type=row.type,
-            required=needed,
-            default=argparse.SUPPRESS,
-            metavar=row.type.__name__.upper(),
-            help=row.metadata["help"] + choices + shown,
+    return TrainingOptions(
+        **read_arguments(
+            TrainingOptions,
+            arguments,
+            TrainingError,
+            prog="python -m llama_core.training",
+            description="Train a Llama on your own text or conversations.",
         )
-    return TrainingOptions(**vars(parser.parse_args(arguments)))
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise TrainingError(f"{message}; see {self.prog} --help")
-
-
-def _flag(row: Field) -> str:
-    return "--" + row.name.replace("_", "-")
-
-
-def _check(row: Field, value: Any) -> None:
-    (low, high), choices = row.metadata["range"], row.metadata["choices"]
-    if choices and value not in choices:
-        raise TrainingError(f"{_flag(row)} is {value!r}; expected {' or '.join(choices)}")
-    if row.type is not str and not low <= value <= high:
-        bounds = f"at least {low:g}" if high == math.inf else f"a number from {low:g} to {high:g}"
-        raise TrainingError(f"{_flag(row)} is {value}; expected {bounds}")
-    if row.default is MISSING and value == "":
-        raise TrainingError(f"{_flag(row)} is empty; expected {row.metadata['help']}")
+    )

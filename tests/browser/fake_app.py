@@ -22,10 +22,9 @@ HOSTILE = (
 
 
 def main(port, pace, state="warm"):
-    from fake_engine import FakeEngine, fake_model
+    from fake_engine import FakeEngine
 
-    from llama_core.sampling.params import SamplingParams
-    from web.models.manager import Host
+    from web.models.manager import ModelManager
     from web.page.page import build_page
     from web.port import claim_port, open_port, url_of
     from web.server import build_app, serve
@@ -33,23 +32,38 @@ def main(port, pace, state="warm"):
 
     settings = Settings(max_seq_len=4096, slots=2)
 
-    def load(name, dtype, progress, check, download):
-        if name == "us/slow":
-            for megabyte in range(1000):
-                time.sleep(0.05)
-                download(megabyte, 1000)
-        if name == "random:135M":
-            raise ValueError("this one cannot be loaded; choose another")
-        model = fake_model(name.removeprefix("random:"))
-        model.defaults = SamplingParams(max_new_tokens=40)
-        return model
+    manager = ModelManager(settings, load, lambda *_: FakeEngine(pace, hostile=HOSTILE, cold=state == "cold"))
+    loading = manager.start("random:fake", lambda *_: None)
+    listener = claim_port("127.0.0.1", port)
+    app = build_app(build_page(manager, settings), manager)
 
-    host = Host(settings, load, lambda *_: FakeEngine(pace, hostile=HOSTILE, cold=state == "cold"))
-    loading = host.start("random:fake", lambda *_: None)
-    door = claim_port("127.0.0.1", port)
-    app = build_app(build_page(host, settings), host)
+    add_controls(app, manager)
+    open_port(listener)
+    print(url_of(listener), flush=True)
+    serve(app, listener, lambda: loading.wait() is None)
 
-    @app.get("/fake")  # what the engine was asked, for the tests
+
+def load(name, dtype, progress, check, download):
+    """As `load_checkpoint`: one model that takes a minute, one that cannot be loaded, and others."""
+    from fake_engine import fake_model
+
+    from llama_core.sampling.params import SamplingParams
+
+    if name == "us/slow":
+        for megabyte in range(1000):
+            time.sleep(0.05)
+            download(megabyte, 1000)
+    if name == "random:135M":
+        raise ValueError("this one cannot be loaded; choose another")
+    model = fake_model(name.removeprefix("random:"))
+    model.defaults = SamplingParams(max_new_tokens=40)
+    return model
+
+
+def add_controls(app, manager):
+    """Routes for the tests: what the engine was asked, and how fast it is."""
+
+    @app.get("/fake")
     def fake():
         return [
             {
@@ -59,29 +73,26 @@ def main(port, pace, state="warm"):
                 "ended": reply.ended,
                 "updates": [params.temperature for _, params in reply.changes],
             }
-            for reply in host.engine.generations
+            for reply in manager.served.engine.generations
         ]
 
     @app.post("/fake/pace/{pace}")
     def hurry(pace: int):
-        host.engine.pace = pace
+        manager.served.engine.pace = pace
         return {"pace": pace}
 
     @app.post("/fake/hold/{place}")
     def hold(place: int):
-        host.engine.hold = place or None
+        manager.served.engine.hold = place or None
         return SimpleNamespace(place=place).__dict__
 
     @app.post("/fake/heat/{programs}")
     def heat(programs: int):
-        host.engine.heat(programs)
-        return host.engine.compiled
+        manager.served.engine.heat(programs)
+        return manager.served.engine.compiled
 
     # The page takes every path that is left: ours go before it.
     app.router.routes.sort(key=lambda route: not getattr(route, "path", "").startswith("/fake"))
-    open_port(door)
-    print(url_of(door), flush=True)
-    serve(app, door, lambda: loading.wait() is None)
 
 
 if __name__ == "__main__":

@@ -51,13 +51,13 @@ def test_a_branch_has_the_tokens_before_and_the_alternative():
 def test_a_cut_reply_goes_on_where_it_ended():
     start = actions.resume(1, talk(), MODEL)
     assert start.node == 1 and [record.id for record in start.conversation.nodes[1].records] == [1, 3, 7]
-    ended = talk().put(1, Node("assistant", 0, records=(*RECORDS, Record(EOS, "")), model="fake"))
+    ended = talk().put(1, Node("assistant", 0, records=(*RECORDS, Record(EOS, "")), model="fake", model_id="fake-id"))
     assert [record.id for record in actions.resume(1, ended, MODEL).conversation.nodes[1].records] == [1, 3, 7]
 
 
 def test_words_of_another_model_are_read_anew_and_its_tokens_not_taken():
     other = fake_model("other")
-    start = actions.resume(1, talk().put(1, Node("assistant", 0, "abc", model="fake")), other)
+    start = actions.resume(1, talk().put(1, Node("assistant", 0, "abc", model="fake", model_id="fake-id")), other)
     assert start.conversation.nodes[1].text == "abc" and start.conversation.nodes[1].model == "other"
     with pytest.raises(HistoryError, match="written by fake; load that model"):
         actions.branch(1, 1, 2, talk(), other)
@@ -135,9 +135,9 @@ def test_the_oldest_turns_make_room_and_it_is_said_from_where_the_model_is_told(
         conversation = conversation.add(Node("user", number - 1, f"question {number}"))
         conversation = conversation.add(Node("assistant", number, f"answer {number}" if number < 4 else ""))
     whole = prompt_for(conversation, 5, 0, MODEL, 1000, 100)
-    assert whole.told_from is None and prompt_text(whole).startswith("question 0")
+    assert whole.context_start is None and prompt_text(whole).startswith("question 0")
     cut = prompt_for(conversation, 5, 0, MODEL, 60, 20)
-    assert cut.told_from == 2 and prompt_text(cut) == "question 2\nanswer 2\nquestion 4" and len(cut.ids) <= 45
+    assert cut.context_start == 2 and prompt_text(cut) == "question 2\nanswer 2\nquestion 4" and len(cut.ids) <= 45
     last = prompt_for(conversation, 5, 0, MODEL, 12, 5)
     assert prompt_text(last) == "question 4"  # the question itself is never left out
 

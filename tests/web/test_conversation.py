@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from web.chat import codec
+from web.chat.codec import read_conversation, write_conversation
 from web.chat.conversation import (
     MAX_CHARACTERS,
     MAX_NODES,
@@ -13,9 +15,7 @@ from web.chat.conversation import (
     HistoryError,
     Node,
     Record,
-    read_conversation,
-    told_to_model,
-    write_conversation,
+    model_messages,
 )
 
 TOKEN = Record(7, " <b>", 0.5, 0.25, (Alternative(7, " <b>", 0.5, 0.25), Alternative(9, "x", 0.1, 0.0)))
@@ -32,7 +32,7 @@ def talk(*texts):
 
 
 def told(conversation):
-    return [message for _, message in told_to_model(conversation, conversation.path())]
+    return [message for _, message in model_messages(conversation, conversation.path())]
 
 
 def test_what_is_written_is_read_back():
@@ -111,3 +111,27 @@ def test_what_no_page_of_ours_would_send_is_refused(change):
 def test_what_is_no_conversation_at_all_is_refused(text):
     with pytest.raises(HistoryError):
         read_conversation(text)
+
+
+def test_too_large_a_text_is_refused_before_it_is_parsed(monkeypatch):
+    monkeypatch.setattr(codec, "MAX_TEXT", 1000)
+    text = '{"padding": "' + "x" * 1000 + '"'  # a parser would find that it is not JSON
+    with pytest.raises(HistoryError, match="characters, at most 1000 are taken"):
+        read_conversation(text)
+
+
+def test_too_many_messages_are_named():
+    with pytest.raises(HistoryError, match=f"more than {MAX_NODES} messages"):
+        read_conversation(damaged(lambda v: v.update(nodes=[{"role": "user", "parent": -1}] * (MAX_NODES + 1))))
+
+
+def test_half_of_a_surrogate_pair_is_replaced():
+    text = write_conversation(talk("one", "two")).replace("one", "a\\ud83db \\ud83d\\ude00")
+    assert read_conversation(text).nodes[0].words == "a\ufffdb \U0001f600"
+
+
+def test_replies_from_before_models_had_ids_belong_to_the_model_whose_name_is_known():
+    tree = talk("one").add(Node("assistant", 0, "two", model="guide")).add(Node("assistant", 0, "zwei", model="mine"))
+    found = read_conversation(write_conversation(tree), {"guide": "guide-1a2b3c4d"})
+    assert [node.model_id for node in found.nodes] == ["", "guide-1a2b3c4d", ""]
+    assert [node.model_id for node in read_conversation(write_conversation(tree)).nodes] == ["", "", ""]

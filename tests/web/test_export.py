@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 from conversations import talk
 
-from web.chat.conversation import HistoryError, write_conversation
+from web.chat.codec import write_conversation
+from web.chat.conversation import HistoryError
 from web.chat.export import file_name, from_json, to_json, to_markdown
 
 

@@ -1,18 +1,21 @@
 """Models that come and go while the page is open."""
 
+import gc
 import threading
 import time
+import weakref
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from fake_engine import FakeEngine, fake_model
 
 from llama_core.runtime.files import ModelFileError
 from llama_core.sampling.params import SamplingParams
 from web.models import catalog
-from web.models.manager import Host
+from web.models.manager import ModelManager, Served
 from web.page import welcome
-from web.settings import Settings
+from web.settings import GUIDE, Settings
 
 
 def wait(condition):
@@ -30,65 +33,69 @@ def load(name, dtype, progress, **_):
 
 
 @pytest.fixture
-def host():
-    with Host(Settings(), load, lambda *_: FakeEngine(pace=100)) as host:
-        host.put("random:first", lambda *_: None)
-        yield host
+def manager():
+    with ModelManager(Settings(), load, lambda *_: FakeEngine(pace=100)) as manager:
+        manager.put("random:first", lambda *_: None)
+        yield manager
 
 
 @pytest.fixture
-def cold_host():
-    """A host whose engines get ready when the test heats them."""
-    with Host(Settings(), load, lambda *_: FakeEngine(pace=100, cold=True)) as host:
-        yield host
+def cold_manager():
+    """A manager whose engines get ready when the test heats them."""
+    with ModelManager(Settings(), load, lambda *_: FakeEngine(pace=100, cold=True)) as manager:
+        yield manager
 
 
-def test_the_first_model_can_be_asked_before_it_is_ready(cold_host):
-    loading = cold_host.start("random:first", lambda *_: None)
-    assert cold_host.model.name == loading.name == "first" and cold_host.healthy and not cold_host.ready
-    assert cold_host.begin("random:second") is None
-    generation = cold_host.engine.submit([20], SamplingParams(max_new_tokens=3))
-    cold_host.cancel()  # it is the only one there is
-    cold_host.engine.heat(3)
+def test_the_first_model_can_be_asked_before_it_is_ready(cold_manager):
+    loading = cold_manager.start("random:first", lambda *_: None)
+    assert cold_manager.served.model.name == loading.name == "first" and cold_manager.healthy and not cold_manager.ready
+    assert cold_manager.begin("random:second") is None
+    generation = cold_manager.served.engine.submit([20], SamplingParams(max_new_tokens=3))
+    cold_manager.cancel()  # it is the only one there is
+    cold_manager.served.engine.heat(3)
     wait(lambda: loading.step == ("compile", 3, 8))
     assert generation.token_ids == []
-    cold_host.engine.heat(5)
-    assert loading.wait() is None and not loading.cancelled and cold_host.ready
+    cold_manager.served.engine.heat(5)
+    assert loading.wait() is None and not loading.cancelled and cold_manager.ready
     wait(lambda: generation.finish_reason == "length")
 
 
-def test_what_cannot_be_started_is_refused_at_the_door(cold_host):
+def test_what_cannot_be_started_is_refused_at_the_door(cold_manager):
     with pytest.raises(ModelFileError, match="damaged"):
-        cold_host.start("random:broken", lambda *_: None)
-    assert cold_host.engine is None and not cold_host.healthy
+        cold_manager.start("random:broken", lambda *_: None)
+    assert not cold_manager.healthy
+    with pytest.raises(RuntimeError, match="no model is served"):
+        assert cold_manager.served
 
 
-def test_the_old_model_serves_until_the_new_one_is_ready(host, monkeypatch):
-    before, cold = host.engine, FakeEngine(cold=True)
-    monkeypatch.setattr(host, "_serve", lambda *_: cold)
-    loading = host.begin("random:second")
+def test_the_old_model_serves_until_the_new_one_is_ready(manager, monkeypatch):
+    before, cold = manager.served.engine, FakeEngine(cold=True)
+    monkeypatch.setattr(manager, "_serve", lambda *_: cold)
+    loading = manager.begin("random:second")
     cold.heat(2)
     wait(lambda: loading.step == ("compile", 2, 8))
-    assert host.engine is before and host.ready and host.model.name == "first"
-    host.cancel()
+    assert manager.served.engine is before and manager.ready and manager.served.model.name == "first"
+    manager.cancel()
     cold.heat(1)
     loading.wait()
-    assert loading.cancelled and loading.problem is None and host.engine is before
+    assert loading.cancelled and loading.problem is None and manager.served.engine is before
 
 
-def test_another_model_takes_over_and_running_replies_end_in_peace(host):
-    before, generation = host.engine, host.engine.submit([20], SamplingParams(max_new_tokens=30))
-    host.begin("random:second")
-    wait(lambda: host.model.name == "second")
-    assert host.engine is not before and not before.closed
+def test_another_model_takes_over_and_running_replies_end_in_peace(manager):
+    before, generation = manager.served.engine, manager.served.engine.submit([20], SamplingParams(max_new_tokens=30))
+    manager.begin("random:second")
+    wait(lambda: manager.served.model.name == "second")
+    assert manager.served.engine is not before and not before.closed
     wait(lambda: before.closed)
     assert generation.finish_reason == "length"
 
 
-def test_what_cannot_be_loaded_leaves_the_old_one_in_place(host):
-    loading = host.begin("random:broken")
+def test_what_cannot_be_loaded_leaves_the_old_one_in_place(manager):
+    loading = manager.begin("random:broken")
     wait(lambda: loading.ended)
-    assert "damaged" in str(loading.problem) and host.model.name == "first" and not host.engine.closed
+    assert (
+        "damaged" in str(loading.problem) and manager.served.model.name == "first" and not manager.served.engine.closed
+    )
 
 
 def test_one_at_a_time_and_cancelled_at_will():
@@ -99,13 +106,15 @@ def test_one_at_a_time_and_cancelled_at_will():
         progress(1, 2)
         return fake_model(name)
 
-    with Host(Settings(), slow, lambda *_: FakeEngine()) as host:
-        loading = host.begin("random:slow")
-        assert host.begin("random:other") is None
+    with ModelManager(Settings(), slow, lambda *_: FakeEngine()) as manager:
+        loading = manager.begin("random:slow")
+        assert manager.begin("random:other") is None
         loading.cancel()
         gate.set()
         wait(lambda: loading.ended)
-        assert loading.cancelled and loading.problem is None and host.model is None
+        assert loading.cancelled and loading.problem is None and not manager.healthy
+        with pytest.raises(RuntimeError, match="no model is served"):
+            assert manager.served
 
 
 def test_the_model_on_offer_are_the_guide_folders_the_hub_and_noise(tmp_path):
@@ -113,20 +122,45 @@ def test_the_model_on_offer_are_the_guide_folders_the_hub_and_noise(tmp_path):
         (tmp_path / name).mkdir()
         if " " not in name:
             (tmp_path / name / "config.json").write_text("{}")
-    names = [name for _, name in catalog.choices(tmp_path)]
+    names = [name for _, name in catalog.choices(tmp_path, tmp_path / "guide")]
     assert names[:2] == [str(tmp_path / "guide"), str(tmp_path / "zebra")]
     assert names[2:] == [row.name for row in catalog.ON_THE_HUB] + list(catalog.RANDOM)
+
+
+def test_only_the_folder_of_this_program_is_the_guide(tmp_path):
+    other = tmp_path / "guide"
+    other.mkdir()
+    (other / "config.json").write_text("{}")
+    assert catalog.choices(tmp_path)[0] == ("guide (folder in weights/)", str(other))
+    with ModelManager(Settings(), load, lambda *_: FakeEngine()) as manager:
+        for name, is_guide in ((str(other), False), (GUIDE, True), (f"{GUIDE}/../guide/", True), ("guide", False)):
+            manager.put(name, lambda *_: None)
+            assert manager.served.is_guide is is_guide
 
 
 def test_the_page_says_what_kind_of_model_it_is(tmp_path):
     guide = tmp_path / "guide"
     guide.mkdir()
     (guide / "examples.json").write_text('["One?", "Two?", "Three?", "Four?", "Five?", 6]')
-    chatty = SimpleNamespace(name="x", is_random=False, chat=SimpleNamespace(has_template=True))
-    assert welcome.notice(chatty, guide) == "" and welcome.of(chatty, guide)["examples"] == []
-    mine = SimpleNamespace(name="guide", is_random=False, chat=SimpleNamespace(has_template=True))
-    assert "very small model" in welcome.notice(mine, guide) and "Model" in welcome.notice(mine, guide)
+    chatty = SimpleNamespace(id="x", name="x", is_random=False, chat=SimpleNamespace(has_template=True))
+    other, mine = Served(FakeEngine(), chatty), Served(FakeEngine(), chatty, is_guide=True)
+    assert welcome.notice(other) == "" and welcome.of(other, guide)["examples"] == []
+    assert "very small model" in welcome.notice(mine) and "Model" in welcome.notice(mine)
     assert welcome.of(mine, guide)["examples"] == ["One?", "Two?", "Three?", "Four?"]
-    assert "not trained to chat" in welcome.notice(fake_model(), guide)
+    assert "not trained to chat" in welcome.notice(Served(FakeEngine(), fake_model()))
     (guide / "examples.json").write_text("{")
     assert welcome.of(mine, guide)["examples"] == []
+
+
+def test_a_load_that_fails_keeps_its_words_and_not_its_weights():
+    weights = []
+
+    def fail(name, dtype, progress, **_):
+        arrays = np.zeros(3)
+        weights.append(weakref.ref(arrays))
+        raise MemoryError
+
+    with ModelManager(Settings(), fail, lambda *_: FakeEngine()) as manager:
+        assert manager.begin("random:large").wait() == "MemoryError"
+        gc.collect()
+        assert weights[0]() is None

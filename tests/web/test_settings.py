@@ -1,10 +1,16 @@
 """Settings from the command line, the environment and a Space; every refusal is one line that names the setting."""
 
+import subprocess
+import sys
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
+import llama_core
 from web.settings import Settings, SettingsError, read_settings
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_defaults_are_for_one_machine():
@@ -69,3 +75,13 @@ def test_what_cannot_be_used_is_named(arguments, environment, words):
     with pytest.raises(SettingsError) as refusal:
         read_settings(arguments, environment)
     assert words in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+def test_settings_are_read_without_the_seconds_that_jax_takes():
+    code = "import sys, app; assert not {'jax', 'gradio', 'numpy'} & set(sys.modules), 'slow import'"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
+
+
+@pytest.mark.parametrize("name", llama_core.__all__)
+def test_each_public_name_is_there_when_it_is_asked_for(name):
+    assert getattr(llama_core, name).__name__ == name

@@ -15,7 +15,8 @@ from llama_core.model.llama import init_cache
 from llama_core.model.params import count_params
 from llama_core.sampling.params import SamplingParams
 from web.page import under_the_hood
-from web.source import code_of, source_page
+from web.page.knob_code import KNOB_CODE, code_of
+from web.source import source_page
 
 ROOT = Path(__file__).parents[2]
 TINY = NAMED_CONFIGS["tiny"]
@@ -52,6 +53,17 @@ def test_each_control_leads_to_the_lines_that_compute_it(knob):
     assert knob in text and "_knob(" not in text and "np.array" not in text
     assert f'id="L{line}"' in source_page(path)
     assert f"./source/{path}#L{line}" in under_the_hood.code_links()
+
+
+def test_the_table_of_code_has_every_control_and_no_other():
+    assert set(KNOB_CODE) == set(SamplingParams.knobs())
+
+
+def test_a_function_that_is_gone_or_says_nothing_of_the_control_is_named(monkeypatch):
+    for function in ("no_such_function", "draw"):
+        monkeypatch.setitem(KNOB_CODE, "top_k", ("llama_core/sampling/sampler.py", function))
+        with pytest.raises(LookupError, match=f"no function {function} that mentions top_k"):
+            code_of("top_k")
 
 
 @pytest.mark.parametrize("name", ["../app.py", "web/settings.py", "llama_core/../web/page.py", "", "llama_core/x.py"])

@@ -33,8 +33,8 @@ Glass.conversation = (() => {
       store.current = chat.id;
       this.save();
       Glass.chats?.draw();
-      const { model } = chat.nodes.findLast((node) => node.role === "assistant") || {};
-      if (model && model !== this.props.welcome.model) this.trigger("look");
+      const { model_id } = chat.nodes.findLast((node) => node.role === "assistant") || {};
+      if (model_id && model_id !== this.props.welcome.model) this.trigger("look");
     }
     // What goes to the server with each event: it remembers nothing.
     get sent() { return this.chat.id ? JSON.stringify(this.chat) : ""; }

@@ -1,1 +1,1 @@
-"""A conversation and what happens to it: from an action of the person to the reply, without Gradio."""
+"""The conversation, from what a person does to the reply that is streamed. No Gradio here."""

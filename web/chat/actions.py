@@ -1,17 +1,23 @@
 """What the page does when a person acts: from one conversation to the next, without a browser and without Gradio.
 
-An action first makes a `Start`: the conversation with the reply in it that is to be written, perhaps with its first
-tokens given (`ask`, `retry`, `edit`, `branch`, `resume`). `replies.Desk` then writes on.
+Most actions make a `PendingReply`: the conversation with the reply in it that is to be written, perhaps with its first
+tokens given (`ask`, `retry`, `edit`, `branch`, `resume`). `replies.ReplyManager` then has the rest generated.
 """
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
+import pydantic
+
+from llama_core.checkpoint import Model
+from llama_core.errors import UserError
 from llama_core.sampling.params import SamplingParams
 from llama_core.tokenizer.chat_template import ChatError
-from web.chat.conversation import ROOT, Conversation, HistoryError, Node, Record, check_size, told_to_model
+from web.chat.codec import STRICT
+from web.chat.conversation import ROOT, Conversation, HistoryError, Node, Record, check_size, model_messages
 from web.chat.stream import force, with_texts
 from web.strings import TEXT
 
@@ -21,14 +27,14 @@ MAX_STOPS, MAX_STOP = 16, 100
 ESCAPE, ESCAPED = re.compile(r"\\([nt\\])"), {"n": "\n", "t": "\t", "\\": "\\"}
 
 
-class KnobError(ValueError):
+class KnobError(UserError):
     """A sampling control holds something that is not its kind of number; one line for the person."""
 
 
 @dataclass(frozen=True)
 class Controls:
-    """What stands beside the conversation: `values` are the knobs by name, `prefill` is how the reply has to begin,
-    `stop` are the texts that end it, one a line."""
+    """What stands beside the conversation: `values` are the sampling parameters by name, `prefill` is how the reply has
+    to begin, `stop` are the stop sequences, one per line."""
 
     values: Mapping[str, Any]
     system: str = ""
@@ -37,16 +43,60 @@ class Controls:
     stop: str = ""
 
 
+@pydantic.dataclasses.dataclass(frozen=True, config=STRICT)
+class Action:
+    """What a person did on the page, as its scripts post it: message `node`, its token `index`, the alternative `id`,
+    and `text`, where the action has them."""
+
+    do: Literal[
+        "ask", "edit", "retry", "branch", "resume", "undo", "leave", "choose", "inspect", "json", "markdown", "import"
+    ]
+    node: int = -1
+    index: int = -1
+    id: int = -1
+    text: str = ""
+
+    @property
+    def begins_reply(self) -> bool:
+        """Whether `begin_reply` takes it."""
+        return self.do in ("ask", "edit", "retry", "branch", "resume")
+
+
+def read_action(data: Any) -> Action:
+    """The action that a page posted. Raises `HistoryError` for what no page of ours would post."""
+    try:
+        return Action(**data)
+    except (pydantic.ValidationError, TypeError):
+        raise HistoryError(TEXT["history_form"]) from None
+
+
 @dataclass(frozen=True)
-class Start:
-    """A reply to be written: message `node` of the conversation, going on after the records that it has."""
+class PendingReply:
+    """A reply to be written: message `node` of the conversation, going on after the records that it has. `draft` is
+    what then stands in the box, None leaves it."""
 
     conversation: Conversation
     node: int
     draft: str | None = None
 
 
-def ask(text: str, conversation: Conversation, model: Any, controls: Controls) -> Start:
+def begin_reply(action: Action, conversation: Conversation, model: Model, controls: Controls) -> PendingReply:
+    """The reply that the action asks for. Raises `UserError`."""
+    match action.do:
+        case "ask":
+            return ask(action.text, conversation, model, controls)
+        case "edit":
+            return edit(action.node, action.text, conversation, model, controls)
+        case "retry":
+            return retry(action.node, conversation, model, controls)
+        case "branch":
+            return branch(action.node, action.index, action.id, conversation, model)
+        case "resume":
+            return resume(action.node, conversation, model)
+    raise HistoryError(TEXT["history_form"])
+
+
+def ask(text: str, conversation: Conversation, model: Model, controls: Controls) -> PendingReply:
     """The person sent `text`. Raises `HistoryError`."""
     if not text.strip():
         raise HistoryError(TEXT["empty_message"])
@@ -55,42 +105,44 @@ def ask(text: str, conversation: Conversation, model: Any, controls: Controls) -
     return _reply_to(conversation.add(question), len(conversation.nodes), model, controls, draft="")
 
 
-def edit(number: Any, text: Any, conversation: Conversation, model: Any, controls: Controls) -> Start:
+def edit(number: int, text: str, conversation: Conversation, model: Model, controls: Controls) -> PendingReply:
     """Ask the user message `number` again in other words; the old ones stay as a version. Raises `HistoryError`."""
     old = _node(number, conversation, "user")
-    if not isinstance(text, str) or not text.strip():
+    if not text or not text.strip():
         raise HistoryError(TEXT["empty_message"])
     return _reply_to(conversation.add(Node("user", old.parent, text)), len(conversation.nodes), model, controls)
 
 
-def retry(number: Any, conversation: Conversation, model: Any, controls: Controls) -> Start:
+def retry(number: int, conversation: Conversation, model: Model, controls: Controls) -> PendingReply:
     """Answer once more the question of the reply `number`; the reply stays as a version. Raises `HistoryError`."""
     return _reply_to(conversation, _node(number, conversation, "assistant").parent, model, controls)
 
 
-def branch(number: Any, index: Any, token_id: Any, conversation: Conversation, model: Any) -> Start:
+def branch(number: int, index: int, token_id: int, conversation: Conversation, model: Model) -> PendingReply:
     """Rewind the reply `number` to its token `index`, put the alternative `token_id` there and go on, as one more
     version. Raises `HistoryError`."""
     old = own_node(number, index, conversation, model)
     records = force(old.records, index, token_id)
     if records is None:
         raise HistoryError(TEXT["history_form"])
-    return _start(conversation, Node("assistant", old.parent, records=records, model=model.name), model)
+    return _start(
+        conversation, Node("assistant", old.parent, records=records, model=model.name, model_id=model.id), model
+    )
 
 
-def resume(number: Any, conversation: Conversation, model: Any) -> Start:
+def resume(number: int, conversation: Conversation, model: Model) -> PendingReply:
     """Go on with the reply `number` where it ended. Raises `HistoryError`."""
     old = _node(number, conversation, "assistant")
-    if old.model != model.name or not old.records:
+    if old.model_id != model.id or not old.records:
         records = prefix_of(old.text, model)
     else:
         ends = model.config.eos_token_id
         records = old.records[:-1] if old.records[-1].id in ends else old.records
-    node = replace(old, words="", records=records, finish="", problem="", facts="", model=model.name)
-    return Start(conversation.put(number, _decoded(node, model)), number)
+    node = replace(old, words="", records=records, finish="", problem="", facts="", model=model.name, model_id=model.id)
+    return PendingReply(conversation.put(number, _decoded(node, model)), number)
 
 
-def undo(number: Any, conversation: Conversation, typed: str) -> tuple[Conversation, str]:
+def undo(number: int, conversation: Conversation, typed: str) -> tuple[Conversation, str]:
     """Take back the user message `number` and what followed; its words return to the box, before what is typed.
     Raises `HistoryError`."""
     question = _node(number, conversation, "user")
@@ -98,56 +150,61 @@ def undo(number: Any, conversation: Conversation, typed: str) -> tuple[Conversat
     return conversation.cut_before(number), draft
 
 
-def prefix_of(text: str, model: Any) -> tuple[Record, ...]:
+def prefix_of(text: str, model: Model) -> tuple[Record, ...]:
     """Text as the first tokens of a reply; markers in it are plain text."""
     return tuple(Record(token_id, "", forced=True) for token_id in model.tokenizer.encode_plain(text, False))
 
 
 def _reply_to(
-    conversation: Conversation, question: int, model: Any, controls: Controls, draft: str | None = None
-) -> Start:
-    # Half characters, which JSON can carry and UTF-8 cannot, become U+FFFD.
+    conversation: Conversation, question: int, model: Model, controls: Controls, draft: str | None = None
+) -> PendingReply:
+    # Lone surrogates, which JSON can carry and UTF-8 cannot, become U+FFFD.
     prefill = controls.prefill.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     records = prefix_of(prefill, model) if prefill else ()
-    node = Node("assistant", question, records=records, model=model.name)
+    node = Node("assistant", question, records=records, model=model.name, model_id=model.id)
     return _start(replace(conversation, system=controls.system, stop=controls.stop), node, model, draft)
 
 
-def _start(conversation: Conversation, node: Node, model: Any, draft: str | None = None) -> Start:
+def _start(conversation: Conversation, node: Node, model: Model, draft: str | None = None) -> PendingReply:
     number = len(conversation.nodes)
     conversation = conversation.add(_decoded(node, model))
     check_size(conversation)
-    return Start(conversation, number, draft)
+    return PendingReply(conversation, number, draft)
 
 
-def _decoded(node: Node, model: Any) -> Node:
+def _decoded(node: Node, model: Model) -> Node:
     return replace(node, records=with_texts(node.records, model.tokenizer))
 
 
-def _node(number: Any, conversation: Conversation, role: str) -> Node:
-    whole = isinstance(number, int) and not isinstance(number, bool)
-    if not whole or not 0 <= number < len(conversation.nodes) or conversation.nodes[number].role != role:
+def _node(number: int, conversation: Conversation, role: str) -> Node:
+    if not _is_index(number, conversation.nodes) or conversation.nodes[number].role != role:
         raise HistoryError(TEXT["history_form"])
     return conversation.nodes[number]
 
 
-def own_node(number: Any, index: Any, conversation: Conversation, model: Any) -> Node:
-    """The reply, if it was written by this model (token ids mean nothing to another) and has that token."""
+def own_node(number: int, index: int, conversation: Conversation, model: Model) -> Node:
+    """The reply, if it was written by this model (token ids mean nothing to another) and has that token. Raises
+    `HistoryError`."""
     node = _node(number, conversation, "assistant")
-    if node.model != model.name:
+    if node.model_id != model.id:
         raise HistoryError(TEXT["other_model"].format(model=node.model))
-    if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < len(node.records):
+    if not _is_index(index, node.records):
         raise HistoryError(TEXT["history_form"])
     return node
 
 
+def _is_index(number: int, rows: Sequence[object]) -> bool:
+    return type(number) is int and 0 <= number < len(rows)
+
+
 def sampling_params(controls: Controls) -> SamplingParams:
-    """The page's controls as parameters; an empty seed draws a new one. Raises `ValueError`, naming the control."""
+    """The page's controls as parameters; an empty seed draws a new one. Raises `UserError`, naming the control."""
     knobs = SamplingParams.knobs()
-    numbers = {}
+    numbers: dict[str, Any] = {}
     for name, value in controls.values.items():
         kind = type(knobs[name].default)
-        if not isinstance(value, (int, float)) or (kind is int and value != int(value)):
+        is_number = isinstance(value, (int, float)) and math.isfinite(value)
+        if not is_number or (kind is int and value != int(value)):
             raise KnobError(TEXT["bad_knob"].format(label=knobs[name].label, found=value))
         numbers[name] = kind(value)
     digits = controls.seed.strip()
@@ -159,7 +216,10 @@ def sampling_params(controls: Controls) -> SamplingParams:
 
 
 def stop_strings(lines: str) -> tuple[str, ...]:
-    r"""One text a line, in which `\n` and `\t` stand for white space and `\\` for a backslash. Raises `KnobError`."""
+    r"""Stop sequences, one per line, in which `\n` and `\t` stand for white space and `\\` for a backslash.
+
+    Raises `KnobError`.
+    """
     texts = tuple(ESCAPE.sub(lambda found: ESCAPED[found[1]], line) for line in lines.splitlines() if line)
     if len(texts) > MAX_STOPS or any(len(text) > MAX_STOP for text in texts):
         raise KnobError(TEXT["bad_stop"].format(limit=MAX_STOPS, length=MAX_STOP))
@@ -177,16 +237,16 @@ def moved(old: SamplingParams, new: SamplingParams) -> str:
 
 @dataclass(frozen=True)
 class Prompt:
-    """What the model reads: `ids`, of which the first `prompt_tokens` are the conversation and the others the begun
-    reply. `told_from` is the first message in it, None if all are."""
+    """What is prefilled: `ids`, of which the first `prompt_tokens` are the conversation and the others the begun reply.
+    `context_start` is the first message in it, None if all are."""
 
     ids: list[int]
     prompt_tokens: int
-    told_from: int | None = None
+    context_start: int | None = None
 
 
 def prompt_for(
-    conversation: Conversation, number: int, upto: int, model: Any, context: int, max_new_tokens: int
+    conversation: Conversation, number: int, upto: int, model: Model, context: int, max_new_tokens: int
 ) -> Prompt:
     """The prompt for token `upto` of the reply `number`. The oldest turns are left out until the reply has room in the
     context (a quarter of it, or `max_new_tokens`), as long as there is more than the last question.
@@ -194,15 +254,15 @@ def prompt_for(
     Raises `ChatError` as the chat template does.
     """
     room = context - min(max_new_tokens, context // 4)
-    told = told_to_model(conversation, conversation.path(until=number))
-    if not told:
+    messages = model_messages(conversation, conversation.path(until=number))
+    if not messages:
         raise ChatError(TEXT["nothing_to_answer"])
     begun = [record.id for record in conversation.nodes[number].records[:upto]]
     system = [{"role": "system", "content": conversation.system}] if conversation.system.strip() else []
     left_out = 0
     while True:
-        ids = model.chat.prompt_ids([*system, *(message for _, message in told[left_out:])])
-        if (len(ids) <= room and len(ids) + len(begun) < context) or left_out + 2 >= len(told):
+        ids = model.chat.prompt_ids([*system, *(message for _, message in messages[left_out:])])
+        if (len(ids) <= room and len(ids) + len(begun) < context) or left_out + 2 >= len(messages):
             break
         left_out += 2  # a question and its answer
-    return Prompt([*ids, *begun], len(ids), told[left_out][0] if left_out else None)
+    return Prompt([*ids, *begun], len(ids), messages[left_out][0] if left_out else None)

@@ -1,6 +1,7 @@
 """A conversation as a file, and back."""
 
-from web.chat.conversation import Conversation, HistoryError, read_conversation, write_conversation
+from web.chat.codec import read_conversation, write_conversation
+from web.chat.conversation import Conversation, HistoryError
 from web.strings import TEXT
 
 
@@ -10,7 +11,7 @@ def to_json(conversation: Conversation) -> str:
 
 
 def from_json(text: str) -> Conversation:
-    """A conversation from an exported file, under a name of its own. Raises `HistoryError`."""
+    """A conversation from an exported file, with an id of its own. Raises `HistoryError`."""
     try:
         found = read_conversation(text)
     except HistoryError as problem:

@@ -1,131 +1,133 @@
-"""The replies being written: from a `Start` to what the page shows next, view by view, until it ends."""
+"""The replies that are being written: from a `PendingReply` to what the page shows next, update by update."""
 
 import asyncio
 import contextlib
 import dataclasses
 import logging
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
-from typing import Any
+import threading
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
 
-from llama_core.engine import EngineError
+from llama_core.engine import Engine
+from llama_core.engine.request import Request
 from llama_core.engine.text import Reply, TextToken
+from llama_core.errors import UserError
 from llama_core.sampling.params import SamplingParams
-from llama_core.tokenizer.chat_template import ChatError
 from web.chat import status
-from web.chat.actions import Controls, Start, moved, prompt_for, sampling_params
-from web.chat.conversation import Conversation, HistoryError, write_conversation
+from web.chat.actions import Controls, PendingReply, moved, prompt_for, sampling_params
+from web.chat.codec import write_conversation
+from web.chat.conversation import Conversation, Record
 from web.chat.stream import Labels, Stream, record_of
+from web.models.manager import Served
 from web.strings import TEXT
 
-# First token at once, then one view per 45 ms: faster, and browsers fall behind. With many replies at once slower.
-INTERVAL, INTERVAL_A_REPLY = 0.045, 0.005
-PATIENCE = 0.3  # how often the place in line is looked up
+# The first token at once, then one update per 45 ms: browsers fall behind if they come faster. Slower while many
+# replies are written.
+INTERVAL, INTERVAL_PER_REPLY = 0.045, 0.005
+POLL_SECONDS = 0.3  # how often the place in the queue is looked up
 
 
 @dataclass(frozen=True)
-class View:
-    """What the page shows next. None leaves that part as it is."""
+class PageUpdate:
+    """What the page shows next. None leaves that part as it is. `file` is for the page's scripts to save or open, `tab`
+    the tab to be opened."""
 
     chat: str | None = None
     stream: str | None = None
     status: str | None = None
     running: bool | None = None
     draft: str | None = None
+    file: str | None = None
+    plot: str | None = None
+    lens: str | None = None
+    tab: str | None = None
 
 
-@dataclass
-class Desk:
-    """The replies being written, at most one a browser tab (`session`). `host` has the `engine` and the `model`."""
+class ReplyManager:
+    """The replies that are being written, at most one per browser tab (`session`)."""
 
-    host: Any
-    running: dict[str, Any] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.running: dict[str, Request] = {}
+        self._lock = threading.Lock()  # replies are streamed on the event loop and stopped in worker threads
 
-    def stop(self, session: str) -> View:
+    def stop(self, session: str) -> PageUpdate:
         """End the reply of this tab. Its stream then ends by itself, with what was written so far."""
-        generation = self.running.get(session)
-        if generation is None:
-            return View(running=False)
-        generation.cancel()
-        return View()
+        request = self.running.get(session)
+        if request is None:
+            return PageUpdate(running=False)
+        request.cancel()
+        return PageUpdate()
 
     def abandon(self, session: str) -> None:
-        """End the reply of this tab unseen: the conversation that it belongs to is about to change."""
-        generation = self.running.pop(session, None)
-        if generation is not None:
-            generation.cancel()
+        """Cancel the reply of this tab without showing its end: its conversation is about to change."""
+        with self._lock:
+            request = self.running.pop(session, None)
+        if request is not None:
+            request.cancel()
 
     def update(self, session: str, controls: Controls) -> None:
         """The controls were moved: the reply of this tab goes on with them."""
-        generation = self.running.get(session)
-        if generation is not None:
-            with contextlib.suppress(ValueError, EngineError):  # half-typed numbers
+        request = self.running.get(session)
+        if request is not None:
+            with contextlib.suppress(UserError):  # half-typed numbers
                 params = sampling_params(controls)
-                generation.update(dataclasses.replace(params, stop=generation.params.stop))
+                request.update(dataclasses.replace(params, stop=request.params.stop))
 
-    async def respond(self, session: str, start: Start, controls: Controls) -> AsyncIterator[View]:
+    async def respond(
+        self, session: str, pending: PendingReply, controls: Controls, served: Served
+    ) -> AsyncGenerator[PageUpdate, None]:
         """Stream the reply. Never raises: problems are shown in the conversation.
 
-        Closing this generator (the tab was closed, another question came) frees the engine's slot.
+        The reply keeps the engine and model that it began with. Closing this generator (the tab was closed, another
+        question came) frees the engine's slot.
         """
-        conversation, stream, generation = start.conversation, None, None
+        conversation, stream, request = pending.conversation, None, None
         try:
             params = sampling_params(controls)
-            engine, model = self.host.engine, self.host.model
-            conversation, ids = self._prompt(start, params)
-            stream = Stream(conversation, start.node)
-            generation = self.running[session] = engine.submit(ids, params)
-            yield View(
-                write_conversation(conversation), stream.text, status.waiting(generation, engine), True, start.draft
-            )
-            begun = conversation.nodes[start.node].records
-            reply = Reply(generation, model.tokenizer, [record.id for record in begun])
-            writer = Writer(generation, stream, Labels(model.tokenizer))
-            async for batch in _batches(reply, max(INTERVAL, INTERVAL_A_REPLY * len(self.running))):
-                if self.running.get(session) is not generation:
-                    return
-                writer.write(batch)
-                yield View(stream=stream.text if batch else None, status=self._status(generation))
-            if self.running.get(session) is generation:
-                yield self._ended(reply, stream)
-        except (ChatError, EngineError, HistoryError, ValueError) as problem:
-            yield _failed(conversation, start, stream, str(problem))
+            conversation, ids = _prompt(pending, params, served)
+            stream = Stream(conversation, pending.node)
+            request = self.running[session] = served.engine.submit(ids, params)
+            waiting = status.waiting(request, served.engine)
+            yield PageUpdate(write_conversation(conversation), stream.text, waiting, True, pending.draft)
+            begun = conversation.nodes[pending.node].records
+            async with contextlib.aclosing(self._write(session, request, begun, stream, served)) as updates:
+                async for update in updates:
+                    yield update
+        except UserError as problem:
+            yield _failed(conversation, pending, stream, str(problem))
         except Exception as problem:
             logging.getLogger(__name__).exception("a reply failed")
-            yield _failed(conversation, start, stream, TEXT["unexpected"].format(kind=type(problem).__name__))
+            yield _failed(conversation, pending, stream, TEXT["unexpected"].format(kind=type(problem).__name__))
         finally:
-            if generation is not None:
-                generation.cancel()
-                if self.running.get(session) is generation:
-                    del self.running[session]
+            if request is not None:
+                request.cancel()
+                self._forget(session, request)
 
-    def _prompt(self, start: Start, params: SamplingParams) -> tuple[Conversation, list[int]]:
-        begun = len(start.conversation.nodes[start.node].records)
-        prompt = prompt_for(
-            start.conversation, start.node, begun, self.host.model, self.host.engine.max_seq_len, params.max_new_tokens
-        )
-        return dataclasses.replace(start.conversation, told_from=prompt.told_from), prompt.ids
+    async def _write(
+        self, session: str, request: Request, begun: Sequence[Record], stream: Stream, served: Served
+    ) -> AsyncGenerator[PageUpdate, None]:
+        reply = Reply(request, served.model.tokenizer, [record.id for record in begun])
+        writer = Writer(request, stream, Labels(served.model.tokenizer))
+        interval = max(INTERVAL, INTERVAL_PER_REPLY * len(self.running))
+        async with contextlib.aclosing(_batches(reply, interval)) as batches:
+            async for batch in batches:
+                if self.running.get(session) is not request:
+                    return  # abandoned
+                writer.write(batch)
+                yield PageUpdate(stream=stream.text if batch else None, status=_status(request, served.engine))
+        if self.running.get(session) is request:
+            yield _ended(request, reply.stopped, stream, served.engine.max_seq_len)
 
-    def _status(self, generation: Any) -> str:
-        if not generation.token_ids:
-            return status.waiting(generation, self.host.engine)
-        return status.progress(generation, self.host.engine.max_seq_len)
-
-    def _ended(self, reply: Reply, stream: Stream) -> View:
-        generation, context = reply.request, self.host.engine.max_seq_len
-        finish, words = status.reason(generation.finish_reason or "error", generation, context)
-        if reply.stopped:
-            finish, words = "cut", TEXT["cut_reason"]
-        facts = " · ".join(part for part in (*status.facts(generation), words) if part)
-        stream.end(finish=finish, facts=facts, drop=finish == "cancelled" and not generation.token_ids)
-        used = generation.prompt_tokens + len(generation.token_ids)
-        return View(stream=stream.text, status=status.line(words) + status.gauge(used, context), running=False)
+    def _forget(self, session: str, request: Request) -> None:
+        with self._lock:
+            if self.running.get(session) is request:
+                del self.running[session]
 
 
 class Writer:
     """Puts the tokens of a reply into its stream, with marks where the controls were moved."""
 
-    def __init__(self, request: Any, stream: Stream, labels: Labels):
+    def __init__(self, request: Request, stream: Stream, labels: Labels):
         self._request, self._stream, self._labels = request, stream, labels
         self._params, self._changes = request.params, 0
 
@@ -136,33 +138,58 @@ class Writer:
             self._stream.add(record_of(token, text, self._labels))
 
     def _mark(self) -> None:
-        for place, params in self._request.changes[self._changes :]:
-            if place > self._stream.count:
+        for index, params in self._request.changes[self._changes :]:
+            if index > self._stream.count:
                 break
             self._stream.mark(moved(self._params, params))
             self._params, self._changes = params, self._changes + 1
 
 
-def _failed(conversation: Conversation, start: Start, stream: Stream | None, problem: str) -> View:
+def _prompt(pending: PendingReply, params: SamplingParams, served: Served) -> tuple[Conversation, list[int]]:
+    conversation, node = pending.conversation, pending.node
+    begun, context = len(conversation.nodes[node].records), served.engine.max_seq_len
+    prompt = prompt_for(conversation, node, begun, served.model, context, params.max_new_tokens)
+    return dataclasses.replace(conversation, context_start=prompt.context_start), prompt.ids
+
+
+def _status(request: Request, engine: Engine) -> str:
+    return status.progress(request, engine.max_seq_len) if request.token_ids else status.waiting(request, engine)
+
+
+def _ended(request: Request, at_stop_sequence: bool, stream: Stream, context: int) -> PageUpdate:
+    finish, words = status.reason(request.finish_reason or "error", request, context)
+    if at_stop_sequence:
+        finish, words = "cut", TEXT["cut_reason"]
+    facts = " · ".join(part for part in (*status.facts(request), words) if part)
+    stream.end(finish=finish, facts=facts, drop=finish == "cancelled" and not request.token_ids)
+    used = request.prompt_tokens + len(request.token_ids)
+    return PageUpdate(stream=stream.text, status=status.line(words) + status.gauge(used, context), running=False)
+
+
+def _failed(conversation: Conversation, pending: PendingReply, stream: Stream | None, problem: str) -> PageUpdate:
     """The problem stands where the reply would, or below what there is of it."""
-    stream = stream or Stream(conversation, start.node)
+    stream = stream or Stream(conversation, pending.node)
     stream.end(finish="error", problem=problem)
-    return View(write_conversation(conversation), stream.text, status.line(TEXT["error_reason"]), False, start.draft)
+    line = status.line(TEXT["error_reason"])
+    return PageUpdate(write_conversation(conversation), stream.text, line, False, pending.draft)
 
 
-async def _batches(reply: Reply, interval: float) -> AsyncIterator[list[TextToken]]:
-    """The reply's batches, and an empty one now and then while none comes."""
+async def _batches(reply: Reply, interval: float) -> AsyncGenerator[list[TextToken], None]:
+    """The reply's batches, and an empty one every `POLL_SECONDS` while none comes."""
     batches = reply.batches(interval)
+    assert isinstance(batches, AsyncGenerator)
     try:
         while True:
             coming = asyncio.ensure_future(anext(batches))
             try:
-                while not (await asyncio.wait({coming}, timeout=PATIENCE))[0]:
+                while not (await asyncio.wait({coming}, timeout=POLL_SECONDS))[0]:
                     yield []
                 yield coming.result()
             except StopAsyncIteration:
                 return
             finally:
-                coming.cancel()
+                if not coming.done():
+                    coming.cancel()
+                    await asyncio.wait({coming})  # a generator that still runs cannot be closed
     finally:
         await batches.aclose()

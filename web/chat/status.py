@@ -1,8 +1,9 @@
 """The line under the conversation: how fast the words come, and in words why they ended. Small pieces of safe HTML."""
 
 from html import escape
-from typing import Any
 
+from llama_core.engine import Engine
+from llama_core.engine.request import Request
 from web.strings import TEXT
 
 
@@ -25,8 +26,8 @@ def bar(words: str, done: int, total: int) -> str:
     )
 
 
-def of_engine(engine: Any) -> str:
-    """While nobody asks for anything: ready, or how far the way there is."""
+def of_engine(engine: Engine) -> str:
+    """While no reply is written: ready, or how many programs are compiled."""
     if engine.ready:
         return line(TEXT["ready"])
     if not engine.healthy:
@@ -35,20 +36,20 @@ def of_engine(engine: Any) -> str:
     return bar(TEXT["getting_ready" if total else "getting_ready_soon"].format(done=done, total=total), done, total)
 
 
-def waiting(generation: Any, engine: Any) -> str:
-    """Before the first word: reading the prompt, in line for one of the engine's slots, or for the engine itself."""
+def waiting(request: Request, engine: Engine) -> str:
+    """Before the first token: the engine gets ready, the request waits in the queue, or its prompt is prefilled."""
     if not engine.ready:
         return of_engine(engine)
-    place = generation.queue_position
+    place = request.queue_position
     return line(TEXT["in_line"].format(place=place) if place else TEXT["waiting"])
 
 
-def facts(generation: Any) -> list[str]:
-    """Speed, time to first token and sizes of a `Generation`, as far as they are known."""
-    speed, first, count = generation.tokens_per_second, generation.time_to_first_token, len(generation.token_ids)
-    prompt = TEXT["prompt"].format(count=generation.prompt_tokens)
-    if generation.cached_tokens:
-        prompt += TEXT["cached"].format(count=generation.cached_tokens)
+def facts(request: Request) -> list[str]:
+    """Speed, time to first token and sizes of a request, as far as they are known."""
+    speed, first, count = request.tokens_per_second, request.time_to_first_token, len(request.token_ids)
+    prompt = TEXT["prompt"].format(count=request.prompt_tokens)
+    if request.cached_tokens:
+        prompt += TEXT["cached"].format(count=request.cached_tokens)
     return [
         TEXT["speed"].format(speed=speed) if speed else "",
         TEXT["first"].format(seconds=first) if first is not None else "",
@@ -57,9 +58,9 @@ def facts(generation: Any) -> list[str]:
     ]
 
 
-def progress(generation: Any, context: int) -> str:
+def progress(request: Request, context: int) -> str:
     """`facts` and how full the context of `context` tokens is."""
-    return line(*facts(generation)) + " " + gauge(generation.prompt_tokens + len(generation.token_ids), context)
+    return line(*facts(request)) + " " + gauge(request.prompt_tokens + len(request.token_ids), context)
 
 
 def gauge(used: int, context: int) -> str:
@@ -72,10 +73,10 @@ def gauge(used: int, context: int) -> str:
     )
 
 
-def reason(finish: str, generation: Any, context: int) -> tuple[str, str]:
-    """Why a reply ended: one of `FINISHES`, and in words."""
-    limit = generation.params.max_new_tokens
-    if finish == "length" and len(generation.token_ids) < limit:
+def reason(finish: str, request: Request, context: int) -> tuple[str, str]:
+    """Why a reply ended: as `StoredNode.finish` has it, and in words."""
+    limit = request.params.max_new_tokens
+    if finish == "length" and len(request.token_ids) < limit:
         finish = "context"
     return finish, TEXT[f"{finish}_reason"].format(limit=limit, context=context)
 

@@ -1,18 +1,20 @@
-"""A reply on its way to the browser: lines of JSON that only ever grow, of which the page reads the new ones.
+"""A reply as it is streamed to the browser: lines of JSON to which more are added; the page reads the new ones.
 
-The first line says which message of which conversation grows, then come tokens and marks, and at last how it ended.
+The first line names the conversation and the message, then come tokens and marks, the last line says how it ended.
 """
 
 import math
 import time
 from collections.abc import Sequence
-from typing import Any
 
-from web.chat.conversation import Alternative, Conversation, Record, dump, record_to_json
+from llama_core.engine.request import Token
+from llama_core.tokenizer.tokenizer import Tokenizer
+from web.chat.codec import dump, record_to_json
+from web.chat.conversation import Alternative, Conversation, Record
 
 
 class Stream:
-    """The growing text, and the tokens in it. `node` is the number of the message that grows."""
+    """The growing text, and the number of tokens in it. `node` is the number of the message that grows."""
 
     def __init__(self, conversation: Conversation, node: int):
         head = {
@@ -33,15 +35,16 @@ class Stream:
         """A control was moved here."""
         self.text += dump({"mark": words}) + "\n"
 
-    def end(self, **facts: Any) -> None:
-        """The last line: `finish`, and if there are any `problem`, `facts` and `drop` (forget it, no word has come)."""
-        self.text += dump({"end": {name: value for name, value in facts.items() if value}}) + "\n"
+    def end(self, finish: str, problem: str = "", facts: str = "", drop: bool = False) -> None:
+        """The last line. `drop`: the page forgets the reply, no word has come."""
+        end = {"finish": finish, "problem": problem, "facts": facts, "drop": drop}
+        self.text += dump({"end": {name: value for name, value in end.items() if value}}) + "\n"
 
 
 class Labels:
     """What the tokens of one vocabulary are called on the page."""
 
-    def __init__(self, tokenizer: Any):
+    def __init__(self, tokenizer: Tokenizer):
         self._bytes = tokenizer.token_bytes
         self._special = {token_id: marker for marker, token_id in tokenizer.special_tokens.items()}
         self._known: dict[int, str] = {}
@@ -66,18 +69,20 @@ class Labels:
         return "".join(f"\\x{byte:02x}" for byte in raw) or f"#{token_id}"
 
 
-def record_of(token: Any, text: str, labels: Labels) -> Record:
+def record_of(token: Token, text: str, labels: Labels) -> Record:
     """What the page keeps of an engine's `Token`; `text` is what has become readable with it."""
     others = tuple(
         Alternative(other.id, labels.of(other.id), share(other.logprob), share(other.final_logprob))
         for other in token.top
     )
-    return Record(token.id, text, share(token.logprob), share(token.final_logprob), others)
+    own = None if token.logprob is None else share(token.logprob)
+    final = None if token.final_logprob is None else share(token.final_logprob)
+    return Record(token.id, text, own, final, others)
 
 
-def share(logprob: float | None) -> float | None:
-    """A natural logarithm as a share of 1, to four places; None stays None."""
-    return None if logprob is None else round(min(1.0, math.exp(logprob)), 4)
+def share(logprob: float) -> float:
+    """A natural logarithm as a share of 1, to four places."""
+    return round(min(1.0, math.exp(logprob)), 4)
 
 
 def force(records: Sequence[Record], index: int, token_id: int) -> tuple[Record, ...] | None:
@@ -90,7 +95,7 @@ def force(records: Sequence[Record], index: int, token_id: int) -> tuple[Record,
     return None
 
 
-def with_texts(records: Sequence[Record], tokenizer: Any) -> tuple[Record, ...]:
+def with_texts(records: Sequence[Record], tokenizer: Tokenizer) -> tuple[Record, ...]:
     """The records with the texts that their ids decode to one after the other."""
     decoder = tokenizer.stream()
     return tuple(record._replace(text=decoder.push(record.id)) for record in records)

@@ -1,1 +1,1 @@
-"""Which models there are, and the one that is served."""
+"""Which models there are, and which one is served."""

@@ -11,7 +11,7 @@ GUIDE = Path(settings.GUIDE)
 
 
 @dataclass(frozen=True)
-class Listed:
+class CatalogEntry:
     """A model on the Hub whose architecture is Llama's, as its page there describes it."""
 
     name: str
@@ -21,24 +21,24 @@ class Listed:
 
 
 ON_THE_HUB = (
-    Listed("HuggingFaceTB/SmolLM2-135M-Instruct", "135M", "270 MB", "Apache 2.0"),
-    Listed("HuggingFaceTB/SmolLM2-360M-Instruct", "362M", "725 MB", "Apache 2.0"),
-    Listed("TinyLlama/TinyLlama-1.1B-Chat-v1.0", "1.1B", "2.2 GB", "Apache 2.0"),
-    Listed("meta-llama/Llama-3.2-1B-Instruct", "1.2B", "2.5 GB", "Llama 3.2 licence, access on request"),
-    Listed("HuggingFaceTB/SmolLM2-1.7B-Instruct", "1.7B", "3.4 GB", "Apache 2.0"),
-    Listed("meta-llama/Llama-3.2-3B-Instruct", "3.2B", "6.4 GB", "Llama 3.2 licence, access on request"),
+    CatalogEntry("HuggingFaceTB/SmolLM2-135M-Instruct", "135M", "270 MB", "Apache 2.0"),
+    CatalogEntry("HuggingFaceTB/SmolLM2-360M-Instruct", "362M", "725 MB", "Apache 2.0"),
+    CatalogEntry("TinyLlama/TinyLlama-1.1B-Chat-v1.0", "1.1B", "2.2 GB", "Apache 2.0"),
+    CatalogEntry("meta-llama/Llama-3.2-1B-Instruct", "1.2B", "2.5 GB", "Llama 3.2 licence, access on request"),
+    CatalogEntry("HuggingFaceTB/SmolLM2-1.7B-Instruct", "1.7B", "3.4 GB", "Apache 2.0"),
+    CatalogEntry("meta-llama/Llama-3.2-3B-Instruct", "3.2B", "6.4 GB", "Llama 3.2 licence, access on request"),
 )
 RANDOM = ("random:tiny", "random:135M")
 
 
-def choices(weights: Path = WEIGHTS) -> list[tuple[str, str]]:
-    """What can be picked: in words, and the name that `load_checkpoint` takes."""
-    found = []
+def choices(weights: Path = WEIGHTS, guide: Path = GUIDE) -> list[tuple[str, str]]:
+    """What can be chosen: the words on the page, and the name that `load_checkpoint` takes."""
+    found: list[tuple[str, str]] = []
     for folder in sorted(weights.iterdir()) if weights.is_dir() else ():
         if (folder / "config.json").is_file():
-            words = TEXT["model_guide"] if folder.name == "guide" else TEXT["model_folder"].format(name=folder.name)
-            found.append((words, str(folder)))
-    found.sort(key=lambda row: Path(row[1]).name != "guide")
+            is_guide = folder.resolve() == guide.resolve()
+            words = TEXT["model_guide"] if is_guide else TEXT["model_folder"].format(name=folder.name)
+            found.insert(0 if is_guide else len(found), (words, str(folder)))
     for row in ON_THE_HUB:
         words = TEXT["model_hub"].format(name=row.name, count=row.parameters, size=row.size, licence=row.licence)
         found.append((words, row.name))

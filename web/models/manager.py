@@ -1,39 +1,64 @@
-"""The model that is served and the engine that serves it. The page is open while the first one gets ready, and while
-another pair takes its place."""
+"""Which model is served, and by which engine. The page is open while the first one gets ready, and while another pair
+takes its place."""
 
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
 
-from llama_core import Engine, load_checkpoint
+from llama_core import Engine, LlamaConfig, load_checkpoint
+from llama_core.checkpoint import Model
 from llama_core.checkpoint.estimate import Estimate, estimate
 from llama_core.checkpoint.hub import Cancelled
 from llama_core.checkpoint.memory_plan import LONGEST_AUTOMATIC_CONTEXT, Plan, fitting_context, require_memory
-from web.settings import Settings
+from llama_core.engine.metrics import EngineStats
+from web.settings import GUIDE, Settings
 
-FAREWELL_SECONDS = 120  # how long replies of the model before may go on
+DRAIN_SECONDS = 120  # how long replies of the previous model may go on
+DRAIN_POLL_SECONDS = 0.2
 
 Progress = Callable[[str, int, int], None]
 
 
-class Loading:
-    """A model on its way in, in a thread of its own. `step` is where it stands: which step ("download", "weights",
-    "compile"), done, total. Ended, it has a `problem` or none."""
+@dataclass(frozen=True)
+class Served:
+    """An engine and its model. Whoever handles an event reads `ModelManager.served` once and passes it down: another
+    pair may take its place at any moment. `is_guide`: it is the model that comes with this program."""
+
+    engine: Engine
+    model: Model
+    is_guide: bool = False
+
+    @property
+    def plan(self) -> Plan:
+        """The memory that the model takes."""
+        stats = self.engine.stats()
+        return Plan(self.model.config, self.model.dtype, stats.slots, stats.context_size // stats.slots)
+
+
+class ModelLoading:
+    """A model that is being loaded, in a thread of its own.
+
+    `step` is the progress: which step ("download", "weights", "compile"), done, total. After the end `problem` says
+    what went wrong, None if nothing did. It is text: an exception would keep the frames in its traceback alive, and
+    with them the weights.
+    """
 
     def __init__(self, name: str, work: Callable[[str, Progress], None]):
-        self.name, self.step, self.problem, self.cancelled = name, ("", 0, 0), None, False
+        self.name, self.step, self.cancelled = name, ("", 0, 0), False
+        self.problem: str | None = None
         self._cancel = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(work,), name="loading", daemon=True)
         self._thread.start()
 
     @property
     def ended(self) -> bool:
-        """Whether it has come to its end, good or bad."""
+        """Whether it is over, well or not."""
         return not self._thread.is_alive()
 
-    def wait(self) -> Exception | None:
-        """Wait for the end. Its problem, if there is one."""
+    def wait(self) -> str | None:
+        """Wait for the end. The problem, if there was one."""
         self._thread.join()
         return self.problem
 
@@ -44,9 +69,9 @@ class Loading:
     def _run(self, work: Callable[[str, Progress], None]) -> None:
         try:
             work(self.name, self._progress)
-        except Exception as problem:  # whatever goes wrong is said on the page; the old model stays
+        except Exception as problem:  # whatever goes wrong is said on the page; the previous model stays
             self.cancelled = self._cancel.is_set()
-            self.problem = None if self.cancelled else problem
+            self.problem = None if self.cancelled else str(problem) or type(problem).__name__
 
     def _progress(self, step: str, done: int, total: int) -> None:
         if self._cancel.is_set():
@@ -54,79 +79,90 @@ class Loading:
         self.step = step, done, total
 
 
-class Host:
-    """Holds `engine` and `model`, from `start` on. A context manager: leaving it closes the engine."""
+class ModelManager:
+    """Loads models and holds the one that is `served`. A context manager: leaving it closes the engine."""
 
-    def __init__(self, settings: Settings, load: Callable = load_checkpoint, serve: Callable = Engine):
-        self.settings, self.engine, self.model, self.loading = settings, None, None, None
+    def __init__(
+        self,
+        settings: Settings,
+        load: Callable[..., Model] = load_checkpoint,
+        serve: Callable[[Model, int, int], Engine] = Engine,
+    ):
+        self.settings = settings
+        self.loading: ModelLoading | None = None
         self._load, self._serve = load, serve
+        self._served: Served | None = None
         self._lock = threading.Lock()
 
-    def __enter__(self) -> "Host":
+    def __enter__(self) -> "ModelManager":
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.engine is not None:
-            self.engine.close()
+        if self._served is not None:
+            self._served.engine.close()
+
+    @property
+    def served(self) -> Served:
+        """The engine and model of now. Raises `RuntimeError` before `start` has found one."""
+        if self._served is None:
+            raise RuntimeError("no model is served yet; call start first")
+        return self._served
 
     @property
     def healthy(self) -> bool:
         """Whether the engine takes requests."""
-        return self.engine is not None and self.engine.healthy
+        return self._served is not None and self._served.engine.healthy
 
     @property
     def ready(self) -> bool:
         """Whether a request is answered at once; before, it waits for the programs."""
-        return self.engine is not None and self.engine.ready
+        return self._served is not None and self._served.engine.ready
 
-    def stats(self) -> Any:
+    def stats(self) -> EngineStats:
         """What the engine is doing now."""
-        return self.engine.stats()
+        return self.served.engine.stats()
 
     def estimate(self, name: str) -> Estimate:
-        """What a model would take here. Raises what `llama_core.estimate` does."""
+        """What a model would take here. Raises what `llama_core.checkpoint.estimate` does."""
         context = self.settings.max_seq_len or LONGEST_AUTOMATIC_CONTEXT
         return estimate(name, self.settings.dtype, self.settings.slots, context)
 
-    def plan(self) -> Plan:
-        """What the served model takes."""
-        stats = self.engine.stats()
-        return Plan(self.model.config, self.model.dtype, stats.slots, stats.context_size // stats.slots)
-
-    def start(self, name: str, progress: Progress) -> Loading:
+    def start(self, name: str, progress: Progress) -> ModelLoading:
         """Load the first model. It can be looked at and asked at once, while its programs are compiled. Raises what
         `put` raises for a model that cannot be used."""
-        self.engine, self.model = self._open(name, progress)
-        self.loading = Loading(self.model.name, lambda _, step: self.engine.warm_up(_step("compile", step)))
+        served = self._served = self._open(name, progress)
+        self.loading = ModelLoading(
+            served.model.name, lambda _, step: served.engine.warm_up(_for_step("compile", step))
+        )
         return self.loading
 
-    def begin(self, name: str) -> Loading | None:
-        """Load a model beside the one that is served, and then serve it. None if another one is on its way."""
+    def begin(self, name: str) -> ModelLoading | None:
+        """Load a model beside the one that is served, and then serve it. None if another one is being loaded."""
         with self._lock:
             if self.loading is not None and not self.loading.ended:
                 return None
-            self.loading = Loading(name, self.put)
+            self.loading = ModelLoading(name, self.put)
             return self.loading
 
     def cancel(self) -> None:
-        """Give up the model on its way in, unless it is the first: then there would be none."""
+        """Give up the model that is being loaded, unless it is the first: then there would be none."""
         if self.ready and self.loading is not None:
             self.loading.cancel()
 
     def put(self, name: str, progress: Progress) -> None:
-        """Load `name` and serve it from now on; the engine before it ends when its replies have. Raises `HubError`,
-        `ConfigError`, `ModelFileError`, `ChatError`, `EngineError`, `MemoryShortage`, and what `progress` does."""
-        engine, model = self._open(name, progress)
-        engine.warm_up(_step("compile", progress))
-        before, self.engine, self.model = self.engine, engine, model
+        """Load `name` and serve it from now on; the previous engine ends when its replies have. Raises `UserError`, and
+        what `progress` does."""
+        served = self._open(name, progress)
+        served.engine.warm_up(_for_step("compile", progress))
+        before, self._served = self._served, served
         if before is not None:
-            threading.Thread(target=_farewell, args=(before,), name="farewell", daemon=True).start()
+            threading.Thread(target=_drain, args=(before.engine,), name="drain", daemon=True).start()
 
-    def _open(self, name: str, progress: Progress) -> tuple[Any, Any]:
+    def _open(self, name: str, progress: Progress) -> Served:
         """An engine that is not warm yet, and its model."""
         settings, context = self.settings, self.settings.max_seq_len
 
-        def check(config: Any, dtype: str) -> None:
+        def check(config: LlamaConfig, dtype: str) -> None:
             nonlocal context
             if context:
                 require_memory(config, dtype, settings.slots, context)
@@ -134,17 +170,20 @@ class Host:
                 context = fitting_context(config, dtype, settings.slots)
 
         model = self._load(
-            name, settings.dtype, _step("weights", progress), check=check, download=_step("download", progress)
+            name, settings.dtype, _for_step("weights", progress), check=check, download=_for_step("download", progress)
         )
-        return self._serve(model, settings.slots, context), model
+        # By its path: another folder may have the same name.
+        is_guide = Path(name).resolve() == Path(GUIDE).resolve()
+        return Served(self._serve(model, settings.slots, context), model, is_guide)
 
 
-def _step(name: str, progress: Progress) -> Callable[[int, int], None]:
+def _for_step(name: str, progress: Progress) -> Callable[[int, int], None]:
     return lambda done, total: progress(name, done, total)
 
 
-def _farewell(engine: Any) -> None:
-    end = time.monotonic() + FAREWELL_SECONDS
+def _drain(engine: Engine) -> None:
+    """Let the replies that are under way come to their end, then close the engine."""
+    end = time.monotonic() + DRAIN_SECONDS
     while time.monotonic() < end and (engine.stats().busy or engine.stats().queued):
-        time.sleep(0.2)
+        time.sleep(DRAIN_POLL_SECONDS)
     engine.close()

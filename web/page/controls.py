@@ -1,4 +1,4 @@
-"""The sidebar beside the conversation: the plot, presets, system prompt and one slider a row of the table of knobs."""
+"""The sidebar beside the conversation: the plot, presets, system prompt, and one slider per sampling parameter."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import gradio as gr
 from llama_core.sampling.params import SamplingParams
 from web.chat import status
 from web.chat.actions import Controls
-from web.models.manager import Host
+from web.models.manager import Served
 from web.page import presets
 from web.page.html import html
 from web.settings import Settings
@@ -15,13 +15,13 @@ from web.strings import TEXT
 
 IN_SIGHT = ("temperature", "top_k", "top_p", "min_p", "max_new_tokens")
 # Both fixed: drawn anew at each start, they would make older presets unreadable (gradio#10559).
-STORAGE = {"storage_key": "glass-llama/presets", "secret": "presets are no secret"}
+STORAGE: dict[str, Any] = {"storage_key": "glass-llama/presets", "secret": "presets are no secret"}
 
 
 class ControlPanel:
     """Built inside the sidebar."""
 
-    def __init__(self, host: Host, settings: Settings):
+    def __init__(self, served: Served, settings: Settings):
         html(f"<h2>{TEXT['plot']}</h2>")
         self.plot = html(_empty(), elem_id="plot")
         html(f"<h2>{TEXT['sampling']}</h2>")
@@ -29,12 +29,12 @@ class ControlPanel:
         self.knobs = tuple(SamplingParams.knobs())
         by_name = {}
         for name in IN_SIGHT:
-            by_name[name] = _slider(name, host)
+            by_name[name] = _slider(name, served)
         if len(self.knobs) > len(IN_SIGHT):
             with gr.Accordion(TEXT["more"], open=False):
                 for name in self.knobs:
                     if name not in by_name:
-                        by_name[name] = _slider(name, host)
+                        by_name[name] = _slider(name, served)
         self.sliders, self.length = [by_name[name] for name in self.knobs], by_name["max_new_tokens"]
         self.stop = gr.Textbox("", label=TEXT["stop_at"], info=TEXT["stop_at_help"], lines=1, max_lines=6)
         self.seed = gr.Textbox("", label=TEXT["seed"], info=TEXT["seed_help"])  # a Number shows nothing as 0
@@ -59,11 +59,12 @@ class ControlPanel:
         system, prefill, seed, stop = (text or "" for text in values[:4])
         return Controls(dict(zip(self.knobs, values[4:], strict=True)), system, prefill, seed, stop)
 
-    def fitting(self, length: Any, host: Host) -> Any:
-        """The slider of the reply's length, as far as the context of the model now served goes."""
-        maximum = _longest(host)
+    def fitting(self, length: Any, served: Served) -> Any:
+        """The slider of the reply's length, as far as the context of the served model goes."""
+        maximum = _longest(served)
         # Only if it has to move: the person may be moving it.
-        return gr.Slider(maximum=maximum, **({"value": maximum} if length and length > maximum else {}))
+        is_too_long = length and length > maximum
+        return gr.Slider(maximum=maximum, value=maximum) if is_too_long else gr.Slider(maximum=maximum)
 
     def connect(self, page: gr.Blocks, quiet: dict) -> None:
         """Presets: taken, saved, deleted, and read once from the browser."""
@@ -101,15 +102,15 @@ def _names(kept: dict[str, presets.Preset], picked: str | None = None) -> Any:
     return gr.Dropdown(choices=[*kept, *presets.BUILT_IN], value=picked)
 
 
-def _slider(name: str, host: Host) -> gr.Slider:
+def _slider(name: str, served: Served) -> gr.Slider:
     knob = SamplingParams.knobs()[name]
-    maximum = _longest(host) if name == "max_new_tokens" else knob.maximum
-    value = min(getattr(host.model.defaults, name), maximum)
+    maximum = _longest(served) if name == "max_new_tokens" else knob.maximum
+    value = min(getattr(served.model.defaults, name), maximum)
     return gr.Slider(knob.minimum, maximum, value, step=knob.step, label=knob.label, info=knob.help)
 
 
-def _longest(host: Host) -> int:
-    return min(SamplingParams.knobs()["max_new_tokens"].maximum, host.engine.max_seq_len)
+def _longest(served: Served) -> int:
+    return min(SamplingParams.knobs()["max_new_tokens"].maximum, served.engine.max_seq_len)
 
 
 def _empty() -> str:

@@ -6,23 +6,23 @@ from typing import Any
 
 import gradio as gr
 
-from llama_core.model.lens import InspectionError
-from llama_core.tokenizer.chat_template import ChatError
+from llama_core.errors import UserError
 from web.chat import status
 from web.chat.actions import Controls
-from web.chat.conversation import Conversation, HistoryError
-from web.models.manager import Host
+from web.chat.conversation import Conversation
+from web.chat.replies import PageUpdate
+from web.models.manager import ModelManager, Served
 from web.page import under_the_hood
 from web.page.html import html
-from web.page.inspected import Choices
+from web.page.inspected import InspectedTokens, Pointer
 from web.strings import TEXT
 
 
 class HoodPanel:
     """Built inside the tab."""
 
-    def __init__(self, host: Host, choices: Choices):
-        self.host, self.choices = host, choices
+    def __init__(self, manager: ModelManager, inspected: InspectedTokens):
+        self.manager, self.inspected = manager, inspected
         html(f"<h2>{TEXT['hood_token']}</h2>")
         self.lens = html(f'<p class="hint">{TEXT["hood_none"]}</p>', elem_id="lens")
         with gr.Row(elem_id="head-choice"):
@@ -49,25 +49,26 @@ class HoodPanel:
 
     def facts(self) -> list[Any]:
         """The picture, the numbers, and how far the sliders go."""
-        model, config = self.host.model, self.host.model.config
+        served = self.manager.served
+        config = served.model.config
         return [
             under_the_hood.picture(config),
-            under_the_hood.numbers(model, self.host.plan(), self.host.stats()),
+            under_the_hood.numbers(served.model, served.plan, served.engine.stats()),
             gr.Slider(maximum=config.num_hidden_layers),
             gr.Slider(maximum=config.num_attention_heads),
         ]
 
     async def look(
-        self, session: str, wish: dict, conversation: Conversation, controls: Controls
-    ) -> AsyncIterator[tuple[str, str | None]]:
-        """What stands in place of the lens and the tab to be opened: first that it takes a moment, then the lens of the
-        token `wish` (the attention follows it) or why there is none."""
-        yield under_the_hood.looking(), "hood"
-        place = session, wish.get("node"), wish.get("index")
+        self, at: Pointer, conversation: Conversation, controls: Controls, served: Served
+    ) -> AsyncIterator[PageUpdate]:
+        """Opens the tab: first it says that it takes a moment, then it shows the lens of the token (the attention
+        follows it) or why there is none."""
+        yield PageUpdate(lens=under_the_hood.looking(), tab="hood")
         try:
-            yield await asyncio.to_thread(self.choices.look_inside, *place, conversation, controls), None
-        except (HistoryError, InspectionError, ChatError) as problem:
-            yield f"<p>{status.problem(str(problem))}</p>", None
+            lens = await asyncio.to_thread(self.inspected.look_inside, at, conversation, controls, served)
+        except UserError as problem:
+            lens = f"<p>{status.problem(str(problem))}</p>"
+        yield PageUpdate(lens=lens)
 
-    def _attention(self, request: gr.Request, layer: Any, head: Any) -> Any:
-        return self.choices.attention(request.session_hash, layer, head)
+    def _attention(self, request: gr.Request, layer: Any, head: Any) -> str:
+        return self.inspected.attention(request.session_hash or "", layer, head)

@@ -1,4 +1,4 @@
-"""Pieces of our own HTML on the page, without the looks that Gradio gives to text."""
+"""A component for our own HTML, without the style that Gradio gives to text."""
 
 import functools
 

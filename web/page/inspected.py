@@ -1,24 +1,36 @@
-"""The token that a person points at: its logits for the plot, and what happened inside for the lens. One a browser tab;
-of the tabs that pointed longest ago they are forgotten."""
+"""The tokens that people point at: the logits for the plot, and what happened inside the model for the lens. One per
+browser tab; those of the tabs that pointed longest ago are forgotten."""
 
+import math
+import threading
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from llama_core.errors import UserError
 from llama_core.model.lens import Inside, inspect
 from llama_core.sampling.sampler import next_token_distribution
 from web.chat.actions import Controls, Prompt, own_node, prompt_for, sampling_params
 from web.chat.conversation import Conversation
 from web.chat.stream import Labels
+from web.models.manager import Served
 from web.page import plots, under_the_hood
 
-TABS = 64
+MAX_TABS = 64
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """Token `index` of the reply `number`, in the browser tab `session`."""
+
+    session: str
+    number: int
+    index: int
 
 
 @dataclass
-class Chosen:
+class InspectedToken:
     """A position: the prompt up to it and the token that came there."""
 
     prompt: Prompt
@@ -29,66 +41,69 @@ class Chosen:
     inside: Inside | None = None
 
 
-class Choices:
-    """What the tabs (`session`) point at."""
+class InspectedTokens:
+    """What the tabs point at. Used by the event loop and by worker threads."""
 
-    def __init__(self, host: Any):
-        self._host = host
-        self._tabs: OrderedDict[str, Chosen] = OrderedDict()
+    def __init__(self) -> None:
+        self._tabs: OrderedDict[str, InspectedToken] = OrderedDict()
+        self._lock = threading.Lock()
 
-    def point(self, session: str, number: Any, index: Any, conversation: Conversation, controls: Controls) -> Chosen:
-        """Token `index` of the reply `number`. Raises `HistoryError` if this model has not written it."""
-        model = self._host.model
-        node = own_node(number, index, conversation, model)
-        prompt = prompt_for(
-            conversation, number, index, model, self._host.engine.max_seq_len, sampling_params(controls).max_new_tokens
-        )
-        chosen = Chosen(prompt, node.records[index].id, Labels(model.tokenizer))
-        self._tabs[session] = chosen
-        self._tabs.move_to_end(session)
-        while len(self._tabs) > TABS:
-            self._tabs.popitem(last=False)
-        return chosen
+    def point(self, at: Pointer, conversation: Conversation, controls: Controls, served: Served) -> InspectedToken:
+        """Raises `HistoryError` for a token that this model has not written."""
+        node = own_node(at.number, at.index, conversation, served.model)
+        length = sampling_params(controls).max_new_tokens
+        prompt = prompt_for(conversation, at.number, at.index, served.model, served.engine.max_seq_len, length)
+        token = InspectedToken(prompt, node.records[at.index].id, Labels(served.model.tokenizer))
+        with self._lock:
+            self._tabs[at.session] = token
+            self._tabs.move_to_end(at.session)
+            while len(self._tabs) > MAX_TABS:
+                self._tabs.popitem(last=False)
+        return token
 
     def forget(self, session: str) -> None:
         """The tab was closed."""
-        self._tabs.pop(session, None)
+        with self._lock:
+            self._tabs.pop(session, None)
 
-    async def plot(self, session: str, number: Any, index: Any, conversation: Conversation, controls: Controls) -> str:
+    async def plot(self, at: Pointer, conversation: Conversation, controls: Controls, served: Served) -> str:
         """Point at a token and draw what could have come. Raises what `point` and the engine do."""
-        chosen = self.point(session, number, index, conversation, controls)
-        chosen.logits = np.asarray(await self._host.engine.next_token_logits_async(chosen.prompt.ids), np.float32)
-        chosen.own = plots.softmax(chosen.logits)
-        return self.redraw(session, controls) or ""
+        token = self.point(at, conversation, controls, served)
+        token.logits = np.asarray(await served.engine.next_token_logits_async(token.prompt.ids), np.float32)
+        token.own = plots.softmax(token.logits)
+        return self.redraw(at.session, controls) or ""
 
     def redraw(self, session: str, controls: Controls) -> str | None:
         """The plot after the sliders moved, from the kept logits; None if there are none or a control is half-typed."""
-        chosen = self._tabs.get(session)
-        if chosen is None or chosen.logits is None:
+        token = self._tabs.get(session)
+        if token is None or token.logits is None or token.own is None:
             return None
         try:
             params = sampling_params(controls)
-        except ValueError:
+        except UserError:
             return None
-        after = next_token_distribution(chosen.logits, params, chosen.prompt.ids, chosen.prompt.prompt_tokens)
-        return plots.distribution_table(chosen.own, np.asarray(after), chosen.labels.of, chosen.token_id)
+        after = next_token_distribution(token.logits, params, token.prompt.ids, token.prompt.prompt_tokens)
+        return plots.distribution_table(token.own, np.asarray(after), token.labels.of, token.token_id)
 
-    def look_inside(self, session: str, number: Any, index: Any, conversation: Conversation, controls: Controls) -> str:
-        """Point at a token and draw the lens. Takes a moment: all is read again without a cache. Raises what `point`
-        does, and `InspectionError`."""
-        chosen = self.point(session, number, index, conversation, controls)
-        model = self._host.model
-        chosen.inside = inspect(model.params, model.config, chosen.prompt.ids)
-        return under_the_hood.lens(chosen.inside, chosen.labels.of)
+    def look_inside(self, at: Pointer, conversation: Conversation, controls: Controls, served: Served) -> str:
+        """Point at a token and draw the lens. Takes a moment: everything is computed again without a cache. Raises
+        what `point` does, and `InspectionError`."""
+        token = self.point(at, conversation, controls, served)
+        token.inside = inspect(served.model.params, served.model.config, token.prompt.ids)
+        return under_the_hood.lens(token.inside, token.labels.of)
 
-    def attention(self, session: str, layer: Any, head: Any) -> str:
-        """Where a head (counted from 1) looked; nothing without a token."""
-        chosen = self._tabs.get(session)
-        if chosen is None or chosen.inside is None:
+    def attention(self, session: str, layer: float, head: float) -> str:
+        """Where a head attended; layer and head are counted from 1. Nothing without a token."""
+        token = self._tabs.get(session)
+        if token is None or token.inside is None:
             return ""
-        layers, heads, _ = chosen.inside.attention.shape
-        layer, head = (min(max(int(value or 1), 1), most) - 1 for value, most in ((layer, layers), (head, heads)))
-        words = [chosen.labels.of(token_id) for token_id in chosen.prompt.ids]
-        return under_the_hood.attention(
-            chosen.inside.attention[layer, head], words, layer, head, chosen.labels.of(chosen.token_id)
-        )
+        layers, heads, _ = token.inside.attention.shape
+        row, column = _clip(layer, layers), _clip(head, heads)
+        words = [token.labels.of(token_id) for token_id in token.prompt.ids]
+        weights = token.inside.attention[row, column]
+        return under_the_hood.attention(weights, words, row, column, token.labels.of(token.token_id))
+
+
+def _clip(value: float, most: int) -> int:
+    """A posted number from 1 to `most` as an index."""
+    return int(min(max(value, 1), most)) - 1 if isinstance(value, (int, float)) and not math.isnan(value) else 0

@@ -1,4 +1,4 @@
-"""The tab "Model": which one is loaded, which ones there are, what they would take, and the way of another one in."""
+"""The tab "Model": which model is loaded, which ones there are, how much memory they need, and loading another one."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -10,20 +10,20 @@ import gradio as gr
 from web.chat import status
 from web.chat.status import bytes_in_words, count_in_words
 from web.models import catalog
-from web.models.manager import Host, Loading
+from web.models.manager import ModelLoading, ModelManager, Served
 from web.page.html import html
 from web.settings import Settings
 from web.strings import TEXT
 
-LOOK_SECONDS = 0.25
+POLL_SECONDS = 0.25
 
 
 class ModelPanel:
     """Built inside the tab."""
 
-    def __init__(self, host: Host, settings: Settings):
-        self.host, self.allowed = host, settings.switching == "on"
-        self.now = html(self._now(), elem_id="model-now")
+    def __init__(self, manager: ModelManager, settings: Settings):
+        self.manager, self.allowed = manager, settings.switching == "on"
+        self.now = html(_now(manager.served), elem_id="model-now")
         if not self.allowed:
             html(f'<p class="hint">{TEXT["model_off"]}</p>')
             return
@@ -35,20 +35,17 @@ class ModelPanel:
             self.cancel = gr.Button(TEXT["model_cancel"])
         self.said = html("", elem_id="model-said")
 
-    def connect(self, length: Any, shown: list, swapped: Callable[[Any], list], quiet: dict) -> None:
+    def connect(self, page: gr.Blocks, length: Any, shown: list, swapped: Callable[[Any], list], quiet: dict) -> None:
         """`shown` are the components that depend on the model, `swapped` their new values from that of `length`."""
         if not self.allowed:
             return
+        # When the page is opened, not when it is built: a folder may have come into weights/ since.
+        page.load(lambda: gr.Radio(choices=catalog.choices()), None, self.picked, **quiet)
         names = [self.picked, self.typed]
         gr.on([self.check.click, self.picked.input], self._check, names, self.said, trigger_mode="always_last", **quiet)
         self.cancel.click(self._cancel, None, self.said, **quiet)
         run = self.load.click(self._load, names, [self.said, self.now], **quiet)
         run.success(swapped, length, shown, **quiet)
-
-    def _now(self) -> str:
-        model = self.host.model
-        facts = (model.name, TEXT["parameters"].format(count=count_in_words(model.parameter_count)), model.dtype)
-        return f"<h2>{TEXT['model_now']}</h2><p>{escape(' · '.join(facts))}</p>"
 
     async def _check(self, picked: Any, typed: Any) -> AsyncIterator[str]:
         name = _name(picked, typed)
@@ -62,7 +59,7 @@ class ModelPanel:
             yield status.problem(str(problem))
 
     def _estimate(self, name: str) -> str:
-        found = self.host.estimate(name)
+        found = self.manager.estimate(name)
         plan = found.plan
         words = TEXT["model_estimate"].format(
             name=name,
@@ -81,34 +78,42 @@ class ModelPanel:
         return status.line(words) + (status.line(room) if found.fits else status.problem(room))
 
     async def _load(self, picked: Any, typed: Any) -> AsyncIterator[list]:
-        name, before = _name(picked, typed), self.host.model.name
+        name, before = _name(picked, typed), self.manager.served.model.name
         if not name:
             yield [status.problem(TEXT["model_choose"]), gr.skip()]
             return
-        loading = self.host.begin(name)
+        loading = self.manager.begin(name)
         if loading is None:
-            yield [status.problem(TEXT["model_busy"].format(name=self.host.loading.name)), gr.skip()]
+            busy = self.manager.loading
+            yield [status.problem(TEXT["model_busy"].format(name=busy.name if busy else "")), gr.skip()]
             return
         while not loading.ended:
             yield [_progress(loading), gr.skip()]
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
         if loading.cancelled:
             yield [status.line(TEXT["model_cancelled"].format(name=before)), gr.skip()]
         elif loading.problem is not None:
             yield [status.problem(TEXT["model_failed"].format(problem=loading.problem)), gr.skip()]
         else:
-            yield [status.line(TEXT["model_loaded"].format(name=self.host.model.name)), self._now()]
+            served = self.manager.served
+            yield [status.line(TEXT["model_loaded"].format(name=served.model.name)), _now(served)]
 
     def _cancel(self) -> Any:
-        self.host.cancel()
+        self.manager.cancel()
         return gr.skip()
+
+
+def _now(served: Served) -> str:
+    model = served.model
+    facts = (model.name, TEXT["parameters"].format(count=count_in_words(model.parameter_count)), model.dtype)
+    return f"<h2>{TEXT['model_now']}</h2><p>{escape(' · '.join(facts))}</p>"
 
 
 def _name(picked: Any, typed: Any) -> str:
     return (typed or "").strip() or (picked or "")
 
 
-def _progress(loading: Loading) -> str:
+def _progress(loading: ModelLoading) -> str:
     step, done, total = loading.step
     if not step:
         return status.line(TEXT["model_looking"].format(name=loading.name))

@@ -1,49 +1,43 @@
-"""The page: which components there are and which handler each event calls. What handlers do stands in actions.py,
-replies.py and chosen.py."""
+"""The page: which components there are, and which handler each event calls. The handlers are in events.py."""
 
 import asyncio
-import json
-import time
-from collections.abc import AsyncIterator, Callable
-from html import escape
+from collections.abc import AsyncIterator
 from typing import Any
 
 import gradio as gr
 
-from llama_core.engine import EngineError
-from llama_core.tokenizer.chat_template import ChatError
-from web.chat import actions, export, status
-from web.chat.actions import Controls, Start
-from web.chat.conversation import Conversation, HistoryError, dump, read_conversation, write_conversation
-from web.chat.replies import Desk, View
-from web.models.manager import Host
+from web.chat import status
+from web.models.manager import ModelManager
 from web.page import welcome
 from web.page.controls import ControlPanel
+from web.page.events import PageEvents
 from web.page.hood_panel import HoodPanel
 from web.page.html import html
-from web.page.inspected import Choices
+from web.page.inspected import InspectedTokens
 from web.page.model_panel import ModelPanel
 from web.settings import Settings
 from web.strings import TEXT
 
-LOOK_SECONDS = 0.25  # how often a page looks whether the engine is ready
+POLL_SECONDS = 0.25  # how often a page asks whether the engine is ready
 
 # No spinner over the conversation, no endpoint for other programs, and no waiting for other people's events.
-QUIET = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
+QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
 
 # The conversation as the browser holds it stands in for what the server has sent last.
-SEND = "(typed, chat, ...controls) => [typed, Glass.chat.sent, ...controls]"
+SEND_JS = "(typed, chat, ...controls) => [typed, Glass.chat.sent, ...controls]"
 # The server went away in mid-reply: what has come stays, and Send comes back.
-LOST = "() => { Glass.chat.lost(); return { __type__: 'update', submit_btn: true, stop_btn: false }; }"
+ON_DISCONNECT_JS = "() => { Glass.chat.lost(); return { __type__: 'update', submit_btn: true, stop_btn: false }; }"
 
 # An earlier conversation brings its own words back into the boxes beside it; a new one takes those that stand there.
-OPENED = "(...now) => { const { id, system, stop } = Glass.chat.chat; return id ? [system || '', stop || ''] : now; }"
+OPENED_JS = (
+    "(...now) => { const { id, system, stop } = Glass.chat.chat; return id ? [system || '', stop || ''] : now; }"
+)
 
 
-def build_page(host: Host, settings: Settings) -> gr.Blocks:
-    """The page of the model that `host` serves."""
+def build_page(manager: ModelManager, settings: Settings) -> gr.Blocks:
+    """The page of the model that `manager` serves."""
     with gr.Blocks(title=settings.title, fill_height=True, analytics_enabled=False) as page:
-        Page(host, settings).connect(page)
+        Page(manager, settings).connect(page)
     page.max_threads = 128  # a private hook: the default of 40 also caps async handlers, so 40 chats would be all
     page.queue(api_open=False, default_concurrency_limit=None)
     page._queue.sleep_when_free = 0.01  # a private hook: an idle page otherwise burns 8 % of a core polling
@@ -53,30 +47,31 @@ def build_page(host: Host, settings: Settings) -> gr.Blocks:
 class Page:
     """The components, in the order in which Tab walks them."""
 
-    def __init__(self, host: Host, settings: Settings):
-        self.host, self.settings = host, settings
-        self.desk, self.choices = Desk(host), Choices(host)
+    def __init__(self, manager: ModelManager, settings: Settings):
+        self.manager, self.settings = manager, settings
+        served, inspected = manager.served, InspectedTokens()
         with gr.Sidebar(label=TEXT["chats"], position="left", width=240, elem_id="library"):
             self.library = html(
                 html_template="", elem_id="chats", js_on_load="Glass.chats.mount(element, trigger); // sends 'act'"
             )
-        self.header = html(self._header(), elem_id="header")
+        self.header = html(welcome.header(served, settings.title), elem_id="header")
         with gr.Tabs(elem_id="tabs") as self.tabs:
             with gr.Tab(TEXT["chat"], id="chat"):
                 self._chat()
             with gr.Tab(TEXT["model"], id="model"):
-                self.model = ModelPanel(host, settings)
+                self.model = ModelPanel(manager, settings)
             with gr.Tab(TEXT["hood"], id="hood") as self.hood_tab:
-                self.hood = HoodPanel(host, self.choices)
+                self.hood = HoodPanel(manager, inspected)
         with gr.Sidebar(label=TEXT["settings"], position="right", width=320, elem_id="settings"):
-            self.panel = ControlPanel(host, settings)
+            self.panel = ControlPanel(served, settings)
+        self.events = PageEvents(manager, inspected, self.panel, self.hood)
 
     def _chat(self) -> None:
         self.conversation = html(
             "",
             html_template='<div class="unseen"></div>',
             elem_id="conversation",
-            welcome=welcome.of(self.host.model),
+            welcome=welcome.of(self.manager.served),
             js_on_load="Glass.conversation.mount(element, props, trigger, watch); // sends 'act', 'opened', 'look'",
         )
         # Apart from the conversation, so that only what is new has to travel and to be compared.
@@ -87,10 +82,10 @@ class Page:
             visible="hidden",
             js_on_load="Glass.conversation.mountStream(props, watch);",
         )
-        self.courier = html(
+        self.file_channel = html(
             "",
             html_template="",
-            elem_id="courier",
+            elem_id="file-channel",
             visible="hidden",
             js_on_load="watch('value', () => Glass.chats.receive(props.value));",
         )
@@ -108,193 +103,60 @@ class Page:
                 stop_btn=False,
             )
 
-    def _header(self) -> str:
-        model, title = self.host.model, self.settings.title
-        facts = (
-            model.name,
-            TEXT["parameters"].format(count=status.count_in_words(model.parameter_count)),
-            model.dtype,
-            TEXT["runs_on"].format(device=self.host.engine.device),
-        )
-        spans = "".join(f"<span>{escape(fact)}</span>" for fact in facts)
-        notice = welcome.notice(model)
-        note = f'<p class="notice">{escape(notice)}</p>' if notice else ""
-        return f'<h1>{escape(title)}</h1><p class="facts">{spans}</p>{note}'
-
-    def connect(self, page: gr.Blocks) -> None:
-        """Which handler each event calls."""
-        state = [self.box, self.conversation, *self.panel.inputs]
-        self.outputs = [
+    @property
+    def outputs(self) -> list[Any]:
+        """What `events.outputs` has values for."""
+        return [
             self.conversation,
             self.stream,
             self.line,
             self.box,
-            self.courier,
+            self.file_channel,
             self.panel.plot,
             self.hood.lens,
             self.tabs,
         ]
-        asked = self.box.submit(self._submit, state, self.outputs, js=SEND, **QUIET)
-        asked.failure(None, None, self.box, js=LOST, **QUIET)
-        self.box.stop(self._stop, None, self.outputs, **QUIET)
+
+    def connect(self, page: gr.Blocks) -> None:
+        """Which handler each event calls."""
+        state, events = [self.box, self.conversation, *self.panel.inputs], self.events
+        asked = self.box.submit(events.submit, state, self.outputs, js=SEND_JS, **QUIET)
+        asked.failure(None, None, self.box, js=ON_DISCONNECT_JS, **QUIET)
+        self.box.stop(events.stop, None, self.outputs, **QUIET)
         for source in (self.conversation, self.library):
-            asked = source.act(self._act, state, self.outputs, js=SEND, trigger_mode="multiple", **QUIET)
-            asked.failure(None, None, self.box, js=LOST, **QUIET)
-        gr.on(
-            [slider.change for slider in self.panel.sliders],
-            self._tune,
-            self.panel.inputs,
-            self.panel.plot,
-            trigger_mode="always_last",
-            **QUIET,
-        )
+            asked = source.act(events.act, state, self.outputs, js=SEND_JS, trigger_mode="multiple", **QUIET)
+            asked.failure(None, None, self.box, js=ON_DISCONNECT_JS, **QUIET)
+        moved = [slider.change for slider in self.panel.sliders]
+        gr.on(moved, events.tune, self.panel.inputs, self.panel.plot, trigger_mode="always_last", **QUIET)
         self.panel.connect(page, QUIET)
         self.hood.connect(self.hood_tab, QUIET)
         self._follow_the_model(page)
         texts = [self.panel.system, self.panel.stop]
         for opened in (page.load, self.conversation.opened):
-            opened(None, texts, texts, js=OPENED, **QUIET)
-        page.unload(self._closed)
+            opened(None, texts, texts, js=OPENED_JS, **QUIET)
+        page.unload(events.closed)
 
     def _follow_the_model(self, page: gr.Blocks) -> None:
         """It may be another one by now: loaded here, or in another tab."""
         length = self.panel.length
         shown = [self.header, self.conversation, length]
-        self.model.connect(length, shown, self._swapped, QUIET)
+        self.model.connect(page, length, shown, self._swapped, QUIET)
         page.load(self._opened, length, [*shown, self.line], **QUIET)
         self.conversation.look(self._swapped, length, shown, **QUIET)
 
     def _swapped(self, length: Any) -> list[Any]:
-        return [self._header(), gr.HTML(welcome=welcome.of(self.host.model)), self.panel.fitting(length, self.host)]
+        served = self.manager.served
+        header = welcome.header(served, self.settings.title)
+        return [header, gr.HTML(welcome=welcome.of(served)), self.panel.fitting(length, served)]
 
-    async def _opened(self, length: Any, request: gr.Request) -> AsyncIterator[list]:
+    async def _opened(self, length: Any, request: gr.Request) -> AsyncIterator[list[Any]]:
         """What the page shows first, and how the engine gets ready. A reply tells of itself, also of its end."""
         parts, asked, waits = self._swapped(length), False, True
         while waits:
-            before, asked = asked, request.session_hash in self.desk.running
-            waits = self.host.healthy and not self.host.ready
-            state = status.of_engine(self.host.engine) if not asked and (waits or not before) else gr.skip()
+            engine = self.manager.served.engine
+            before, asked = asked, request.session_hash in self.events.replies.running
+            waits = engine.healthy and not engine.ready
+            state = status.of_engine(engine) if not asked and (waits or not before) else gr.skip()
             yield [*parts, state]  # also to say nothing: Gradio sends the last one once more at the end
             parts = [gr.skip()] * len(parts)
-            await asyncio.sleep(LOOK_SECONDS if waits else 0)
-
-    def _closed(self, request: gr.Request) -> None:
-        self.desk.abandon(request.session_hash)
-        self.choices.forget(request.session_hash)
-
-    def _stop(self, request: gr.Request) -> list[Any]:
-        return self._updates(self.desk.stop(request.session_hash))
-
-    def _tune(self, request: gr.Request, *values: Any) -> Any:
-        controls = self.panel.read(values)
-        self.desk.update(request.session_hash, controls)
-        plot = self.choices.redraw(request.session_hash, controls)
-        return gr.skip() if plot is None else plot
-
-    async def _submit(self, request: gr.Request, text: str, chat: Any, *values: Any) -> AsyncIterator[list]:
-        if request.session_hash in self.desk.running:  # Enter while a reply is written: the words stay in the box
-            yield self._updates(View())
-            return
-        controls = self.panel.read(values)
-        start = lambda: actions.ask(text, read_conversation(chat), self.host.model, controls)  # noqa: E731
-        async for update in self._run(request.session_hash, start, controls):
-            yield update
-
-    async def _act(
-        self, request: gr.Request, event: gr.EventData, typed: str, chat: Any, *values: Any
-    ) -> AsyncIterator[list]:
-        wish = event._data if isinstance(event._data, dict) else {}
-        session, controls = request.session_hash, self.panel.read(values)
-        start = self._start_of(wish, chat, controls)
-        if start is not None:
-            async for update in self._run(session, start, controls):
-                yield update
-            return
-        try:
-            if wish.get("do") == "inspect":
-                async for lens, tab in self.hood.look(session, wish, read_conversation(chat), controls):
-                    yield self._updates(View(), lens=lens, tab=tab)
-            else:
-                yield await self._answer(wish, session, read_conversation(chat), typed, controls)
-        except (HistoryError, ChatError, EngineError, ValueError) as problem:
-            yield self._updates(View(status=status.problem(str(problem))))
-
-    def _start_of(self, wish: dict, chat: Any, controls: Controls) -> Callable[[], Start] | None:
-        """The function that begins a reply, if that is what the person wants."""
-        model, node = self.host.model, wish.get("node")
-        kinds: dict[str, Callable[[Conversation], Start]] = {
-            "ask": lambda held: actions.ask(str(wish.get("text", "")), held, model, controls),
-            "edit": lambda held: actions.edit(node, wish.get("text"), held, model, controls),
-            "retry": lambda held: actions.retry(node, held, model, controls),
-            "branch": lambda held: actions.branch(node, wish.get("index"), wish.get("id"), held, model),
-            "resume": lambda held: actions.resume(node, held, model),
-        }
-        begin = kinds.get(wish.get("do", ""))
-        return None if begin is None else lambda: begin(read_conversation(chat))
-
-    async def _run(self, session: str, start: Callable[[], Start], controls: Controls) -> AsyncIterator[list]:
-        self.desk.abandon(session)
-        try:
-            begun = start()
-        except HistoryError as problem:
-            yield self._updates(View(status=status.problem(str(problem)), running=False))
-            return
-        async for view in self.desk.respond(session, begun, controls):
-            yield self._updates(view)
-
-    async def _answer(
-        self, wish: dict, session: str, conversation: Conversation, typed: str, controls: Controls
-    ) -> list[Any]:
-        """What is not a reply: a look at a token, a file, an older state."""
-        node, index = wish.get("node"), wish.get("index")
-        match wish.get("do"):
-            case "choose":
-                plot = await self.choices.plot(session, node, index, conversation, controls)
-                return self._updates(View(), plot=plot)
-            case "undo":
-                self.desk.abandon(session)
-                before, draft = actions.undo(node, conversation, typed)
-                state = status.of_engine(self.host.engine)
-                return self._updates(View(write_conversation(before), "", state, False, draft))
-            case "leave":
-                self.desk.abandon(session)
-                return self._updates(View(status=status.of_engine(self.host.engine), running=False))
-            case "json":
-                return self._updates(View(), courier=_file(conversation, "json", export.to_json(conversation)))
-            case "markdown":
-                return self._updates(View(), courier=_file(conversation, "md", export.to_markdown(conversation)))
-            case "import":
-                found = export.from_json(wish.get("text"))
-                return self._updates(View(), courier=dump({"open": json.loads(write_conversation(found))}))
-        raise HistoryError(TEXT["history_form"])
-
-    def _updates(
-        self,
-        view: View,
-        courier: str | None = None,
-        plot: str | None = None,
-        lens: str | None = None,
-        tab: str | None = None,
-    ) -> list[Any]:
-        """A view as updates of `outputs`; what is None stays as it is."""
-        box: dict[str, Any] = {}
-        if view.draft is not None:
-            box["value"] = view.draft
-        if view.running is not None:
-            box.update(submit_btn=not view.running, stop_btn=view.running)
-        parts = [
-            view.chat,
-            view.stream,
-            view.status,
-            gr.update(**box) if box else None,
-            courier,
-            plot,
-            lens,
-            gr.Tabs(selected=tab) if tab else None,
-        ]
-        return [gr.skip() if part is None else part for part in parts]
-
-
-def _file(conversation: Conversation, ending: str, text: str) -> str:
-    """What the page's scripts save as a file. `time` makes each one a new value, else the second would not arrive."""
-    return dump({"name": export.file_name(conversation, ending), "file": text, "time": time.time_ns()})
+            await asyncio.sleep(POLL_SECONDS if waits else 0)

@@ -1,4 +1,4 @@
-"""Distributions as bars: safe HTML made from numbers. Beside each number its words, so that no bar has to be seen."""
+"""Distributions as bars: safe HTML made from numbers. Each bar has its number beside it, for who cannot see it."""
 
 from collections.abc import Callable
 from html import escape
@@ -17,7 +17,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def distribution_table(own: np.ndarray, after: np.ndarray, label: Callable[[int], str], chosen: int) -> str:
-    """The likeliest tokens with their share before and after the sliders, and a line where the cuts fall.
+    """The likeliest tokens with their share before and after the sliders, and a line where they are cut off.
 
     `label` names a token; `chosen` is the one that came.
     """

@@ -1,9 +1,10 @@
-"""System prompts and sampling controls, saved by name. The browser keeps them; what it sends is never trusted."""
+"""System prompts and sampling parameters, saved by name. The browser keeps them; what it sends is never trusted."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from llama_core.errors import UserError
 from llama_core.sampling.params import SamplingParams
 from web.chat.actions import Controls
 from web.strings import TEXT
@@ -13,7 +14,7 @@ MAX_NAME = 60
 MAX_TEXT = 20_000
 
 
-class PresetError(ValueError):
+class PresetError(UserError):
     """A preset that cannot be saved; one line for the person."""
 
 

@@ -3,46 +3,26 @@ Safe HTML made from numbers."""
 
 from collections.abc import Callable, Mapping
 from html import escape
-from typing import Any
 
 import numpy as np
 
+from llama_core.checkpoint import Model
+from llama_core.checkpoint.memory_plan import Plan
+from llama_core.engine.metrics import EngineStats
+from llama_core.model.config import LlamaConfig
+from llama_core.model.lens import Inside
 from llama_core.sampling.params import SamplingParams
 from web.chat.status import bytes_in_words, count_in_words
+from web.page.knob_code import code_of
 from web.page.plots import percent, shown
-from web.source import code_of
 from web.strings import TEXT
 
 MOST_LAYERS_DRAWN = 40
 
 
-def picture(config: Any) -> str:
+def picture(config: LlamaConfig) -> str:
     """The architecture as SVG: the stack of blocks, and one of them opened up."""
-    letters = {
-        "V": f"{config.vocab_size:,}",
-        "D": f"{config.hidden_size:,}",
-        "L": config.num_hidden_layers,
-        "H": config.num_attention_heads,
-        "K": config.num_key_value_heads,
-        "E": config.head_dim,
-        "F": f"{config.intermediate_size:,}",
-    }
-    say = {
-        name: escape(TEXT[f"hood_{name}"].format(**letters))
-        for name in (
-            "embedding",
-            "embedding_fact",
-            "block",
-            "attention_box",
-            "attention_fact",
-            "ffn",
-            "ffn_fact",
-            "norm",
-            "head_box",
-            "picture",
-        )
-    }
-    head_fact = escape(TEXT["hood_head_tied" if config.tie_word_embeddings else "hood_head_fact"].format(**letters))
+    say = _picture_words(config)
     return "".join(
         (
             f'<svg class="picture" viewBox="0 0 560 430" role="img" aria-label="{say["picture"]}">',
@@ -51,7 +31,7 @@ def picture(config: Any) -> str:
             _stack(config.num_hidden_layers),
             f'<text x="130" y="352" class="small">{say["block"]}</text>',
             _box(30, 62, 200, say["norm"], ""),
-            _box(30, 12, 200, say["head_box"], head_fact),
+            _box(30, 12, 200, say["head_box"], say["head_fact"]),
             '<path class="lens" d="M212 122L300 62M212 336L300 398"/>',
             '<rect class="frame" x="300" y="62" width="240" height="336" rx="12"/>',
             '<path class="flow" d="M420 388V72"/>',
@@ -64,6 +44,36 @@ def picture(config: Any) -> str:
             "</svg>",
         )
     )
+
+
+PICTURE_WORDS = [
+    "embedding",
+    "embedding_fact",
+    "block",
+    "attention_box",
+    "attention_fact",
+    "ffn",
+    "ffn_fact",
+    "norm",
+    "head_box",
+    "head_fact",
+    "head_tied",
+    "picture",
+]
+
+
+def _picture_words(config: LlamaConfig) -> dict[str, str]:
+    letters = {
+        "V": f"{config.vocab_size:,}",
+        "D": f"{config.hidden_size:,}",
+        "L": config.num_hidden_layers,
+        "H": config.num_attention_heads,
+        "K": config.num_key_value_heads,
+        "E": config.head_dim,
+        "F": f"{config.intermediate_size:,}",
+    }
+    say = {name: escape(TEXT[f"hood_{name}"].format(**letters)) for name in PICTURE_WORDS}
+    return say | ({"head_fact": say["head_tied"]} if config.tie_word_embeddings else {})
 
 
 def _box(x: int, y: int, width: int, title: str, fact: str, height: int = 36) -> str:
@@ -84,7 +94,7 @@ def _stack(layers: int) -> str:
     )
 
 
-def _heads(config: Any) -> str:
+def _heads(config: LlamaConfig) -> str:
     """A square for each head; those that share a key/value head stand together in one shade."""
     heads, group = config.num_attention_heads, config.queries_per_kv_head
     step = min(22.0, 184 / heads)
@@ -96,7 +106,7 @@ def _heads(config: Any) -> str:
     )
 
 
-def _wide(config: Any) -> str:
+def _wide(config: LlamaConfig) -> str:
     """Width and feed-forward width as bars to scale."""
     narrow = 170 * config.hidden_size / max(config.intermediate_size, config.hidden_size)
     wide = 170 * config.intermediate_size / max(config.intermediate_size, config.hidden_size)
@@ -107,7 +117,7 @@ def _wide(config: Any) -> str:
     )
 
 
-def numbers(model: Any, plan: Any, stats: Any) -> str:
+def numbers(model: Model, plan: Plan, stats: EngineStats) -> str:
     """The facts as a table. `plan` is the memory `Plan` of this model, `stats` what the engine is doing."""
     config = model.config
     per_token = plan.cache / max(1, stats.context_size)
@@ -132,7 +142,7 @@ def numbers(model: Any, plan: Any, stats: Any) -> str:
 
 
 def code_links() -> str:
-    """Each sampling control with the lines of our code that compute it."""
+    """Each sampling parameter with a link to the line of our code that computes it."""
     rows = {}
     for name, knob in SamplingParams.knobs().items():
         path, line = code_of(name)
@@ -152,7 +162,7 @@ def looking() -> str:
     return f'{bar}<p class="hint">{words}</p>'
 
 
-def lens(inside: Any, label: Callable[[int], str]) -> str:
+def lens(inside: Inside, label: Callable[[int], str]) -> str:
     """What each layer would have said, the last layer on top as in the picture."""
     rows = []
     for layer in reversed(range(len(inside.ids))):

@@ -1,0 +1,134 @@
+"""The handlers of the page's events, called as Gradio calls them."""
+
+import asyncio
+import json
+from collections import OrderedDict
+from dataclasses import replace
+from types import SimpleNamespace
+
+import gradio as gr
+import pytest
+from conversations import CONTROLS, KNOBS, talk
+from fake_engine import FakeEngine, fake_model
+
+from web.chat.codec import write_conversation
+from web.chat.conversation import Record
+from web.models import catalog
+from web.models.manager import ModelManager, Served
+from web.page.inspected import InspectedTokens, Pointer
+from web.page.page import Page
+from web.settings import Settings
+
+REQUEST = SimpleNamespace(session_hash="tab")
+VALUES = ("", "", "", "", *{**KNOBS, "max_new_tokens": 3}.values())
+OTHER = Served(FakeEngine(max_seq_len=77), fake_model("other"))
+
+
+class SwappingManager(ModelManager):
+    """Another model takes over as soon as `served` was read."""
+
+    reads = 0
+
+    @property
+    def served(self):
+        self.reads += 1
+        return self.first if self.reads == 1 else OTHER
+
+
+@pytest.fixture
+def page():
+    manager = ModelManager(Settings(), lambda *_, **__: fake_model(), lambda *_: FakeEngine())
+    manager.put("random:fake", lambda *_: None)
+    with gr.Blocks(analytics_enabled=False) as blocks:
+        page = Page(manager, Settings())
+        page.connect(blocks)
+    page.blocks = blocks
+    return page
+
+
+def act(page, chat=None, values=VALUES, **action):
+    """Everything that the page is sent: one dict per update, by the name of the output."""
+    names = ("chat", "stream", "status", "box", "file", "plot", "lens", "tabs")
+    chat = write_conversation(talk() if chat is None else chat)
+
+    async def collect():
+        event = SimpleNamespace(_data=action)
+        return [dict(zip(names, row, strict=True)) async for row in page.events.act(REQUEST, event, "", chat, *values)]
+
+    return asyncio.run(collect())
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        {"do": "retry", "node": 1},
+        {"do": "branch", "node": 1, "index": 1, "id": 2},
+        {"do": "resume", "node": 1},
+        {"do": "choose", "node": 1, "index": 1},
+        {"do": "undo", "node": 2},
+    ],
+)
+def test_an_event_has_one_model_from_its_beginning_to_its_end(page, action):
+    first = page.manager.served
+    page.events.manager = SwappingManager(Settings())
+    page.events.manager.first = first
+    updates = act(page, **action)
+    assert not any('class="problem"' in str(update["status"]) for update in updates)
+    assert not any("77 tokens of context" in str(update["status"]) for update in updates)
+    assert OTHER.engine.generations == [] and page.events.manager.reads == 1
+
+
+@pytest.mark.parametrize(
+    "action",
+    [{}, {"do": "format"}, {"do": "retry", "node": "1"}, {"do": "branch", "node": 1, "index": True}, {"do": ["ask"]}],
+)
+def test_an_action_that_no_page_of_ours_would_post_is_refused_in_words(page, action):
+    [update] = act(page, **action)
+    assert "not readable" in update["status"]
+
+
+def test_a_posted_token_that_is_not_in_the_vocabulary_is_named(page):
+    """Once Gradio's own handler met it, and the page was told nothing."""
+    unknown = talk().put(1, replace(talk().nodes[1], records=(Record(2**30, "x"), *talk().nodes[1].records)))
+    for action in ({"do": "branch", "node": 1, "index": 1, "id": 2}, {"do": "resume", "node": 1}):
+        [update] = act(page, unknown, **action)
+        assert f"{2**30}" in update["status"] and update["box"] == gr.update(submit_btn=True, stop_btn=False)
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
+def test_a_posted_number_without_end_is_named(page, value):
+    values = [*VALUES[:-1], value]
+    last = json.loads(act(page, values=values, do="retry", node=1)[-1]["stream"].splitlines()[-1])
+    assert f"is {value}; expected a number" in last["end"]["problem"]
+    assert page.events.inspected.attention("tab", value, value) == ""
+
+
+def test_a_folder_that_came_into_weights_is_on_the_page_when_it_is_opened_again(page, monkeypatch):
+    monkeypatch.setattr(catalog, "choices", lambda: [("new (folder in weights/)", "weights/new")])
+    loaders = [block.fn for block in page.blocks.fns.values() if page.model.picked in block.outputs]
+    assert [loader().choices for loader in loaders if not loader.__code__.co_argcount] == [
+        [("new (folder in weights/)", "weights/new")]
+    ]
+
+
+def test_a_tab_that_closes_while_it_points_disturbs_nobody():
+    """`point` runs on the event loop or in a worker thread, `forget` in another one."""
+    inspected, served = InspectedTokens(), Served(FakeEngine(), fake_model())
+
+    class Racing(OrderedDict):
+        def __setitem__(self, key, value):
+            super().__setitem__(key, value)
+            if not inspected._lock.locked():
+                self.pop(key)  # what a thread without the lock may do here
+
+    inspected._tabs = Racing()
+    inspected.point(Pointer("tab", 1, 1), talk(), CONTROLS, served)
+    assert list(inspected._tabs) == ["tab"]
+
+
+def test_replies_by_the_guide_from_before_models_had_ids_are_its_own(page):
+    old = talk().put(1, replace(talk().nodes[1], model="guide", model_id=""))
+    [update] = act(page, old, do="branch", node=1, index=1, id=2)
+    assert "written by guide; load that model" in update["status"]
+    page.manager._served = replace(page.manager.served, is_guide=True)
+    assert len(act(page, old, do="branch", node=1, index=1, id=2)) > 1

@@ -1,0 +1,32 @@
+"""Where each sampling parameter is computed: the table, and the line that it leads to."""
+
+import ast
+
+from web.source import read_lines
+
+SAMPLER = "llama_core/sampling/sampler.py"
+
+# Sampling parameter → file and function.
+KNOB_CODE = {
+    "temperature": (SAMPLER, "distribution"),
+    "top_k": (SAMPLER, "distribution"),
+    "top_p": (SAMPLER, "distribution"),
+    "min_p": (SAMPLER, "distribution"),
+    "repetition_penalty": (SAMPLER, "adjust"),
+    "presence_penalty": (SAMPLER, "adjust"),
+    "frequency_penalty": (SAMPLER, "adjust"),
+    "max_new_tokens": ("llama_core/engine/scheduler.py", "_prepare"),
+}
+
+
+def code_of(knob: str) -> tuple[str, int]:
+    """The file, and in the function that computes this parameter the first line that mentions it. Raises `LookupError`
+    if the function is not there or does not mention it."""
+    path, function = KNOB_CODE[knob]
+    lines = read_lines(path)
+    for node in ast.walk(ast.parse("\n".join(lines))):
+        if isinstance(node, ast.FunctionDef) and node.name == function:
+            for number in range(node.body[0].lineno, (node.end_lineno or node.lineno) + 1):
+                if knob in lines[number - 1]:
+                    return path, number
+    raise LookupError(f"{path}: no function {function} that mentions {knob}; correct KNOB_CODE")
