@@ -79,6 +79,21 @@ def test_every_file_that_the_plan_names_exists(page: str):
     assert sorted({path for path in paths if not (ROOT / path).exists()}) == []
 
 
+@pytest.mark.parametrize("page", ["ARCHITECTURE.md", "CONTRIBUTING.md"])
+def test_every_name_that_the_plan_places_in_a_file_is_there(page: str):
+    """Where the text says "`Name` in `file.py`" or "`Class.method` in `file.py`"."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    placed = re.findall(r"`([\w.]+)`\s+in\s+`([\w/]+\.py)`", text)
+    assert placed
+    code = {path: (ROOT / path).read_text(encoding="utf-8") for _, path in placed if (ROOT / path).exists()}
+    missing = [
+        (name, path)
+        for name, path in placed
+        if not all(re.search(rf"\b{part}\b", code.get(path, "")) for part in name.split("."))
+    ]
+    assert missing == []
+
+
 def test_the_plan_names_every_file():
     """Each file of llama_core and web stands in the table of its folder, as `folder/` and then its name."""
     rows = re.findall(
