@@ -14,15 +14,16 @@ def main() -> None:
     model = load_checkpoint(str(GUIDE))
     decode = model.tokenizer.decode
     params = SamplingParams(temperature=0.0, max_new_tokens=40, logprobs=3)
-    with Engine(model, slots=2, max_seq_len=512) as engine:
+    with Engine(model, slots=1, max_seq_len=512) as engine:
         prompt_ids = model.chat.prompt_ids([{"role": "user", "content": "Tell me a story."}])
         tokens = list(engine.submit(prompt_ids, params))
-        for token in tokens:
+        logprobs = [token.logprob or 0.0 for token in tokens]  # never None: they were asked for
+        for token, logprob in zip(tokens, logprobs, strict=True):
             others = ", ".join(f"{decode([other.id])!r} {math.exp(other.logprob):.0%}" for other in token.top)
-            print(f"{decode([token.id])!r:12} {math.exp(token.logprob):4.0%}   of {others}")
+            print(f"{decode([token.id])!r:12} {math.exp(logprob):4.0%}   of {others}")
 
         # The least certain token, and the likeliest of those that it was chosen over.
-        index = min(range(len(tokens)), key=lambda i: tokens[i].logprob)
+        index = logprobs.index(min(logprobs))
         other = next(other for other in tokens[index].top if other.id != tokens[index].id)
         begun = [*(token.id for token in tokens[:index]), other.id]
         branch = engine.submit([*prompt_ids, *begun], params)  # prefills one token: the rest is in the prefix cache
