@@ -1,0 +1,47 @@
+"""The scripts of examples/ run as they stand, without a network, and print what they promise."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def run_example(name: str) -> str:
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-m", f"examples.{name}"]
+    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+def test_a_reply_is_streamed():
+    answer, _, facts = run_example("stream_a_reply").rpartition("\n(")
+    assert len(answer.split()) > 5
+    assert facts.startswith(("stop,", "length,")) and "tokens/s" in facts
+
+
+def test_an_alternative_is_taken_and_the_reply_goes_on():
+    printed = run_example("alternatives_and_branch")
+    original = printed.split("as it came:  ")[1].split("\n")[0]
+    branched = printed.split("instead of token ")[1].partition(":  ")[2].split("\n")[0]
+    assert original != branched and len(branched) > 20
+    cached, total = map(int, printed.rpartition("(")[2].split(" tokens")[0].split(" of "))
+    assert cached == total - 1
+
+
+def test_a_text_is_learnt():
+    pytest.importorskip("optax")
+    printed = run_example("train_on_a_text")
+    losses = [float(loss) for loss in re.findall(r"loss ([0-9.]+)", printed)]
+    assert len(losses) > 1 and losses[-1] < losses[0]
+    assert "parameters, in the Hub's format" in printed
+
+
+def test_every_example_has_its_test():
+    names = {path.stem for path in (ROOT / "examples").glob("*.py")}
+    assert names == {"stream_a_reply", "alternatives_and_branch", "train_on_a_text"}
