@@ -46,8 +46,13 @@ def _run(settings: Settings, listener: socket.socket) -> str | None:
         return loading.problem
 
 
-if __name__ == "__main__":
+def run() -> int:
+    """The app with the arguments of the command line: `python app.py`, or the command `glass-llama`."""
     try:
-        sys.exit(main(sys.argv[1:]))
+        return main(sys.argv[1:])
     except KeyboardInterrupt:
-        sys.exit(130)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(run())

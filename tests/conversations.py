@@ -13,5 +13,7 @@ RECORDS = tuple(Record(token, "", 0.5, 0.5, OTHERS) for token in (1, 3, 7))
 def talk():
     """A question, a reply of three tokens, and a question after it."""
     conversation = Conversation("abc").add(Node("user", ROOT, "one"))
-    conversation = conversation.add(Node("assistant", 0, records=RECORDS, finish="length", model="fake", model_id="fake-id"))
+    conversation = conversation.add(
+        Node("assistant", 0, records=RECORDS, finish="length", model="fake", model_id="fake-id")
+    )
     return conversation.add(Node("user", 1, "two"))

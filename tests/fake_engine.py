@@ -128,13 +128,14 @@ class FakeEngine:
             progress(done, 8)
         self.ready = True
 
-    def submit(self, prompt_ids, params):
+    def submit(self, prompt_ids, params, reply_ids=()):
+        prompt_ids = [*prompt_ids, *reply_ids]
         if len(prompt_ids) >= self.max_seq_len:
             raise EngineError(f"the prompt has {len(prompt_ids)} tokens; shorten it")
         params = replace(params, seed=0 if params.seed is None else params.seed)
         earlier = [[*other.prompt_ids, *other.token_ids] for other in self.generations]
         generation = FakeRequest(
-            list(prompt_ids), params, max((common_prefix(ids, prompt_ids) for ids in earlier), default=0), self.hold
+            prompt_ids, params, max((common_prefix(ids, prompt_ids) for ids in earlier), default=0), self.hold
         )
         self.generations.append(generation)
         threading.Thread(target=self._write, args=(generation,), daemon=True).start()

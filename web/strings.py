@@ -69,6 +69,8 @@ TEXT = {
     "context_reason": "the context of {context} tokens is full",
     "cancelled_reason": "stopped by you",
     "error_reason": "ended by an error",
+    "time_limit_reason": "took longer than a reply may",
+    "shutdown_reason": "the server stopped the model",
     # problems
     "unexpected": "an unexpected error, see the console of the server ({kind})",
     "empty_message": "write something first",

@@ -129,12 +129,12 @@ class Engine:
         return self.healthy and self._thread is not None
 
     def close(self) -> None:
-        """Cancel everything, end the thread, and let go of the weights, the cache and the programs."""
+        """End every reply ("shutdown") and the thread, and let go of the weights, the cache and the programs."""
         with self._lock:
             self._closed = True
             self._lock.notify()
         if self._thread is None:
-            self._scheduler.end_all("cancelled")
+            self._scheduler.end_all("shutdown")
         else:
             self._thread.join()
         self._compile = None
@@ -242,7 +242,7 @@ class Engine:
         try:
             while self._wait_for_work():
                 self._scheduler.take_turn()
-            self._scheduler.end_all("cancelled")
+            self._scheduler.end_all("shutdown")
         except Exception as problem:
             self._fail(problem, "the engine failed ({}); start the app again")
 

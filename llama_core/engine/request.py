@@ -59,7 +59,7 @@ class Request:
     The last `begun_tokens` of the prompt are the beginning of the reply itself; `cached_tokens` of it were found in the
     prefix cache. `queue_position` is the place in the queue, from 1; None once a slot is found. `changes` lists, for
     each `update`, the number of tokens before it took effect and the new parameters. Iteration raises `error` when
-    `finish_reason` is "error".
+    `finish_reason` is "error"; the others are "stop", "length", "cancelled", "time_limit" and "shutdown", None before.
 
     The second half of the attributes is the scheduler's: `slot`, how many tokens of the prompt are `prefilled` or on
     their way, how many tokens the reply may have (`max_tokens`) and how many at most were `dispatched`, and the `chunk`
@@ -184,7 +184,7 @@ class Request:
             self._notify()
 
     def finish(self, reason: str, error: Exception | None = None) -> None:
-        """The engine ends the reply: "stop", "length", "cancelled" or "error". Only the first reason counts."""
+        """The engine ends the reply. Only the first reason counts."""
         with self._changed:
             if self.status is not RequestStatus.FINISHED:
                 self.status, self.queue_position = RequestStatus.FINISHED, None

@@ -40,7 +40,7 @@ class PendingWork:
 
 class Scheduler:
     """The queue of requests and the slots. `programs` are set before the first turn. `vocab_size` and `eos_ids` are the
-    model's; a reply that takes longer than `time_limit` seconds is cancelled."""
+    model's; a reply that takes longer than `time_limit` seconds ends."""
 
     programs: Programs
 
@@ -80,12 +80,12 @@ class Scheduler:
     def drop_cancelled_from_queue(self) -> None:
         """Finish the requests in the queue that were cancelled or waited too long."""
         with self.lock:
-            dropped = [request for request in self.queue if self._should_stop(request)]
+            dropped = [request for request in self.queue if self._stop_reason(request)]
             if dropped:
                 self.queue = deque(request for request in self.queue if request not in dropped)
                 self._number_queue()
         for request in dropped:
-            request.finish("cancelled")
+            request.finish(self._stop_reason(request) or "cancelled")
 
     def end_all(self, reason: str, make_error: Callable[[], Exception] | None = None) -> None:
         """Finish every request, each with an error of its own if there is one."""
@@ -108,15 +108,17 @@ class Scheduler:
         for position, request in enumerate(self.queue, start=1):
             request.queue_position = position
 
-    def _should_stop(self, request: Request) -> bool:
-        return request.cancel_requested or time.perf_counter() - request.submitted > self._time_limit
+    def _stop_reason(self, request: Request) -> str | None:
+        if request.cancel_requested:
+            return "cancelled"
+        return "time_limit" if time.perf_counter() - request.submitted > self._time_limit else None
 
     def take_turn(self) -> None:
         """Drop cancelled requests, admit waiting ones, dispatch the next programs, deliver the previous results."""
         self._turns += 1
         for request in list(self._running):
-            if self._should_stop(request):
-                self._finish(request, "cancelled")
+            if reason := self._stop_reason(request):
+                self._finish(request, reason)
         self.drop_cancelled_from_queue()
         self._admit()
         self._apply_updates()

@@ -54,7 +54,7 @@ class Reply:
 
     @property
     def finish_reason(self) -> str | None:
-        """ "stop", "length", "cancelled" or "error"; None while the reply is generated."""
+        """That of the request, but "stop" after a stop sequence; None while the reply is generated."""
         return "stop" if self.stopped else self.request.finish_reason
 
     def cancel(self) -> None:

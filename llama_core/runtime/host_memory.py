@@ -1,6 +1,7 @@
 """What the C library does with freed memory. Programs of the CPU backend take their temporary arrays from `malloc`."""
 
 import ctypes
+import gc
 import sys
 
 # <malloc.h>: options of mallopt(3).
@@ -14,8 +15,20 @@ def keep_freed_memory() -> None:
 
     Up to `KEPT_BYTES` stay with the process. Does nothing where the C library is not glibc.
     """
-    library = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if library is not None and hasattr(library, "gnu_get_libc_version"):
+    if (library := _glibc()) is not None:
         library.mallopt(M_ARENA_MAX, 1)
         library.mallopt(M_MMAP_MAX, 0)
         library.mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
+
+
+def return_freed_memory() -> None:
+    """Give everything that is freed back to the system, after a model was let go: what `keep_freed_memory` keeps would
+    count as taken when the next model is compared with what is free."""
+    gc.collect()
+    if (library := _glibc()) is not None:
+        library.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    library = ctypes.CDLL(None) if sys.platform == "linux" else None
+    return library if library is not None and hasattr(library, "gnu_get_libc_version") else None

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from llama_core.errors import UserError
 from llama_core.runtime.command_line import check_fields, option, read_arguments
 
-from llama_core.errors import UserError
-
 DTYPES = ("float32", "bfloat16")
 
 

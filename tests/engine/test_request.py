@@ -88,8 +88,8 @@ def test_closing_ends_what_runs(start):
     engine, _ = start(slots=1)
     running, queued = engine.submit([1], params(200)), engine.submit([2], params(200))
     engine.close()
-    assert ids(running) is not None and running.finish_reason in ("cancelled", "length")
-    assert ids(queued) == [] and queued.finish_reason == "cancelled"
+    assert ids(running) is not None and running.finish_reason in ("shutdown", "length")
+    assert ids(queued) == [] and queued.finish_reason == "shutdown"
 
 
 def test_context_is_lowered_to_what_the_model_was_made_for(start):
@@ -140,9 +140,9 @@ def test_a_reply_that_takes_too_long_is_ended(start):
     engine, fake = start(slots=1, max_seq_len=256, time_limit=0.2)
     fake.pace = 0.01
     running, queued = engine.submit([1], params(200)), engine.submit([2], params(200))
-    assert len(ids(running)) > 0 and running.finish_reason == "cancelled"
+    assert len(ids(running)) > 0 and running.finish_reason == "time_limit"
     ids(queued)
-    assert queued.finish_reason == "cancelled"
+    assert queued.finish_reason == "time_limit"
 
 
 def test_statistics_tell_what_happened(start):

@@ -67,7 +67,7 @@ def test_closing_a_cold_engine_ends_its_warm_up(cold):
     thread.start()
     wait_for(lambda: engine.compiled == (1, 2))
     engine.close()
-    assert waiting.finish_reason == "cancelled"
+    assert waiting.finish_reason == "shutdown"
     gate.set()
     thread.join(5)
     assert not engine.ready and "the engine is closed" in problems[0]

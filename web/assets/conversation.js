@@ -234,7 +234,7 @@ Glass.conversation = (() => {
         add(T.undo, "undo", () => this.act({ do: "undo", node: number }));
       } else {
         add(T.retry, "retry", () => this.act({ do: "retry", node: number }));
-        if (last && ["length", "cancelled", "broken", "error", "context"].includes(node.finish) && textOf(node))
+        if (last && ["length", "cancelled", "broken", "error", "context", "time_limit", "shutdown"].includes(node.finish) && textOf(node))
           foot.append(button(T.resume, "", () => this.act({ do: "resume", node: number }), { class: "resume" }));
         if (node.facts) foot.append(make("span", { class: "facts" }, node.facts));
       }

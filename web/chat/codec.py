@@ -45,7 +45,9 @@ class StoredNode(BaseModel):
     words: Text = ""
     tokens: Annotated[tuple[Record, ...], Field(max_length=MAX_TOKENS), FailFast()] = ()
     marks: Annotated[tuple[tuple[int, str], ...], Field(max_length=MAX_TOKENS), FailFast()] = ()
-    finish: Literal["", "stop", "cut", "length", "context", "cancelled", "error", "broken"] = ""
+    finish: Literal[
+        "", "stop", "cut", "length", "context", "cancelled", "time_limit", "shutdown", "error", "broken"
+    ] = ""
     problem: Text = ""
     facts: Text = ""
     model: Text = ""

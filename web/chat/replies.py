@@ -14,7 +14,7 @@ from llama_core.engine.text import Reply, TextToken
 from llama_core.errors import UserError
 from llama_core.sampling.params import SamplingParams
 from web.chat import status
-from web.chat.actions import Controls, PendingReply, moved, prompt_for, sampling_params
+from web.chat.actions import Controls, PendingReply, Prompt, moved, prompt_for, sampling_params
 from web.chat.codec import write_conversation
 from web.chat.conversation import Conversation, Record
 from web.chat.stream import Labels, Stream, record_of
@@ -84,9 +84,11 @@ class ReplyManager:
         conversation, stream, request = pending.conversation, None, None
         try:
             params = sampling_params(controls)
-            conversation, ids = _prompt(pending, params, served)
+            conversation, prompt = _prompt(pending, params, served)
             stream = Stream(conversation, pending.node)
-            request = self.running[session] = served.engine.submit(ids, params)
+            request = self.running[session] = served.engine.submit(
+                prompt.ids[: prompt.prompt_tokens], params, prompt.ids[prompt.prompt_tokens :]
+            )
             waiting = status.waiting(request, served.engine)
             yield PageUpdate(write_conversation(conversation), stream.text, waiting, True, pending.draft)
             begun = conversation.nodes[pending.node].records
@@ -145,11 +147,11 @@ class Writer:
             self._params, self._changes = params, self._changes + 1
 
 
-def _prompt(pending: PendingReply, params: SamplingParams, served: Served) -> tuple[Conversation, list[int]]:
+def _prompt(pending: PendingReply, params: SamplingParams, served: Served) -> tuple[Conversation, Prompt]:
     conversation, node = pending.conversation, pending.node
     begun, context = len(conversation.nodes[node].records), served.engine.max_seq_len
     prompt = prompt_for(conversation, node, begun, served.model, context, params.max_new_tokens)
-    return dataclasses.replace(conversation, context_start=prompt.context_start), prompt.ids
+    return dataclasses.replace(conversation, context_start=prompt.context_start), prompt
 
 
 def _status(request: Request, engine: Engine) -> str:

@@ -13,6 +13,7 @@ from llama_core.checkpoint.estimate import Estimate, estimate
 from llama_core.checkpoint.hub import Cancelled
 from llama_core.checkpoint.memory_plan import LONGEST_AUTOMATIC_CONTEXT, Plan, fitting_context, require_memory
 from llama_core.engine.metrics import EngineStats
+from llama_core.runtime.host_memory import return_freed_memory
 from web.settings import GUIDE, Settings
 
 DRAIN_SECONDS = 120  # how long replies of the previous model may go on
@@ -182,8 +183,9 @@ def _for_step(name: str, progress: Progress) -> Callable[[int, int], None]:
 
 
 def _drain(engine: Engine) -> None:
-    """Let the replies that are under way come to their end, then close the engine."""
+    """Let the replies that are under way come to their end, then close the engine and give its memory back."""
     end = time.monotonic() + DRAIN_SECONDS
     while time.monotonic() < end and (engine.stats().busy or engine.stats().queued):
         time.sleep(DRAIN_POLL_SECONDS)
     engine.close()
+    return_freed_memory()

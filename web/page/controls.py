@@ -110,7 +110,7 @@ def _slider(name: str, served: Served) -> gr.Slider:
 
 
 def _longest(served: Served) -> int:
-    return min(SamplingParams.knobs()["max_new_tokens"].maximum, served.engine.max_seq_len)
+    return min(int(SamplingParams.knobs()["max_new_tokens"].maximum), served.engine.max_seq_len)
 
 
 def _empty() -> str:
