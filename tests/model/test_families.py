@@ -41,7 +41,10 @@ GRID = {
     ),
     "Mistral 0.1: sliding window": dict(family="Mistral", sliding_window=17),
     "Ministral: one layer slides": dict(
-        family="Ministral", sliding_window=9, layer_types=["full_attention", "sliding_attention", "full_attention"]
+        family="Ministral",
+        head_dim=8,
+        sliding_window=9,
+        layer_types=["full_attention", "sliding_attention", "full_attention"],
     ),
     "Mistral 0.3: none": dict(family="Mistral", sliding_window=None, head_dim=20),
     "Qwen2": dict(family="Qwen2"),
