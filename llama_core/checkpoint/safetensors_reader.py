@@ -87,15 +87,16 @@ def have_equal_numbers(first: Stored, second: Stored) -> bool:
         other.seek(second.start)
         for start in range(0, math.prod(first.shape), STEP):
             size = min(STEP, math.prod(first.shape) - start)
-            pieces = [file.read(size * kind.itemsize) for file, kind in zip((one, other), formats, strict=True)]
-            if first.format == second.format:
-                if pieces[0] != pieces[1]:
-                    return False
-            elif not np.array_equal(
-                *(np.frombuffer(p, k).astype(np.float64) for p, k in zip(pieces, formats, strict=True))
-            ):
+            left, right = (file.read(size * kind.itemsize) for file, kind in zip((one, other), formats, strict=True))
+            are_copies = left == right and first.format == second.format
+            if not are_copies and not _same_numbers(left, right, *formats):
                 return False
     return True
+
+
+def _same_numbers(left: bytes, right: bytes, left_format: np.dtype, right_format: np.dtype) -> bool:
+    numbers = np.frombuffer(left, left_format), np.frombuffer(right, right_format)
+    return bool(np.array_equal(numbers[0].astype(np.float64), numbers[1].astype(np.float64)))
 
 
 def _read_into(groups: np.ndarray, stored: Stored) -> None:
