@@ -33,7 +33,7 @@ def read_config(folder: Path) -> LlamaConfig:
 
 
 def read_configs(folder: Path) -> Configs:
-    """Both files; the end tokens of `generation_config.json` replace those of `config.json`.
+    """Both files; the end tokens of `generation_config.json` go before those that `config.json` names.
 
     Raises `ConfigError`, `ModelFileError`.
     """
@@ -43,6 +43,9 @@ def read_configs(folder: Path) -> Configs:
     values = read_json(path) if path.is_file() else {}
     ends = _usable_ids(path, "eos_token_id", values.get("eos_token_id"), config.vocab_size, notes)
     if ends:
+        # What `config.json` does not name is a default, which is some other token in most vocabularies.
+        own = config.eos_token_id if "eos_token_id" in read_json(folder / "config.json") else ()
+        ends = tuple(dict.fromkeys((*ends, *own)))[:MAX_END_TOKENS]
         config = dataclasses.replace(config, eos_token_id=ends)
     return Configs(config, _sampling_defaults(path, values, notes), tuple(notes))
 

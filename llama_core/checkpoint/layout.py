@@ -12,7 +12,14 @@ WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "original/tokenizer.model")
 # Of these all that exist are read.
 CONFIG = "config.json"
-OTHER_FILES = (CONFIG, "generation_config.json", "tokenizer_config.json", "added_tokens.json", "chat_template.jinja")
+OTHER_FILES = (
+    CONFIG,
+    "generation_config.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+)
 
 # A file in the folder of the index, or in a folder in it: an index must not lead elsewhere. No part of it begins with a
 # dot (`..`), and none has the signs of a pattern (`*?[]`), which the Hub's library would take it for.

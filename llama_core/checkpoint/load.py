@@ -24,6 +24,7 @@ from llama_core.model.checks import quote_value
 from llama_core.model.config import LlamaConfig
 from llama_core.model.parameter_table import Placement
 from llama_core.model.params import Params, build_params
+from llama_core.sampling.params import MAX_END_TOKENS
 from llama_core.tokenizer.chat_template import Chat
 from llama_core.tokenizer.loading import load_tokenizer
 from llama_core.tokenizer.tokenizer import Tokenizer
@@ -64,7 +65,7 @@ def load_shape(folder: Path) -> tuple[LlamaConfig, Tokenizer, Chat]:
     """All of a folder's model but its weights, which need not be there. Raises what `load_checkpoint` raises."""
     config = read_configs(folder).config
     tokenizer, chat = _read_tokenizer(folder, config)
-    return config, tokenizer, chat
+    return _with_ends(config, chat), tokenizer, chat
 
 
 def _load_folder(located: hub.Located, dtype: str, progress: Progress | None, check: Check) -> Model:
@@ -75,7 +76,17 @@ def _load_folder(located: hub.Located, dtype: str, progress: Progress | None, ch
     tokenizer, chat = _read_tokenizer(located.folder, config)
     model_id = located.id or folder_id(located.folder)
     params = _read_params(config, tensors, dtype, progress)
+    config = _with_ends(config, chat)
     return Model(model_id, located.name, config, params, tokenizer, chat, configs.defaults, notes=configs.notes)
+
+
+def _with_ends(config: LlamaConfig, chat: Chat) -> LlamaConfig:
+    """The configuration with the ends of the tokenizer and the chat template besides its own. Fine-tunes often keep the
+    `eos_token_id` of their base model, and would write on after their turn."""
+    new = [
+        token_id for token_id in chat.end_ids if token_id < config.vocab_size and token_id not in config.eos_token_id
+    ]
+    return dataclasses.replace(config, eos_token_id=(*config.eos_token_id[: MAX_END_TOKENS - len(new)], *new))
 
 
 def _read_tokenizer(folder: Path, config: LlamaConfig) -> tuple[Tokenizer, Chat]:
@@ -84,8 +95,8 @@ def _read_tokenizer(folder: Path, config: LlamaConfig) -> tuple[Tokenizer, Chat]
         raise CheckpointError(f"{folder} has no tokenizer; expected {' or '.join(TOKENIZERS)}")
     whole = load_tokenizer(path)
     tokenizer = _within(whole, config.vocab_size) if whole.vocab_size > config.vocab_size else whole
-    if tokenizer.bos_id is None:
-        tokenizer = dataclasses.replace(tokenizer, bos_id=config.bos_token_id)
+    bos_id = config.bos_token_id if tokenizer.bos_id is None else tokenizer.bos_id
+    tokenizer = dataclasses.replace(tokenizer, bos_id=bos_id, model_vocab_size=config.vocab_size)
     chat = Chat.from_folder(folder, tokenizer)
     _require_spare_ids(path, whole, config.vocab_size, chat.template or "")
     return tokenizer, chat
