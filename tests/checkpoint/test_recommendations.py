@@ -50,14 +50,14 @@ def test_a_recommendation_that_cannot_be_used_is_ignored_with_a_note(copy, key, 
 def test_a_whole_number_may_be_written_with_a_point(copy):
     edit_json(copy / "generation_config.json", top_k=50.0, eos_token_id=[2.0])
     model = load_checkpoint(copy)
-    assert (model.defaults.top_k, model.config.eos_token_id, model.notes) == (50, (2,), ())
+    assert (model.defaults.top_k, model.config.eos_token_id, model.notes) == (50, (2, 1), ())
 
 
 @pytest.mark.parametrize(
     ("ends", "used"),
     [
-        ([2, 320], (2,)),
-        ([-1, 2, "x", None, True, 10**30], (2,)),
+        ([2, 320], (2, 1)),
+        ([-1, 2, "x", None, True, 10**30], (2, 1)),
         (-1, (1,)),
         ([-1], (1,)),
         ("</s>", (1,)),
@@ -81,7 +81,7 @@ def test_a_beginning_or_end_of_the_config_that_no_token_has_is_ignored_with_a_no
         edit_json(copy / "config.json", **{key: value})
         model = load_checkpoint(copy)
         assert (model.config.bos_token_id, model.config.eos_token_id) == (
-            (None, (1,)) if key == "bos_token_id" else (0, ())
+            (None, (1,)) if key == "bos_token_id" else (0, (1,))
         )
         assert [f"config.json: {key} " in note for note in model.notes] == [True]
 
