@@ -13,7 +13,10 @@ from llama_core.runtime.forms import PLAIN
 
 VOCAB = 97
 FAKE_MODEL = SimpleNamespace(
-    params=None, config=SimpleNamespace(max_position_embeddings=256, vocab_size=VOCAB, eos_token_id=(VOCAB - 1,))
+    params=None,
+    config=SimpleNamespace(
+        max_position_embeddings=256, longest_context=256, vocab_size=VOCAB, eos_token_id=(VOCAB - 1,)
+    ),
 )
 
 

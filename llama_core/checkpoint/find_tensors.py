@@ -1,52 +1,102 @@
 """Where every tensor of a model lies in the safetensors files of a folder, checked against its configuration.
 
-Only headers are read here: what does not fit is refused before memory is taken for weights.
+What does not fit is refused from the headers, before memory is taken for weights.
 """
 
+import dataclasses
+import re
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from llama_core.checkpoint.layout import CheckpointError, weight_paths
-from llama_core.checkpoint.safetensors_reader import FORMATS, Stored, stored_tensors
+from llama_core.checkpoint.safetensors_reader import FORMATS, Stored, have_equal_numbers, stored_tensors
 from llama_core.model.checks import quote_value
 from llama_core.model.config import LlamaConfig
 from llama_core.model.params import hub_tensors
 
+DIFFERENT = "the file and the config are from different models"
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+# What libraries store beside a model and what does not belong to it: the rotary tables of old versions of
+# transformers, and the value head of reinforcement learning (TRL).
+EXTRA_ENDS = ("rotary_emb.inv_freq", "rotary_emb.cos_cached", "rotary_emb.sin_cached")
+EXTRA_STARTS = ("v_head.", "value_head.")
+# What the name of a tensor that is not part of the model says about the file.
+REASONS = {
+    r"\.(qweight|qzeros|g_idx|scales|weight_(packed|scale|scale_inv|zero_point)|(input|k|v)_scale)$": "the weights are "
+    "quantised; choose the unquantised repository of this model",
+    r"\.lora_": "this is an adapter (LoRA); merge it into its model and choose the result",
+    r"^(tok_embeddings|output)\.|\.attention\.w[qkvo]\.|\.feed_forward\.w[123]\.": "the names are those of Meta's own "
+    "format; choose the repository in the Hub's format",
+}
 
-def find_tensors(folder: Path, config: LlamaConfig) -> dict[str, Stored]:
-    """Every tensor of the model by its name. Raises `ModelFileError` if one is missing, unknown, or has another shape
-    than the configuration asks for or a format that is not read."""
-    paths, shapes = weight_paths(folder), dict(hub_tensors(config))
-    found: dict[str, Stored] = {}
-    for stored in (stored for path in paths for stored in stored_tensors(path)):
+
+def find_tensors(folder: Path, config: LlamaConfig) -> tuple[LlamaConfig, dict[str, Stored]]:
+    """Every tensor of the model by its name, and the configuration that is true of them: a model that is said to be
+    tied and has a head of its own is not tied.
+
+    Raises `ModelFileError` if one is missing, unknown, or has another shape than the configuration asks for or a format
+    that is not read.
+    """
+    paths, untied = weight_paths(folder), dataclasses.replace(config, tie_word_embeddings=False)
+    shapes, found = dict(hub_tensors(untied)), dict[str, Stored]()
+    for stored in (_with_full_name(stored, shapes) for path in paths for stored in stored_tensors(path)):
         if stored.name in shapes:
             _check_tensor(stored, shapes[stored.name])
-            found[stored.name] = stored
-        elif not is_redundant_tensor(stored.name, config):
-            raise CheckpointError(
-                f"{stored.path.name}: tensor {quote_value(stored.name)} is not part of the "
-                f"{config.num_hidden_layers}-layer {config.model_type} that config.json describes; the file and the "
-                "config are from different models"
-            )
-    missing = [name for name in shapes if name not in found]
+            first = found.setdefault(stored.name, stored)
+            if first is not stored and not have_equal_numbers(first, stored):
+                raise CheckpointError(f"{stored.path.name}: tensor {stored.name} is there twice; download it again")
+        elif not is_extra_tensor(stored.name):
+            raise CheckpointError(_not_part_of_it(stored, config, shapes))
+    if config.tie_word_embeddings and HEAD in found:
+        embedding = found.setdefault(EMBEDDING, found[HEAD])  # of one matrix for both, either name may be stored
+        config = config if have_equal_numbers(found[HEAD], embedding) else untied
+    names = [name for name, _ in hub_tensors(config)]
+    _check_complete(found, names, paths[0].name if len(paths) == 1 else str(folder))
+    return config, {name: found[name] for name in names}
+
+
+def is_extra_tensor(name: str) -> bool:
+    """Whether a tensor that is not part of the model may be ignored."""
+    return name.endswith(EXTRA_ENDS) or name.startswith(EXTRA_STARTS)
+
+
+def _with_full_name(stored: Stored, known: Collection[str]) -> Stored:
+    """The tensor with its name in a whole model; in a file that was saved without the head names lack the `model.`."""
+    full_name = f"model.{stored.name}"
+    is_short = stored.name not in known and full_name in known
+    return dataclasses.replace(stored, name=full_name) if is_short else stored
+
+
+def _not_part_of_it(stored: Stored, config: LlamaConfig, known: Iterable[str]) -> str:
+    wrapped = next((name for name in known if stored.name.endswith(f".{name}")), None)
+    reason = next((words for pattern, words in REASONS.items() if re.search(pattern, stored.name)), None)
+    if wrapped:
+        prefix = quote_value(stored.name.removesuffix(wrapped))
+        reason = f"it is wrapped in {prefix}; save the model that is inside the wrapper"
+    return (
+        f"{stored.path.name}: tensor {quote_value(stored.name)} is not part of the {config.num_hidden_layers}-layer "
+        f"{config.model_type} that config.json describes; {reason or DIFFERENT}"
+    )
+
+
+def _check_complete(found: Collection[str], names: list[str], place: str) -> None:
+    missing = [name for name in names if name not in found]
+    if missing == [HEAD]:
+        raise CheckpointError(
+            f"{place}: tensor {HEAD} is missing: the model was saved without its head, and config.json does not tie it "
+            "to the embedding; choose the whole model (...ForCausalLM)"
+        )
     if missing:
         raise CheckpointError(
-            f"{paths[0].name if len(paths) == 1 else folder}: tensor {missing[0]} is missing "
-            f"({len(missing)} of {len(shapes)} are); download the model again"
+            f"{place}: tensor {missing[0]} is missing ({len(missing)} of {len(names)} are); download the model again"
         )
-    return found
-
-
-def is_redundant_tensor(name: str, config: LlamaConfig) -> bool:
-    """Whether a tensor repeats what the model has anyway: the rotary tables of old checkpoints, and the second copy of
-    a tied embedding that some store."""
-    return name.endswith("rotary_emb.inv_freq") or (name == "lm_head.weight" and config.tie_word_embeddings)
 
 
 def _check_tensor(stored: Stored, expected: tuple[int, ...]) -> None:
     if stored.shape != expected:
         raise CheckpointError(
-            f"{stored.path.name}: tensor {stored.name} is {list(stored.shape)}, config.json says {list(expected)}; the "
-            "file and the config are from different models"
+            f"{stored.path.name}: tensor {stored.name} is {list(stored.shape)}, config.json says {list(expected)}; "
+            f"{DIFFERENT}"
         )
     if stored.format not in FORMATS:
         raise CheckpointError(

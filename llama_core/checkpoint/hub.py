@@ -71,11 +71,13 @@ def resolve(
 def preview(name: str) -> tuple[Path, int]:
     """The folder of `name`, of a Hub id without the weights, and the size of the weights in bytes.
 
-    Raises `HubError`.
+    Raises `HubError`, `ModelFileError`.
     """
     folder = Path(name).expanduser()
     if folder.is_dir():
-        return folder, sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+        return folder, sum(
+            (folder / name).stat().st_size for name in _weight_names(folder) if (folder / name).is_file()
+        )
     repo_id, revision = _split(name)
     with translate_hub_errors(repo_id, revision):
         folder, sizes = _fetch_small_files(repo_id, revision or None)

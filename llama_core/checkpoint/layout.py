@@ -11,10 +11,21 @@ WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 # Of these the first that exists is read.
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "original/tokenizer.model")
 # Of these all that exist are read.
-OTHER_FILES = ("config.json", "generation_config.json", "tokenizer_config.json", "chat_template.jinja")
+CONFIG = "config.json"
+OTHER_FILES = (
+    CONFIG,
+    "generation_config.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+)
 
-# A file in the folder of the index: an index must not lead elsewhere.
-SHARD = re.compile(r"[\w-][\w.-]*\.safetensors")
+# A file in the folder of the index, or in a folder in it: an index must not lead elsewhere. No part of it begins with a
+# dot (`..`), and none has the signs of a pattern (`*?[]`), which the Hub's library would take it for.
+_PART = r"[\w-][\w .()+,=@~-]*"
+SHARD = re.compile(rf"(?:{_PART}/)*{_PART}\.safetensors")
+LONGEST_NAME = 255  # bytes; what file systems take
 OTHER_WEIGHT_SUFFIXES = (".bin", ".pth", ".pt", ".gguf")
 
 
@@ -35,8 +46,10 @@ def shard_names(folder: Path) -> list[str]:
         raise ModelFileError(f"{index} has no weight_map; download it again")
     names = sorted({str(name) for name in weight_map.values()})
     for name in names:
-        if not SHARD.fullmatch(name):
-            raise ModelFileError(f"{index} names {name[:80]!r}; expected safetensors files of the same folder")
+        if not SHARD.fullmatch(name) or len(name.encode()) > LONGEST_NAME:
+            raise ModelFileError(
+                f"{index} names {name[:80]!r}; expected safetensors files of the same folder, or of a folder in it"
+            )
     return names
 
 

@@ -20,12 +20,16 @@ from llama_core.checkpoint.memory_plan import AUTO, resolve_dtype
 from llama_core.checkpoint.model import Model
 from llama_core.checkpoint.random_model import is_random_name, random_config, random_model
 from llama_core.checkpoint.safetensors_reader import Stored, read_tensors
+from llama_core.model.checks import quote_value
 from llama_core.model.config import LlamaConfig
 from llama_core.model.parameter_table import Placement
 from llama_core.model.params import Params, build_params
+from llama_core.sampling.params import MAX_END_TOKENS
 from llama_core.tokenizer.chat_template import Chat
 from llama_core.tokenizer.loading import load_tokenizer
 from llama_core.tokenizer.tokenizer import Tokenizer
+
+Check = Callable[[LlamaConfig, str], None]
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -35,7 +39,7 @@ def load_checkpoint(
     dtype: str = "float32",
     progress: Progress | None = None,
     *,
-    check: Callable[[LlamaConfig, str], None] | None = None,
+    check: Check | None = None,
     download: Progress | None = None,
 ) -> Model:
     """The model of a folder, a Hub id (`name/repo`, `name/repo@revision`) or `random:NAME`, with weights in `dtype`.
@@ -53,37 +57,82 @@ def load_checkpoint(
     if is_random_name(str(name)):
         check(random_config(str(name)), dtype)
         return random_model(str(name), dtype)
-    located = hub.resolve(str(name), lambda folder: check(read_configs(folder)[0], dtype), download)
-    return _load_folder(located, dtype, progress)
+    located = hub.resolve(str(name), lambda folder: check(read_configs(folder).config, dtype), download)
+    return _load_folder(located, dtype, progress, check)
 
 
 def load_shape(folder: Path) -> tuple[LlamaConfig, Tokenizer, Chat]:
     """All of a folder's model but its weights, which need not be there. Raises what `load_checkpoint` raises."""
-    config, _ = read_configs(folder)
-    tokenizer = _read_tokenizer(folder, config)
-    return config, tokenizer, Chat.from_folder(folder, tokenizer)
+    config = read_configs(folder).config
+    tokenizer, chat = _read_tokenizer(folder, config)
+    return _with_ends(config, chat), tokenizer, chat
 
 
-def _load_folder(located: hub.Located, dtype: str, progress: Progress | None) -> Model:
-    config, defaults = read_configs(located.folder)
-    tensors = find_tensors(located.folder, config)
-    _, tokenizer, chat = load_shape(located.folder)
+def _load_folder(located: hub.Located, dtype: str, progress: Progress | None, check: Check) -> Model:
+    configs = read_configs(located.folder)
+    config, tensors = find_tensors(located.folder, configs.config)
+    if config != configs.config:
+        check(config, dtype)
+    tokenizer, chat = _read_tokenizer(located.folder, config)
     model_id = located.id or folder_id(located.folder)
     params = _read_params(config, tensors, dtype, progress)
-    return Model(model_id, located.name, config, params, tokenizer, chat, defaults)
+    config = _with_ends(config, chat)
+    return Model(model_id, located.name, config, params, tokenizer, chat, configs.defaults, notes=configs.notes)
 
 
-def _read_tokenizer(folder: Path, config: LlamaConfig) -> Tokenizer:
+def _with_ends(config: LlamaConfig, chat: Chat) -> LlamaConfig:
+    """The configuration with the ends of the tokenizer and the chat template besides its own. Fine-tunes often keep the
+    `eos_token_id` of their base model, and would write on after their turn."""
+    new = [
+        token_id for token_id in chat.end_ids if token_id < config.vocab_size and token_id not in config.eos_token_id
+    ]
+    return dataclasses.replace(config, eos_token_id=(*config.eos_token_id[: MAX_END_TOKENS - len(new)], *new))
+
+
+def _read_tokenizer(folder: Path, config: LlamaConfig) -> tuple[Tokenizer, Chat]:
     path = tokenizer_path(folder)
     if path is None:
         raise CheckpointError(f"{folder} has no tokenizer; expected {' or '.join(TOKENIZERS)}")
-    tokenizer = load_tokenizer(path)
-    if tokenizer.vocab_size > config.vocab_size:
+    whole = load_tokenizer(path)
+    tokenizer = _within(whole, config.vocab_size) if whole.vocab_size > config.vocab_size else whole
+    bos_id = config.bos_token_id if tokenizer.bos_id is None else tokenizer.bos_id
+    tokenizer = dataclasses.replace(tokenizer, bos_id=bos_id, model_vocab_size=config.vocab_size)
+    chat = Chat.from_folder(folder, tokenizer)
+    _require_spare_ids(path, whole, config.vocab_size, chat.template or "")
+    return tokenizer, chat
+
+
+def _require_spare_ids(path: Path, tokenizer: Tokenizer, vocab_size: int, template: str) -> None:
+    """Raises `CheckpointError` unless the ids that the model does not know are special tokens that no conversation
+    needs, such as the `<pad>` that was added to many tokenizers for training."""
+    spare = {token_id: marker for marker, token_id in tokenizer.special_tokens.items() if token_id >= vocab_size}
+    if any(
+        tokenizer.token_bytes[token_id] for token_id in range(vocab_size, tokenizer.vocab_size) if token_id not in spare
+    ):
         raise CheckpointError(
-            f"{path} has {tokenizer.vocab_size} tokens, config.json says {config.vocab_size}; the two are from "
+            f"{path} has {tokenizer.vocab_size} tokens, config.json says {vocab_size}; the two are from "
             "different models"
         )
-    return tokenizer if tokenizer.bos_id is not None else dataclasses.replace(tokenizer, bos_id=config.bos_token_id)
+    needed = next((token_id for token_id, marker in spare.items() if marker in template), None)
+    if needed is not None:
+        raise CheckpointError(
+            f"{path}: the chat template uses {quote_value(spare[needed])}, which is token {needed}, config.json says "
+            f"{vocab_size} tokens; the two are from different models"
+        )
+
+
+def _within(tokenizer: Tokenizer, vocab_size: int) -> Tokenizer:
+    """The tokenizer without the tokens that the model does not know."""
+    kept = {marker: token_id for marker, token_id in tokenizer.special_tokens.items() if token_id < vocab_size}
+    bos_id = tokenizer.bos_id if tokenizer.bos_id is not None and tokenizer.bos_id < vocab_size else None
+    return dataclasses.replace(
+        tokenizer,
+        token_bytes=tokenizer.token_bytes[:vocab_size],
+        special_tokens=kept,
+        bos_id=bos_id,
+        eos_ids=tuple(token_id for token_id in tokenizer.eos_ids if token_id < vocab_size),
+        added_token_flags={marker: flags for marker, flags in tokenizer.added_token_flags.items() if marker in kept},
+    )
 
 
 def _read_params(config: LlamaConfig, places: dict[str, Stored], dtype: str, progress: Progress | None) -> Params:

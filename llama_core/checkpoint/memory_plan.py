@@ -41,7 +41,7 @@ class Plan:
     @property
     def cache(self) -> int:
         """The KV cache."""
-        config, length = self.config, min(self.max_seq_len, self.config.max_position_embeddings)
+        config, length = self.config, min(self.max_seq_len, self.config.longest_context)
         numbers = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
         return numbers * self.slots * length * jnp.dtype(self.dtype).itemsize
 
@@ -50,7 +50,7 @@ class Plan:
         """Temporary arrays: those of the largest program (activations of a prefill chunk, attention scores in float32,
         logits and their sort order), or while loading those of the largest tensor as it is stored."""
         config, tokens = self.config, max(*PLAIN.chunk_sizes, self.slots)
-        length = min(self.max_seq_len, config.max_position_embeddings)
+        length = min(self.max_seq_len, config.longest_context)
         widths = 8 * config.hidden_size + 3 * config.intermediate_size
         scores = 2 * config.num_attention_heads * length
         running = 4 * (tokens * (widths + scores) + 6 * self.slots * config.vocab_size)
@@ -78,13 +78,13 @@ def require_memory(config: LlamaConfig, dtype: str, slots: int, max_seq_len: int
 
 
 def fitting_context(config: LlamaConfig, dtype: str, slots: int, free: int | None = None) -> int:
-    """The longest conversation, in tokens, where the settings name none: the longest that the model was trained for,
+    """The longest conversation, in tokens, where the settings name none: the longest that the model is made for,
     at most `LONGEST_AUTOMATIC_CONTEXT`, halved until it fits into `free` bytes (default: what the first device has).
 
     Raises `MemoryShortage` if not even the shortest fits.
     """
     free = free_bytes(jax.devices()[0]) if free is None else free
-    length = min(LONGEST_AUTOMATIC_CONTEXT, config.max_position_embeddings)
+    length = min(LONGEST_AUTOMATIC_CONTEXT, config.longest_context)
     while length // 2 >= SHORTEST_CONTEXT and free is not None and Plan(config, dtype, slots, length).total > free:
         length //= 2
     require_memory(config, dtype, slots, length, free)

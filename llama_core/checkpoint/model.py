@@ -19,6 +19,7 @@ class Model:
     - `name` is for people; two different folders can have the same.
     - `defaults` are the sampling parameters that the makers of the model recommend.
     - `is_random`: the weights are noise.
+    - `notes` are lines for whoever loads it: what in its files was ignored, and why.
     """
 
     id: str
@@ -29,6 +30,7 @@ class Model:
     chat: Chat
     defaults: SamplingParams = SamplingParams()
     is_random: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def dtype(self) -> str:

@@ -19,7 +19,12 @@ import safetensors
 from llama_core.runtime.files import ModelFileError, check_file
 
 # The number formats, by their names in safetensors headers, in which weights may be stored.
-FORMATS = {"F32": np.dtype("float32"), "BF16": np.dtype(jnp.bfloat16), "F16": np.dtype("float16")}
+FORMATS = {
+    "F32": np.dtype("float32"),
+    "BF16": np.dtype(jnp.bfloat16),
+    "F16": np.dtype("float16"),
+    "F64": np.dtype("float64"),
+}
 STEP = 1 << 19  # numbers that are read, checked and converted at once; so many stay in the processor's cache
 ALIGNMENT = 64  # bytes; on a CPU, JAX uses memory that is aligned so without copying it
 
@@ -71,6 +76,27 @@ def read_tensors(several: Sequence[Stored], dtype: str, groups: int = 1) -> np.n
         _read_into(out[:, start:end], stored)
         start = end
     return out.reshape(-1, *several[0].shape[1:])
+
+
+def have_equal_numbers(first: Stored, second: Stored) -> bool:
+    """Whether two tensors of the same shape hold the same numbers, each in a format of its own. Only as much is read as
+    it takes to find a difference."""
+    formats = [FORMATS[stored.format] for stored in (first, second)]
+    with first.path.open("rb") as one, second.path.open("rb") as other:
+        one.seek(first.start)
+        other.seek(second.start)
+        for start in range(0, math.prod(first.shape), STEP):
+            size = min(STEP, math.prod(first.shape) - start)
+            left, right = (file.read(size * kind.itemsize) for file, kind in zip((one, other), formats, strict=True))
+            are_copies = left == right and first.format == second.format
+            if not are_copies and not _same_numbers(left, right, *formats):
+                return False
+    return True
+
+
+def _same_numbers(left: bytes, right: bytes, left_format: np.dtype, right_format: np.dtype) -> bool:
+    numbers = np.frombuffer(left, left_format), np.frombuffer(right, right_format)
+    return bool(np.array_equal(numbers[0].astype(np.float64), numbers[1].astype(np.float64)))
 
 
 def _read_into(groups: np.ndarray, stored: Stored) -> None:

@@ -7,19 +7,29 @@ import os
 import shutil
 import struct
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+import safetensors
 
+from llama_core.checkpoint.configs import read_config
+from llama_core.checkpoint.layout import CONFIG, INDEX, OTHER_FILES, TOKENIZERS, WEIGHTS, shard_names
+from llama_core.errors import UserError
 from llama_core.model.config import LlamaConfig
 from llama_core.model.params import Params, hub_tensors, named_tensors
-from llama_core.runtime.files import ModelFileError
+from llama_core.runtime.files import ModelFileError, read_json
 
 # Number formats and their names in safetensors headers.
 SAFETENSORS_NAMES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
+
+
+# Where files are written before they are renamed, within the folder: a rename works only on the same disk.
+UNFINISHED = ".unfinished-checkpoint-"
+# In the header of the weights: the names of the files that were saved with them.
+COMPANIONS = "companions"
 
 
 def save_checkpoint(
@@ -31,36 +41,95 @@ def save_checkpoint(
 ) -> None:
     """Write `config.json`, `model.safetensors` and `files` (name → content: tokenizer, chat template) to `folder`.
 
-    Weights are stored in `dtype`, which defaults to that of `params`. Everything is written to a temporary folder
-    beside `folder` and renamed at the end, so there is never half a checkpoint. An earlier checkpoint in `folder` is
-    replaced as a whole.
+    Weights are stored in `dtype`, which defaults to that of `params`. Everything is written whole, then renamed into
+    place, so a save that fails leaves what was there. An earlier checkpoint in `folder` is replaced: its weights, in
+    one file or several, and the files that were saved with it. All other files stay as they are.
 
     Raises `ModelFileError` for a folder that holds something else and for names that are not plain file names.
     """
-    folder = Path(folder).expanduser().absolute()
+    folder, files = Path(folder).expanduser().absolute(), files or {}
     dtype = str(params.dtype) if dtype is None else dtype
-    _check(folder, files or {}, dtype)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    _check_names(files, dtype)
+    outdated = find_outdated(folder, files)
+    is_new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    for left_by_a_kill in folder.glob(UNFINISHED + "*"):
+        shutil.rmtree(left_by_a_kill, ignore_errors=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=folder))
     try:
-        unfinished.chmod(0o755)  # mkdtemp makes folders that no other user may read
-        _write(unfinished / "config.json", [dataclasses.replace(config, dtype=dtype).to_json().encode()])
-        _write(unfinished / "model.safetensors", _safetensors(config, params, dtype))
-        for name, content in (files or {}).items():
+        for name, content in files.items():
             _write(unfinished / name, [content.encode() if isinstance(content, str) else content])
-        _rename(unfinished, folder)
+        _write(unfinished / CONFIG, [dataclasses.replace(config, dtype=dtype).to_json().encode()])
+        _write(unfinished / WEIGHTS, _safetensors(config, params, dtype, {COMPANIONS: json.dumps(sorted(files))}))
+        for name in (*files, CONFIG, WEIGHTS):
+            (unfinished / name).replace(folder / name)
+        for path in outdated:
+            path.unlink(missing_ok=True)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+        if is_new and not any(folder.iterdir()):
+            folder.rmdir()
 
 
-def _check(folder: Path, files: Mapping[str, str | bytes], dtype: str) -> None:
+def find_outdated(folder: Path, files: Collection[str] = ()) -> list[Path]:
+    """The files of the checkpoint in `folder` that a new one with `files` beside its weights makes useless: shards and
+    their index, and what an earlier save has written beside its weights.
+
+    Raises `ModelFileError` if `folder` is not one to save a checkpoint in, so that what other people or programs wrote
+    is never lost.
+    """
+    if not folder.exists():
+        return []
+    if not folder.is_dir():
+        raise ModelFileError(f"{folder} exists and is not a checkpoint but a file; choose another folder")
+    there = {path.name for path in folder.iterdir() if not path.name.startswith(UNFINISHED)}
+    if there:
+        _require_checkpoint(folder)
+    for name in {*files, CONFIG, WEIGHTS} & there:
+        if (folder / name).is_dir():
+            raise ModelFileError(f"{folder / name} is a folder; choose another folder for the checkpoint")
+    companions = _companions(folder / WEIGHTS) & there - {CONFIG, WEIGHTS}
+    shards = [INDEX, *shard_names(folder)] if INDEX in there else []
+    outdated = (companions | {name for name in shards if name in there}) - {*files}
+    strange = sorted({*TOKENIZERS, *OTHER_FILES} & there - outdated - {*files, CONFIG})
+    if files and strange:
+        raise ModelFileError(
+            f"{folder} holds {strange[0]} of another model, which would be read with this one; remove it or choose "
+            "another folder"
+        )
+    return [folder / name for name in sorted(outdated)]
+
+
+def _require_checkpoint(folder: Path) -> None:
+    """Raises `ModelFileError` unless there is a model of ours or of the Hub in this folder."""
+    try:
+        values = read_json(folder / CONFIG)
+        read_config(folder)
+        reason = None if {"architectures", "model_type"} & values.keys() else f"its {CONFIG} names no model"
+    except UserError as problem:
+        reason = str(problem)
+    if reason is None and not any((folder / name).is_file() for name in (WEIGHTS, INDEX)):
+        reason = f"it has no {WEIGHTS}"
+    if reason is not None:
+        raise ModelFileError(f"{folder} exists and is not a checkpoint ({reason}); choose another folder")
+
+
+def _companions(weights: Path) -> set[str]:
+    """What an earlier save has written beside these weights; nothing for weights that another program wrote."""
+    try:
+        with safetensors.safe_open(weights, framework="np") as file:
+            names = json.loads((file.metadata() or {})[COMPANIONS])
+    except (OSError, safetensors.SafetensorError, KeyError, ValueError, RecursionError):
+        return set()
+    return {name for name in names if isinstance(name, str)} if isinstance(names, list) else set()
+
+
+def _check_names(files: Collection[str], dtype: str) -> None:
     if dtype not in SAFETENSORS_NAMES:
         raise ModelFileError(f"dtype is {dtype!r}; expected {' or '.join(SAFETENSORS_NAMES)}")
     for name in files:
-        if name in ("", "..", "config.json", "model.safetensors") or Path(name).name != name:
+        if name in ("", "..", CONFIG, WEIGHTS, INDEX) or Path(name).name != name:
             raise ModelFileError(f"{name!r} cannot be saved beside the weights; expected a plain file name")
-    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / "config.json").is_file())):
-        raise ModelFileError(f"{folder} exists and is not a checkpoint; choose another folder")
 
 
 def _write(path: Path, parts: Iterable[bytes | memoryview]) -> None:
@@ -71,11 +140,14 @@ def _write(path: Path, parts: Iterable[bytes | memoryview]) -> None:
         os.fsync(file.fileno())  # otherwise the rename may reach the disk before the content
 
 
-def _safetensors(config: LlamaConfig, params: Params, dtype: str) -> Iterator[bytes | memoryview]:
+def _safetensors(
+    config: LlamaConfig, params: Params, dtype: str, metadata: Mapping[str, str]
+) -> Iterator[bytes | memoryview]:
     """The parts of a safetensors file: the size of the header, the header, then one tensor after the other
     (huggingface/safetensors, README, "Format")."""
     number, offset = jnp.dtype(dtype), 0
-    header: dict[str, dict[str, Any]] = {"__metadata__": {"format": "pt"}}  # transformers refuses files without it
+    # transformers refuses files without the format
+    header: dict[str, dict[str, Any]] = {"__metadata__": {"format": "pt", **metadata}}
     for name, shape in hub_tensors(config):
         end = offset + math.prod(shape) * number.itemsize
         header[name] = {"dtype": SAFETENSORS_NAMES[dtype], "shape": list(shape), "data_offsets": [offset, end]}
@@ -85,14 +157,3 @@ def _safetensors(config: LlamaConfig, params: Params, dtype: str) -> Iterator[by
     yield struct.pack("<Q", len(text)) + text
     for _, tensor in named_tensors(config, params):
         yield np.ascontiguousarray(tensor.astype(number, copy=False)).view(np.uint8).data
-
-
-def _rename(source: Path, target: Path) -> None:
-    """Move the folder `source` to `target`. An older `target` stays until the last moment and is then deleted."""
-    if not target.exists():
-        source.rename(target)
-        return
-    outdated = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    target.rename(outdated / "old")
-    source.rename(target)
-    shutil.rmtree(outdated)

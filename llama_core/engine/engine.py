@@ -66,7 +66,7 @@ class Engine:
         if slots < 1 or max_seq_len < 2:
             raise BadRequest(f"slots is {slots} and max_seq_len {max_seq_len}; expected at least 1 slot and 2 tokens")
         config = model.config
-        self.max_seq_len = min(max_seq_len, config.max_position_embeddings)
+        self.max_seq_len = min(max_seq_len, config.longest_context)
         self.slots, self.max_queue = slots, max_queue
         self.compiled = 0, 0
         self._vocab_size = config.vocab_size

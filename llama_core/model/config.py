@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from llama_core.model.checks import ConfigError, require_bool, require_int, require_number, require_supported
-from llama_core.model.families import FAMILIES, Family, family_of, sliding_layers_of
+from llama_core.model.families import FAMILIES, FULL, SLIDING, Family, family_of, sliding_layers_of
 from llama_core.model.rope_scaling import RopeScaling, read_rope
 
 # The type of a field that may be given as None, which `__post_init__` replaces: who reads it always gets an int.
@@ -100,6 +100,12 @@ class LlamaConfig:
         return self.num_attention_heads // self.num_key_value_heads
 
     @property
+    def longest_context(self) -> int:
+        """How many tokens a conversation may have: `max_position_embeddings`, more where the rotary scaling goes past
+        the length that the configuration names."""
+        return min(self.rope_scaling.longest_context(self.max_position_embeddings), 2**31 - 1)
+
+    @property
     def family(self) -> Family:
         """How this architecture differs from Llama."""
         return FAMILIES[self.model_type]
@@ -132,7 +138,9 @@ class LlamaConfig:
         # `null` means the same as an absent key, except where it says that there is none.
         given = {key: value for key, value in values.items() if value is not None or key in NULLABLE}
         values = {**FAMILIES[family].defaults, **given}
+        from_others = ("num_key_value_heads", "head_dim")  # whose None has replaced the default of the family
         known = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
+        known = {name: value for name, value in known.items() if value is not None or name not in from_others}
         known |= {"model_type": family, "dtype": _dtype(values), "eos_token_id": _eos(values)}
         trained_length = values.get("max_position_embeddings", cls.max_position_embeddings)
         theta, known["rope_scaling"] = read_rope(values, trained_length)
@@ -151,9 +159,13 @@ class LlamaConfig:
         layers = values.pop("sliding_layers")
         if values.pop("rope_scaling")["rope_type"] != "default":
             values["rope_scaling"] = self.rope_scaling.to_dict()
+        kinds = [SLIDING if layer in layers else FULL for layer in range(self.num_hidden_layers)]
         if "max_window_layers" in self.family.defaults:
-            kinds = [("full_attention", "sliding_attention")[i in layers] for i in range(self.num_hidden_layers)]
             values |= {"use_sliding_window": bool(layers), "layer_types": kinds}
+        elif not layers:
+            values["sliding_window"] = None
+        elif FULL in kinds:
+            values["layer_types"] = kinds
         values["torch_dtype"] = values.pop("dtype")
         return {"architectures": [self.family.architecture], "hidden_act": "silu", **values}
 

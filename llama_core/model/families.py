@@ -9,23 +9,41 @@ from typing import Any
 
 from llama_core.model.checks import ConfigError, quote_value, require_int
 
+FULL, SLIDING = "full_attention", "sliding_attention"  # what `layer_types` may say of a layer
+
 
 def _none_slide(values: Mapping[str, Any], layers: int) -> tuple[int, ...]:
     return ()
 
 
-def _all_slide(values: Mapping[str, Any], layers: int) -> tuple[int, ...]:
-    return tuple(range(layers)) if values.get("sliding_window") is not None else ()
+def _named_or_all_slide(values: Mapping[str, Any], layers: int) -> tuple[int, ...]:
+    """With a `sliding_window`: the layers that `layer_types` names, else all."""
+    if values.get("sliding_window") is None:
+        return ()
+    named = _named_layers(values, layers)
+    return tuple(range(layers)) if named is None else named
 
 
-def _upper_slide(values: Mapping[str, Any], layers: int) -> tuple[int, ...]:
+def _named_or_upper_slide(values: Mapping[str, Any], layers: int) -> tuple[int, ...]:
     """With `use_sliding_window`: the layers that `layer_types` names, else those from `max_window_layers` on."""
+    require_int("max_window_layers", values["max_window_layers"], 0, 2**31 - 1)
     if not values.get("use_sliding_window") or values.get("sliding_window") is None:
         return ()
+    named = _named_layers(values, layers)
+    return tuple(range(values["max_window_layers"], layers)) if named is None else named
+
+
+def _named_layers(values: Mapping[str, Any], layers: int) -> tuple[int, ...] | None:
+    """The sliding layers of `layer_types`; None if the configuration has no such key. Raises `ConfigError`."""
     kinds = values.get("layer_types")
-    if kinds is not None:
-        return tuple(layer for layer, kind in enumerate(kinds) if kind == "sliding_attention")
-    return tuple(range(values["max_window_layers"], layers))
+    if kinds is None:
+        return None
+    if not isinstance(kinds, list) or len(kinds) != layers or not all(kind in (FULL, SLIDING) for kind in kinds):
+        raise ConfigError(
+            f"config: layer_types is {quote_value(kinds)}; expected a list of {layers}, one for each layer, of "
+            f"{FULL} and {SLIDING}"
+        )
+    return tuple(layer for layer, kind in enumerate(kinds) if kind == SLIDING)
 
 
 @dataclass(frozen=True)
@@ -34,9 +52,11 @@ class Family:
 
     `defaults` stand for keys that `config.json` leaves out. `bias_keys` are the keys for biases that it may set;
     `qkv_bias` and `qk_norm` it always has. `sliding_layers(values, layers)` says which layers have a sliding window.
+    Checkpoints that were saved without their head, or long ago, call the architecture by one of `other_names`.
     """
 
     architecture: str
+    other_names: tuple[str, ...]
     bias_keys: tuple[str, ...] = ()
     qkv_bias: bool = False
     qk_norm: bool = False
@@ -55,39 +75,45 @@ _QWEN = {
     "max_window_layers": 28,
 }
 
+_MISTRAL = {
+    "intermediate_size": 14336,
+    "num_key_value_heads": 8,
+    "max_position_embeddings": 131072,
+    "sliding_window": 4096,
+}
+
 # By the `model_type` of config.json.
 FAMILIES = {
-    "llama": Family("LlamaForCausalLM", bias_keys=("attention_bias", "mlp_bias")),
-    "mistral": Family(
-        "MistralForCausalLM",
-        sliding_layers=_all_slide,
-        defaults={
-            "intermediate_size": 14336,
-            "num_key_value_heads": 8,
-            "max_position_embeddings": 131072,
-            "sliding_window": 4096,
-        },
+    "llama": Family("LlamaForCausalLM", ("LlamaModel", "LLaMAForCausalLM"), bias_keys=("attention_bias", "mlp_bias")),
+    "mistral": Family("MistralForCausalLM", ("MistralModel",), sliding_layers=_named_or_all_slide, defaults=_MISTRAL),
+    "qwen2": Family(
+        "Qwen2ForCausalLM", ("Qwen2Model",), qkv_bias=True, sliding_layers=_named_or_upper_slide, defaults=_QWEN
     ),
-    "qwen2": Family("Qwen2ForCausalLM", qkv_bias=True, sliding_layers=_upper_slide, defaults=_QWEN),
     "qwen3": Family(
         "Qwen3ForCausalLM",
+        ("Qwen3Model",),
         bias_keys=("attention_bias",),
         qk_norm=True,
-        sliding_layers=_upper_slide,
+        sliding_layers=_named_or_upper_slide,
         defaults={**_QWEN, "head_dim": 128},
+    ),
+    "ministral": Family(
+        "MinistralForCausalLM", ("MinistralModel",), sliding_layers=_named_or_all_slide, defaults=_MISTRAL
     ),
 }
 
 
 def family_of(values: Mapping[str, Any]) -> str:
     """The row of `FAMILIES` that computes the model of this `config.json`. Raises `ConfigError`."""
-    by_architecture = {family.architecture: name for name, family in FAMILIES.items()}
+    by_architecture = {
+        known: name for name, family in FAMILIES.items() for known in (family.architecture, *family.other_names)
+    }
     names = values.get("architectures") or []
     names = [name for name in (names if isinstance(names, list) else [names]) if isinstance(name, str)]
     found = next((by_architecture[name] for name in names if name in by_architecture), None)
     model_type = values.get("model_type") or found or "llama"
     if names and found is None:
-        expected = ", ".join(by_architecture)
+        expected = ", ".join(family.architecture for family in FAMILIES.values())
         raise ConfigError(f"config: architecture {quote_value(', '.join(names))} is not supported; expected {expected}")
     if not isinstance(model_type, str) or model_type not in FAMILIES:
         raise ConfigError(
@@ -100,10 +126,4 @@ def family_of(values: Mapping[str, Any]) -> str:
 
 def sliding_layers_of(family: str, values: Mapping[str, Any], layers: int) -> tuple[int, ...]:
     """Which of the layers have a sliding window. Raises `ConfigError`."""
-    kinds = values.get("layer_types")
-    require_int("max_window_layers", values.get("max_window_layers", 0), 0, 2**31 - 1)
-    if kinds is not None and (not isinstance(kinds, list) or len(kinds) != layers):
-        raise ConfigError(
-            f"config: layer_types is {quote_value(kinds)}; expected a list of {layers}, one for each layer"
-        )
     return FAMILIES[family].sliding_layers(values, layers)

@@ -26,6 +26,16 @@ class RopeScaling:
     mscale_all_dim: float | None = None
     truncate: bool = True
 
+    def longest_context(self, max_position_embeddings: int) -> int:
+        """How many positions these angles are made for.
+
+        "dynamic" is switched on for a model that was trained on `max_position_embeddings` positions, to go `factor`
+        times as far without training; "yarn" names the length that it stretches. Configurations with the other kinds
+        name the stretched length itself.
+        """
+        trained = {"dynamic": max_position_embeddings, "yarn": self.original_max_position_embeddings}
+        return max(max_position_embeddings, int(trained.get(self.rope_type, 0) * self.factor))
+
     def to_dict(self) -> dict[str, Any]:
         """The Hub's `rope_scaling`: the keys that this kind has."""
         needs, may_have = ROPE_KEYS[self.rope_type]

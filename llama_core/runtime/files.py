@@ -45,9 +45,10 @@ def read_text(path: Path) -> str:
 
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file. Raises `ModelFileError`."""
+    text = read_text(path)
     try:
-        values = json.loads(read_text(path))
-    except (json.JSONDecodeError, RecursionError) as problem:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as problem:  # a number of 5000 digits is a ValueError of another kind
         raise ModelFileError(f"{path} is not valid JSON ({problem}); download it again") from None
     if not isinstance(values, dict):
         raise ModelFileError(f"{path} holds a {type(values).__name__}, expected an object; download it again")

@@ -1,14 +1,16 @@
 """`SamplingParams`: how one reply is sampled and when it ends, as one table that feeds page, API, docs and tests."""
 
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from llama_core.errors import UserError
+from llama_core.model.checks import quote_value
 
 MAX_ALTERNATIVES = 20
-MAX_STOP_TOKENS = 16  # end-of-text tokens of the model included
+# End-of-text tokens of the model included, of which there may be `MAX_END_TOKENS`: the others are left to requests.
+MAX_STOP_TOKENS, MAX_END_TOKENS = 64, 32
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,8 @@ def _is_whole(value: Any, minimum: int = 0, maximum: int = 2**31 - 1) -> bool:
 
 
 def _is_finite(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    largest = sys.float_info.max  # compared, because math.isfinite cannot take a whole number of 400 digits
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -largest <= value <= largest
 
 
 def _require_number(name: str, value: Any, row: SamplingField) -> None:
@@ -145,4 +148,4 @@ def _require_number(name: str, value: Any, row: SamplingField) -> None:
     right_kind = isinstance(value, int) and not isinstance(value, bool) if whole else _is_finite(value)
     if not right_kind or not row.minimum <= value <= row.limit:
         kind = "whole number" if whole else "number"
-        raise UserError(f"{name} is {value!r}; expected a {kind} from {row.minimum} to {row.limit}")
+        raise UserError(f"{name} is {quote_value(value)}; expected a {kind} from {row.minimum} to {row.limit}")

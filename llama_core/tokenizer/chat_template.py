@@ -4,6 +4,8 @@ A template is a program by a stranger, so it runs in a process of its own (`temp
 enters it shielded: no marker in their text becomes a special token.
 """
 
+import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,12 +13,19 @@ from pathlib import Path
 
 import numpy as np
 
-from llama_core.tokenizer.template_process import ChatError, Template, find_template
+from llama_core.tokenizer.message_counts import MessageCounts
+from llama_core.tokenizer.template_process import ChatError, Template, TemplateRefusal, find_template
 from llama_core.tokenizer.tokenizer import Tokenizer, without_surrogates
 
 ROLES = ("system", "user", "assistant")
 
 Messages = Sequence[Mapping[str, str]]  # {"role", "content"} each, the oldest first
+Rendering = tuple[Messages, bool]  # the flag asks for the header of the assistant's next message
+
+_QUESTION, _SYSTEM = {"role": "user", "content": "a"}, {"role": "system", "content": "a"}
+_ANSWER, _OTHER_ANSWER = {"role": "assistant", "content": "b"}, {"role": "assistant", "content": "c"}
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -46,7 +55,8 @@ class Chat:
         return self.template is not None
 
     def prompt_ids(self, messages: Messages) -> list[int]:
-        """The prompt for the assistant's next message.
+        """The prompt for the assistant's next message. Where the template refuses system messages, the next question
+        begins with them.
 
         Raises `ChatError` for no messages, for malformed ones and for those that the template refuses.
         """
@@ -57,8 +67,88 @@ class Chat:
         if self._template is None:
             text = "\n".join(message["content"] for message in messages)
             return self.tokenizer.encode(text, bos=self.tokenizer.bos_id is not None and self.tokenizer.begins_with_bos)
-        [text] = self._render([(messages, True)])
+        try:
+            [text] = self._render([(messages, True)])
+        except TemplateRefusal:
+            if messages[0]["role"] != "system" or self.accepts_system:
+                raise
+            [text] = self._render([(_system_in_questions(messages), True)])
         return self.tokenizer.encode_template(text)
+
+    @cached_property
+    def accepts_system(self) -> bool:
+        """Whether the template takes system messages. If it refuses them, the first prompt with one says so in the log.
+
+        Raises `ChatError` for a template that refuses every conversation.
+        """
+        if self._template is None:
+            return True
+        try:
+            self._render([([_SYSTEM, _QUESTION], True)])
+        except TemplateRefusal:
+            self._render([([_QUESTION], True)])
+            _log.warning("The model takes no system prompt: it is put before the first question instead.")
+            return False
+        return True
+
+    @cached_property
+    def end_ids(self) -> tuple[int, ...]:
+        """The tokens that end a reply: the end tokens of the tokenizer, and what the template writes after a reply."""
+        return tuple(dict.fromkeys((*self.tokenizer.eos_ids, *self._ends_of_template())))
+
+    def _ends_of_template(self) -> list[int]:
+        """The special token that follows a reply at the end of a conversation, and the one before another question.
+
+        Two conversations that differ in the reply alone are the same from its end on.
+        """
+        asked = [[_QUESTION, answer, *more] for more in ([], [_QUESTION]) for answer in (_ANSWER, _OTHER_ANSWER)]
+        try:
+            last, other_last, inner, other_inner = self._render([(messages, False) for messages in asked])
+        except ChatError:  # no template, or one that refuses such a conversation
+            return []
+        ends = []
+        for text, other in ((last, other_last), (inner, other_inner)):
+            rest = os.path.commonprefix([text[::-1], other[::-1]])[::-1]
+            marker = next(iter(self.tokenizer.markers_in(rest)), "")
+            if text != other and marker and rest.lstrip().startswith(marker):
+                ends.append(self.tokenizer.special_tokens[marker])
+        return ends
+
+    def token_counts(self, messages: Messages) -> list[int]:
+        """How many tokens each message adds to a prompt, in time that is linear in the text that is new since earlier
+        calls: the sum over the last messages is about the length of their prompt, and rarely less.
+
+        The last count contains what every prompt has besides messages, such as the header of the reply. Raises
+        `ChatError` as `prompt_ids` does.
+        """
+        for message in messages:
+            _check_message(message)
+        overhead = self._overhead
+        counts = [overhead.per_message + self._count(message) for message in messages]
+        return [*counts[:-1], counts[-1] + overhead.per_prompt] if counts else []
+
+    def _count(self, message: Mapping[str, str]) -> int:
+        text = message["content"]
+        if message["role"] == "assistant" and self._overhead.drops_thoughts:
+            text = text.rpartition("</think>")[2]
+        return self._counts.of(text)
+
+    @cached_property
+    def _overhead(self) -> "_Overhead":
+        if self._template is None:
+            return _Overhead(1, 1, False)  # the line break between messages; the begin token
+        thinking = {"role": "assistant", "content": "<think>" + "a\n" * 9 + "</think>" + _ANSWER["content"]}
+        short, *long = self._render(
+            [([_QUESTION], True), *(([_QUESTION, answer, _QUESTION], True) for answer in (_ANSWER, thinking))]
+        )
+        question, answer = self._counts.of(_QUESTION["content"]), self._counts.of(_ANSWER["content"])
+        first, second = (len(self.tokenizer.encode_template(text)) for text in (short, long[0]))
+        per_message = (max(0, second - first - question - answer) + 1) // 2
+        return _Overhead(per_message, max(0, first - question - per_message), long[0] == long[1])
+
+    @cached_property
+    def _counts(self) -> MessageCounts:
+        return MessageCounts(self.tokenizer)
 
     def training_ids(self, conversations: Sequence[Messages]) -> list[tuple[list[int], list[bool]]]:
         """The ids of each whole conversation and its loss mask: true for the tokens that the assistant wrote.
@@ -75,31 +165,57 @@ class Chat:
             for prefixes in prefixes_of_each
         ]
 
-    def _render(self, prefixes: Sequence[tuple[Messages, bool]]) -> list[str]:
-        """Each of these conversations as text. The flag adds the header of the assistant's next message."""
+    def _render(self, prefixes: Sequence[Rendering]) -> list[str]:
+        """Each of these conversations as text.
+
+        Fully shielded text hides characters that a template may look for (`<` in `'<b>' in message.content`). Where
+        that changes the text, the lightly shielded one is taken, unless it has other control tokens.
+        """
         if self._template is None:
             raise ChatError("this model has no chat template; give it text instead of conversations")
+        shielded = [self._context(prefix, lightly=False) for prefix in prefixes]
+        light = [self._context(prefix, lightly=True) for prefix in prefixes]
+        again = [i for i, context in enumerate(light) if context != shielded[i]]
+        texts = self._template.render(*shielded, *(light[i] for i in again))
+        safe = [without_surrogates(text) for text in texts[: len(prefixes)]]
+        for i, text in zip(again, texts[len(prefixes) :], strict=True):
+            safe[i] = self._closer_to_typed(safe[i], without_surrogates(text))
+        return safe
+
+    def _closer_to_typed(self, safe: str, light: str) -> str:
+        """Of two renderings the one that the template makes of the text as it was typed, if it is safe."""
+        tokenizer = self.tokenizer
+        if tokenizer.unshield(safe) == tokenizer.unshield(light):
+            return safe
+        return light if tokenizer.markers_in(light) == tokenizer.markers_in(safe) else safe
+
+    def _context(self, prefix: Rendering, lightly: bool) -> dict[str, object]:
+        """The variables of the template."""
+        messages, add_generation_prompt = prefix
+        return {
+            **self._special_variables,
+            "messages": [{"role": row["role"], "content": self._shielded(row, lightly)} for row in messages],
+            "add_generation_prompt": add_generation_prompt,
+            "tools": None,
+            "documents": None,
+        }
+
+    @cached_property
+    def _special_variables(self) -> dict[str, str]:
+        """`bos_token`, `eos_token` and the other roles that the tokenizer's files name, as in transformers."""
         spellings: dict[int | None, str] = {
             token_id: marker for marker, token_id in self.tokenizer.special_tokens.items()
         }
         eos_id = next(iter(self.tokenizer.eos_ids), None)
-        texts = self._template.render(
-            *(
-                {
-                    "messages": [{"role": row["role"], "content": self._shielded(row)} for row in messages],
-                    "add_generation_prompt": add_generation_prompt,
-                    "tools": None,
-                    "documents": None,
-                    "bos_token": spellings.get(self.tokenizer.bos_id, ""),
-                    "eos_token": spellings.get(eos_id, ""),
-                }
-                for messages, add_generation_prompt in prefixes
-            )
-        )
-        return [without_surrogates(text) for text in texts]
+        ends = {"bos_token": spellings.get(self.tokenizer.bos_id, ""), "eos_token": spellings.get(eos_id, "")}
+        roles = self.tokenizer.role_tokens.items()
+        return {role: marker for role, marker in roles if marker in self.tokenizer.special_tokens} | ends
 
-    def _shielded(self, message: Mapping[str, str]) -> str:
-        shield = self.tokenizer.shield_reply if message["role"] == "assistant" else self.tokenizer.shield
+    def _shielded(self, message: Mapping[str, str], lightly: bool) -> str:
+        is_reply = message["role"] == "assistant"
+        if lightly:
+            return self.tokenizer.shield_markers(message["content"], is_reply)
+        shield = self.tokenizer.shield_reply if is_reply else self.tokenizer.shield
         return shield(message["content"])
 
     @cached_property
@@ -107,7 +223,33 @@ class Chat:
         return None if self.template is None else Template(self.template)
 
 
-def _prefixes(messages: Messages) -> list[tuple[Messages, bool]]:
+@dataclass(frozen=True)
+class _Overhead:
+    """What a template adds: tokens per message and per prompt. `drops_thoughts`: it leaves the thoughts of earlier
+    replies out."""
+
+    per_message: int
+    per_prompt: int
+    drops_thoughts: bool
+
+
+def _system_in_questions(messages: Messages) -> Messages:
+    """The messages with each system message at the start of the question after it, as llama.cpp does for templates
+    without a system role (common/minja/chat-template.hpp)."""
+    found: list[Mapping[str, str]] = []
+    waiting = ""
+    for message in [*messages, {"role": "user", "content": ""}]:
+        if message["role"] == "system":
+            waiting = "\n".join(filter(None, (waiting, message["content"])))
+        elif message["role"] == "user":
+            found.append({**message, "content": "\n".join(filter(None, (waiting, message["content"])))})
+            waiting = ""
+        else:
+            found.append(message)
+    return found if found[-1]["content"] else found[:-1]
+
+
+def _prefixes(messages: Messages) -> list[Rendering]:
     """What is rendered of a conversation to find its replies; the whole first. See `Chat.training_ids`."""
     for message in messages:
         _check_message(message)
@@ -117,9 +259,7 @@ def _prefixes(messages: Messages) -> list[tuple[Messages, bool]]:
     return [(messages, False), *starts, *ends]
 
 
-def _ids_and_loss_mask(
-    prefixes: Sequence[tuple[Messages, bool]], rendered: Sequence[list[int]]
-) -> tuple[list[int], list[bool]]:
+def _ids_and_loss_mask(prefixes: Sequence[Rendering], rendered: Sequence[list[int]]) -> tuple[list[int], list[bool]]:
     ids, *parts = rendered
     for (messages, _), part in zip(prefixes[1:], parts, strict=True):
         if ids[: len(part)] != part:

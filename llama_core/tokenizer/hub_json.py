@@ -11,14 +11,24 @@ from typing import Any
 
 import tokenizers
 
-from llama_core.tokenizer.tiktoken_ranks import GPT2_PATTERN, byte_level_tokenizer, token_table
+from llama_core.tokenizer.hub_rules import (
+    adds_bos,
+    merges_as_tiktoken,
+    strips_space,
+    tiktoken_pattern,
+    with_settings,
+    without_leading_space,
+)
+from llama_core.tokenizer.rust_panics import translate_panics
+from llama_core.tokenizer.settings import TokenizerSettings
+from llama_core.tokenizer.tiktoken_ranks import byte_level_tokenizer, has_all_bytes, token_table
 from llama_core.tokenizer.tokenizer import AddedTokenFlags, Tokenizer, TokenizerError
 
 Json = dict[str, Any]  # an object of the file; its form is that of huggingface/tokenizers
 
 
-def hub_tokenizer(values: Json, path: Path) -> Tokenizer:
-    """The tokenizer that a Hub `tokenizer.json` describes; `path` is for error messages.
+def hub_tokenizer(values: Json, path: Path, settings: TokenizerSettings | None = None) -> Tokenizer:
+    """The tokenizer that a Hub `tokenizer.json` and the settings beside it describe; `path` is for error messages.
 
     Raises `TokenizerError` for models other than BPE.
     """
@@ -26,20 +36,32 @@ def hub_tokenizer(values: Json, path: Path) -> Tokenizer:
     if not isinstance(model, dict) or model.get("type", "BPE") != "BPE" or not isinstance(model.get("vocab"), dict):
         found = model.get("type") if isinstance(model, dict) else model
         raise TokenizerError(f"{path}: the model is {found!r}, expected a BPE with a vocabulary")
-    added = values.get("added_tokens") or []
+    values = with_settings(values, settings or TokenizerSettings())
+    added = values["added_tokens"]
     special = {row["content"]: row["id"] for row in added if not is_plain_word(row)}
     visible = {row["id"]: row["content"].encode() for row in added if not row.get("special")}
     pieces = {token_id: piece for piece, token_id in model["vocab"].items() if piece not in special}
-    pattern = _tiktoken_pattern(values)
-    if pattern is not None and not any(map(is_plain_word, added)) and _merges_as_tiktoken(model):
-        ranks = {_byte_level_bytes(piece): token_id for token_id, piece in pieces.items()}
-        tokenizer = byte_level_tokenizer(pattern, ranks, special, visible)
-    else:
-        byte_level = "ByteLevel" in json.dumps([values.get("pre_tokenizer"), values.get("decoder")])
-        bytes_of = _byte_level_bytes if byte_level else _metaspace_bytes
-        table = token_table({token_id: bytes_of(piece) for token_id, piece in pieces.items()}, special, visible)
-        tokenizer = Tokenizer(_library_encoder(values), table, special, adds_leading_space=_strips_space(values))
-    return replace(tokenizer, added_token_flags=_added_token_flags(added))
+    tokenizer = _by_tiktoken(values, pieces, special, visible) or _by_library(values, pieces, special, visible)
+    begins_with_bos = adds_bos(values, settings or TokenizerSettings())
+    return replace(tokenizer, added_token_flags=_added_token_flags(added), begins_with_bos=begins_with_bos)
+
+
+def _by_tiktoken(
+    values: Json, pieces: dict[int, str], special: dict[str, int], visible: dict[int, bytes]
+) -> Tokenizer | None:
+    """The tokenizer on tiktoken; None where its ids could differ from those of the `tokenizers` library."""
+    pattern = tiktoken_pattern(values)
+    if pattern is None or any(map(is_plain_word, values["added_tokens"])) or not merges_as_tiktoken(values["model"]):
+        return None
+    ranks = {_byte_level_bytes(piece): token_id for token_id, piece in pieces.items()}
+    return byte_level_tokenizer(pattern, ranks, special, visible) if has_all_bytes(ranks) else None
+
+
+def _by_library(values: Json, pieces: dict[int, str], special: dict[str, int], visible: dict[int, bytes]) -> Tokenizer:
+    byte_level = "ByteLevel" in json.dumps([values.get("pre_tokenizer"), values.get("decoder")])
+    bytes_of = _byte_level_bytes if byte_level else _metaspace_bytes
+    table = token_table({token_id: bytes_of(piece) for token_id, piece in pieces.items()}, special, visible)
+    return Tokenizer(_library_encoder(values), table, special, adds_leading_space=strips_space(values))
 
 
 def is_plain_word(added: Json) -> bool:
@@ -56,44 +78,16 @@ def _added_token_flags(added: list[Json]) -> dict[str, AddedTokenFlags]:
     return {content: flags for content, flags in found.items() if flags != AddedTokenFlags()}
 
 
-def _tiktoken_pattern(values: Json) -> str | None:
-    """The pattern that splits text before byte-level BPE; None where tiktoken would split differently."""
-    pre = values.get("pre_tokenizer") or {}
-    steps = pre.get("pretokenizers", [pre]) if isinstance(pre, dict) else []
-    if values.get("normalizer") or not steps or steps[-1].get("type") != "ByteLevel" or steps[-1]["add_prefix_space"]:
-        return None
-    if len(steps) == 1:
-        return GPT2_PATTERN if steps[0].get("use_regex", True) else None
-    split, last = steps[0], steps[-1]
-    isolates = split.get("type") == "Split" and split.get("behavior") == "Isolated" and not split.get("invert")
-    return split["pattern"].get("Regex") if len(steps) == 2 and isolates and not last.get("use_regex", True) else None
-
-
-def _merges_as_tiktoken(model: Json) -> bool:
-    """Whether the merges follow tiktoken's assumptions: a word of the vocabulary is one token at once
-    (`ignore_merges`), every two neighbours that make a token may merge, and the smallest id merges first."""
-    vocabulary = model["vocab"]
-    merges = [merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]]
-    ids = [vocabulary[left + right] for left, right in merges]
-    if not model.get("ignore_merges") or any(before > after for before, after in zip(ids, ids[1:], strict=False)):
-        return False
-    possible_merges = sum(
-        piece[:i] in vocabulary and piece[i:] in vocabulary for piece in vocabulary for i in range(1, len(piece))
-    )
-    return possible_merges == len(merges)
-
-
 def _library_encoder(values: Json) -> Callable[[str, bool], list[int]]:
     """An `encode_plain` by the `tokenizers` library. With Metaspace's prepend scheme "first", text that begins the
     sequence gets a leading space and later text does not."""
     at_start = _library_tokenizer(values)
-    pre = values.get("pre_tokenizer") or {}
-    later = at_start
-    if pre.get("type") == "Metaspace" and pre.get("prepend_scheme") == "first":
-        later = _library_tokenizer({**values, "pre_tokenizer": {**pre, "prepend_scheme": "never"}})
+    for_later_text = without_leading_space(values)
+    later = at_start if for_later_text == values else _library_tokenizer(for_later_text)
 
     def encode(text: str, is_start: bool) -> list[int]:
-        return (at_start if is_start else later).encode(text, add_special_tokens=False).ids
+        with translate_panics("the tokenizer failed on a text"):
+            return (at_start if is_start else later).encode(text, add_special_tokens=False).ids
 
     return encode
 
@@ -101,22 +95,11 @@ def _library_encoder(values: Json) -> Callable[[str, bool], list[int]]:
 def _library_tokenizer(values: Json) -> tokenizers.Tokenizer:
     # Markers are declared special, and encode_special_tokens turns the search for special tokens off: none is found in
     # typed text.
-    added = [{**row, "special": not is_plain_word(row)} for row in values.get("added_tokens") or ()]
+    added = [{**row, "special": not is_plain_word(row)} for row in values["added_tokens"]]
     changes = {"added_tokens": added, "post_processor": None, "truncation": None, "padding": None}
     library = tokenizers.Tokenizer.from_str(json.dumps({**values, **changes}))
     library.encode_special_tokens = True
     return library
-
-
-def _strips_space(values: Json) -> bool:
-    """Whether the decoder removes a space at the start of the text."""
-    decoder = values.get("decoder") or {}
-    steps = decoder.get("decoders", [decoder])
-    return any(
-        (step.get("type") == "Strip" and step.get("start") == 1)
-        or (step.get("type") == "Metaspace" and step.get("prepend_scheme", "always") != "never")
-        for step in steps
-    )
 
 
 @cache

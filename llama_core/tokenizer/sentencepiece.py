@@ -17,6 +17,8 @@ BPE = 2
 # Wire types: how the value of a field is stored. The sizes are those of the two kinds of fixed length.
 VARINT, LENGTH_DELIMITED = 0, 2
 FIXED_SIZES = {1: 8, 5: 4}
+# SentencePiece makes pieces of at most 16 characters unless told otherwise. The search for merges is quadratic in it.
+MAX_PIECE = 512
 
 
 class Piece(NamedTuple):
@@ -195,6 +197,9 @@ def _merges(model: SentencePieceModel, vocabulary: dict[str, int]) -> list[list[
     The file has no merges: SentencePiece joins the two neighbours that make the piece with the best score.
     """
     found = []
+    longest = max((len(piece.text) for piece in model.pieces), default=0)
+    if longest > MAX_PIECE:
+        raise ValueError(f"a piece has {longest} characters, expected at most {MAX_PIECE}")
     for piece in model.pieces:
         if piece.kind == NORMAL:
             halves = ([piece.text[:i], piece.text[i:]] for i in range(1, len(piece.text)))

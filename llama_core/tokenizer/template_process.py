@@ -18,29 +18,44 @@ from llama_core.runtime.files import read_json, read_text
 
 WORKER = Path(__file__).with_name("template_worker.py")
 SECONDS_TO_START, SECONDS_TO_RENDER = 60.0, 5.0
+# Without these Python does not start on Windows, or does not find its libraries.
+WINDOWS_VARIABLES = ("SYSTEMROOT", "WINDIR", "PATH", "PATHEXT", "TEMP", "TMP")
 
 
 class ChatError(UserError):
     """A conversation or chat template that cannot be turned into a prompt; the message says why."""
 
 
+class TemplateRefusal(ChatError):
+    """A conversation that the chat template refuses by its own words."""
+
+
 def find_template(folder: Path) -> str | None:
-    """The text of `chat_template.jinja`, else the `chat_template` of `tokenizer_config.json` (the default one, where
-    that is a list of named templates), else None.
+    """The text of `chat_template.jinja`, else the `chat_template` of `tokenizer_config.json`, else None. An empty
+    template is none.
 
     Raises `ModelFileError` for files that cannot be read, `ChatError` for a template that is not text.
     """
     own_file = folder / "chat_template.jinja"
-    if own_file.is_file():
-        return read_text(own_file)
+    own = read_text(own_file) if own_file.is_file() else ""
+    if own.strip():
+        return own
     tokenizer_config = folder / "tokenizer_config.json"
     found = read_json(tokenizer_config).get("chat_template") if tokenizer_config.is_file() else None
     if isinstance(found, list):
-        named = {str(row.get("name")): row.get("template") for row in found if isinstance(row, dict)}
-        found = named.get("default")
+        found = _of_named({str(row.get("name")): row.get("template") for row in found if isinstance(row, dict)})
+    elif isinstance(found, dict):
+        found = _of_named(found)
     if found is not None and not isinstance(found, str):
         raise ChatError(f"{tokenizer_config}: chat_template is a {type(found).__name__}, expected text")
-    return found
+    return found if found and found.strip() else None
+
+
+def _of_named(templates: Mapping[str, object]) -> object:
+    """The template for plain chat among named ones: "default", else the first that is not for tools or documents
+    (`tool_use`, `rag`), else the first."""
+    plain = [name for name in templates if name not in ("tool_use", "rag")]
+    return templates.get("default", next((templates[name] for name in [*plain, *templates]), None))
 
 
 class Template:
@@ -66,21 +81,19 @@ class Template:
             answer = self._ask(process, [{**context, "now": now} for context in contexts], self._seconds)
         if "refused" in answer:
             words = " ".join(answer["refused"].split())
-            raise ChatError(f"the model's chat template refuses this conversation: {words}")
+            raise TemplateRefusal(f"the model's chat template refuses this conversation: {words}")
         if "failed" in answer:
             words = " ".join(answer["failed"].split())
             raise ChatError(f"the model's chat template failed ({words}); choose another model")
         return answer["texts"]
 
     def _start(self) -> subprocess.Popen[bytes]:
-        # The worker's environment says where Python packages lie and nothing else: no token, no password.
-        paths = os.pathsep.join(path for path in sys.path if path)
         process = self._process = subprocess.Popen(
             [sys.executable, "-P", str(WORKER)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={"PYTHONPATH": paths},
+            env=_worker_environment(),
         )
         self._stop = weakref.finalize(self, _stop, process)
         answer = self._ask(process, self._source, SECONDS_TO_START)
@@ -109,6 +122,14 @@ class Template:
         self._stop()
         self._process = None
         return {"failed": f"it did not end within {seconds:g} seconds, or used up its memory"}
+
+
+def _worker_environment() -> dict[str, str]:
+    """What the worker sees of our environment: where Python packages lie, and on Windows what Python needs there. No
+    token and no password is among it."""
+    names = WINDOWS_VARIABLES if sys.platform == "win32" else ()
+    paths = os.pathsep.join(path for path in sys.path if path)
+    return {name: os.environ[name] for name in names if name in os.environ} | {"PYTHONPATH": paths}
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

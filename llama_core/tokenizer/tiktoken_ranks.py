@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import tiktoken
 
+from llama_core.tokenizer.rust_panics import translate_panics
 from llama_core.tokenizer.tokenizer import Tokenizer
 
 LLAMA3_PATTERN = (
@@ -18,6 +19,8 @@ GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?
 # tiktoken needs quadratic time for a long run of letters or spaces, and its pattern engine fails on longer texts
 # (meta-llama/llama-models, models/llama3/tokenizer.py, where these two numbers come from).
 MAX_RUN, MAX_TEXT = 25_000, 400_000
+# The largest vocabularies have 262144 tokens. A table up to this id takes 16 MB.
+MAX_TOKEN_ID = 2 * 1024**2
 _LONG_RUN = re.compile(rf"\S{{1,{MAX_RUN}}}|\s{{1,{MAX_RUN}}}")
 
 # Llama 3 has 256 special tokens after its 128000 ranks. These have names; keys count from the first special token
@@ -43,8 +46,18 @@ def parse_ranks(data: bytes) -> dict[bytes, int] | None:
         return None
 
 
+def has_all_bytes(ranks: dict[bytes, int]) -> bool:
+    """Whether every text can be encoded; tiktoken panics at a byte that has no token."""
+    return all(bytes([byte]) in ranks for byte in range(256))
+
+
 def meta_tokenizer(ranks: dict[bytes, int]) -> Tokenizer:
-    """Llama 3's tokenizer: its ranks, then its 256 special tokens."""
+    """Llama 3's tokenizer: its ranks, then its 256 special tokens.
+
+    Raises `ValueError` for ranks that tiktoken cannot use.
+    """
+    if not has_all_bytes(ranks):
+        raise ValueError("some of the 256 bytes have no rank")
     first, unnamed = len(ranks), 0
     special = {}
     for i in range(256):
@@ -62,20 +75,31 @@ def byte_level_tokenizer(
 ) -> Tokenizer:
     """Byte-level BPE by tiktoken. The rank of a token is its id, and of two possible merges the lower rank goes first.
 
-    Special tokens decode to nothing, except for those in `visible`.
+    Special tokens decode to nothing, except for those in `visible`. Raises `ValueError` for two tokens with one rank.
     """
+    tokens = {rank: token for token, rank in ranks.items()}
+    if len(tokens) != len(ranks):
+        raise ValueError(f"{len(ranks)} tokens have {len(tokens)} ranks, expected one rank per token")
+    token_bytes = token_table(tokens, special, visible or {})
     encoding = tiktoken.Encoding("llama", pat_str=pattern, mergeable_ranks=ranks, special_tokens=special)
-    token_bytes = token_table({rank: token for token, rank in ranks.items()}, special, visible or {})
 
     def encode(text: str, is_start: bool) -> list[int]:
-        return [token_id for part in _split_long_text(text) for token_id in encoding.encode_ordinary(part)]
+        with translate_panics("the tokenizer failed on a text"):
+            return [token_id for part in _split_long_text(text) for token_id in encoding.encode_ordinary(part)]
 
     return Tokenizer(encode, token_bytes, special)
 
 
 def token_table(tokens: dict[int, bytes], special: dict[str, int], visible: dict[int, bytes]) -> list[bytes]:
-    """What each id decodes to: nothing for special tokens (unless `visible` has them) and for unused ids."""
-    table = [b""] * (1 + max([*tokens, *special.values(), *visible], default=-1))
+    """What each id decodes to: nothing for special tokens (unless `visible` has them) and for unused ids.
+
+    Raises `ValueError` for ids below 0 or above `MAX_TOKEN_ID`, before memory is taken for them.
+    """
+    ids = [*tokens, *special.values(), *visible]
+    for token_id in (min(ids, default=0), max(ids, default=0)):
+        if not 0 <= token_id <= MAX_TOKEN_ID:
+            raise ValueError(f"a token has the id {token_id}, expected 0 to {MAX_TOKEN_ID}")
+    table = [b""] * (1 + max(ids, default=-1))
     for token_id, token in {**tokens, **dict.fromkeys(special.values(), b""), **visible}.items():
         table[token_id] = token
     return table

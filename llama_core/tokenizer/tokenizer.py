@@ -14,6 +14,7 @@ from llama_core.runtime.files import ModelFileError
 
 # Private-use characters. In shielded text each replaces one character with which special tokens begin.
 STAND_INS = range(0x10F800, 0x10FFFE)
+TYPED_STAND_INS = {number: "\ufffd" for number in STAND_INS}
 
 # Markers that a reasoning model writes around its thoughts. Chat templates search earlier replies for them, to leave
 # the thoughts out, so in replies they are not shielded.
@@ -47,6 +48,10 @@ class Tokenizer:
     - `adds_leading_space`: the first space of a decoded text was added by the tokenizer and is removed again.
     - `begins_with_bos`: a text without a chat template begins with `bos_id`.
     - `added_token_flags` has an entry for each special token whose flags are not all false.
+    - `role_tokens` maps the roles that the tokenizer's files name (`unk_token`, `pad_token`, ...) to spellings, for
+      chat templates.
+    - `model_vocab_size` is the vocabulary size of the model, which can be larger: its embedding may be padded. Ids of
+      the padding decode to nothing.
     """
 
     encode_plain: Callable[[str, bool], list[int]]
@@ -57,11 +62,33 @@ class Tokenizer:
     adds_leading_space: bool = False
     begins_with_bos: bool = True
     added_token_flags: dict[str, AddedTokenFlags] = field(default_factory=dict)
+    role_tokens: dict[str, str] = field(default_factory=dict)
+    model_vocab_size: int = 0
 
     @property
     def vocab_size(self) -> int:
         """The largest id plus one."""
         return len(self.token_bytes)
+
+    def bytes_of(self, token_id: int) -> bytes:
+        """What a token decodes to; nothing for special tokens and for the padding of the model's vocabulary.
+
+        Raises `TokenizerError` for an id that neither the tokenizer nor the model has.
+        """
+        if 0 <= token_id < self.vocab_size:
+            return self.token_bytes[token_id]
+        if 0 <= token_id < self.model_vocab_size:
+            return b""
+        raise TokenizerError(
+            f"token id {token_id} is not in the vocabulary of {max(self.vocab_size, self.model_vocab_size)}"
+        )
+
+    def special_id(self, text: str) -> int | None:
+        """The id of the special token with this spelling, white space around it aside; None if there is none.
+
+        Special tokens decode to nothing, so as a stop sequence their text would never be found: stop at this id.
+        """
+        return self.special_tokens.get(text, self.special_tokens.get(text.strip()))
 
     def encode(self, text: str, bos: bool = False) -> list[int]:
         """The ids of `text`, in which no marker becomes a special token. `bos` puts the begin-of-text token first.
@@ -83,6 +110,22 @@ class Tokenizer:
         """An earlier reply of the model for use in a template: shielded, except for the markers of thoughts."""
         parts = THOUGHT_MARKERS.split(text)  # text, marker, text, marker, ..., text
         return "".join(part if i % 2 else self.shield(part) for i, part in enumerate(parts))
+
+    def shield_markers(self, text: str, is_reply: bool = False) -> str:
+        """As `shield` or `shield_reply`, but changed only where a whole marker is written. Templates see all else as it
+        was typed, and could put a marker together from parts: the caller has to check."""
+        text = without_surrogates(text).translate(TYPED_STAND_INS)
+
+        def hide(marker: re.Match[str]) -> str:
+            found = marker.group()
+            is_thought = is_reply and THOUGHT_MARKERS.fullmatch(found)
+            return found if is_thought else found[0].translate(self._shield_table) + found[1:]
+
+        return self._markers.sub(hide, text)
+
+    def markers_in(self, text: str) -> list[str]:
+        """The special tokens in a rendered template, in their order."""
+        return self._markers.findall(text)
 
     def unshield(self, text: str) -> str:
         """The text as it was before `shield`."""
@@ -128,8 +171,7 @@ class Tokenizer:
     @cached_property
     def _shield_table(self) -> dict[int, str]:
         firsts = sorted({marker[0] for marker in self.special_tokens})
-        typed_stand_ins = {number: "\ufffd" for number in STAND_INS}
-        return typed_stand_ins | {ord(first): chr(number) for first, number in zip(firsts, STAND_INS, strict=False)}
+        return TYPED_STAND_INS | {ord(first): chr(number) for first, number in zip(firsts, STAND_INS, strict=False)}
 
     @cached_property
     def _unshield_table(self) -> dict[int, str]:
@@ -158,9 +200,7 @@ class TextStream:
 
         Raises `TokenizerError` for an id that is not in the vocabulary.
         """
-        if not 0 <= token_id < self._tokenizer.vocab_size:
-            raise TokenizerError(f"token id {token_id} is not in the vocabulary of {self._tokenizer.vocab_size}")
-        new = self._tokenizer.token_bytes[token_id]
+        new = self._tokenizer.bytes_of(token_id)
         if self._strip_space and new:
             new, self._strip_space = new.removeprefix(b" "), False
         return self._decoder.decode(new)

@@ -67,6 +67,19 @@ def test_shards_are_those_of_the_index_and_of_original_only_the_tokenizer_is_tak
     }
 
 
+def test_added_tokens_and_shards_in_folders_or_with_spaces_are_fetched(fake_hub):
+    names = ("added_tokens.json", "weights/part (1) of 2.safetensors", "part 2.safetensors")
+    index = {"weight_map": {"a": names[1], "b": names[2]}}
+    fake_hub.repositories["us/odd"] = {
+        **dict.fromkeys(("config.json", "tokenizer.json", *names), b"{}"),
+        "model.safetensors.index.json": json.dumps(index).encode(),
+        "weights/other.safetensors": b"not asked for",
+    }
+    found = resolve("us/odd", lambda folder: names[0] in files_in(folder) or pytest.fail("a small file is missing"))
+    assert files_in(found.folder) == {"config.json", "tokenizer.json", "model.safetensors.index.json", *names}
+    assert hub.preview(str(found.folder))[1] == hub.preview("us/odd")[1] == 4
+
+
 def test_what_before_weights_refuses_is_not_downloaded(fake_hub):
     def refuse(folder):
         raise ModelFileError("too big for this machine")

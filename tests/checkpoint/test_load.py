@@ -1,7 +1,6 @@
 """Loading against transformers; what is broken is refused by name before memory is taken; peak memory."""
 
 import itertools
-import json
 import pickle
 import subprocess
 import sys
@@ -83,7 +82,7 @@ def test_harmless_extra_tensors_are_ignored(tmp_path):
 
     def add(tensors):
         tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = np.ones(4, np.float32)
-        tensors["lm_head.weight"] = np.zeros((320, 64), np.float32)
+        tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].copy()
 
     edit_tensors(tmp_path, add)
     assert load_checkpoint(tmp_path).params.output is None
@@ -120,10 +119,6 @@ def test_random_models_are_made_without_files():
             r"is \[320, 64\], config.json says \[200",
         ),
         (lambda f: edit_json(f / "config.json", architectures=["BertModel"]), "'BertModel' is not supported"),
-        (
-            lambda f: edit_json(f / "generation_config.json", temperature=-1),
-            "generation_config.json: temperature is -1",
-        ),
         (lambda f: (f / "config.json").write_text("version https://git-lfs.github.com/spec/v1\noid x"), "git lfs pull"),
         (
             lambda f: (f / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid x"),
@@ -154,23 +149,6 @@ def test_what_is_broken_is_refused_by_name(damaged, damage, words, unchecked_typ
     with pytest.raises(ValueError, match=words) as refusal:
         load_checkpoint(damaged)
     assert "\n" not in str(refusal.value)
-
-
-@pytest.mark.parametrize(
-    ("weight_map", "words"),
-    [
-        ({NORM: "../../etc/passwd"}, "expected safetensors files of the same folder"),
-        ({NORM: "/etc/passwd.safetensors"}, "expected safetensors files of the same folder"),
-        ({NORM: "model-1.safetensors"}, "model-1.safetensors is missing"),
-        ({}, "no weight_map"),
-        (None, "no weight_map"),
-    ],
-)
-def test_an_index_that_points_elsewhere_is_refused(damaged, weight_map, words):
-    (damaged / "model.safetensors").rename(damaged / "other.safetensors")
-    (damaged / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
-    with pytest.raises(ModelFileError, match=words):
-        load_checkpoint(damaged)
 
 
 def test_a_shard_that_is_a_pointer_is_called_one(tmp_path):
@@ -209,12 +187,6 @@ def test_a_file_that_ends_while_it_is_read_is_refused(tmp_path):
     (tmp_path / "x.safetensors").write_bytes((tmp_path / "x.safetensors").read_bytes()[:-4])
     with pytest.raises(ModelFileError, match="ends within tensor x"):
         safetensors_reader.read_tensors([stored], "float32")
-
-
-def test_a_tokenizer_of_another_model_is_refused(tmp_path):
-    write_checkpoint(tmp_path, vocab_size=260)
-    with pytest.raises(CheckpointError, match="config.json says 260"):
-        load_checkpoint(tmp_path)
 
 
 class Bomb:

@@ -14,6 +14,7 @@ from llama_core.checkpoint.memory_plan import MemoryShortage, Plan, best_dtype, 
 from llama_core.model.config import NAMED_CONFIGS
 from llama_core.model.llama import init_cache, model_forward
 from llama_core.model.params import init_model_params
+from llama_core.model.rope_scaling import RopeScaling
 from llama_core.runtime import forms
 
 TINY, LARGE = NAMED_CONFIGS["tiny"], NAMED_CONFIGS["8B"]
@@ -134,3 +135,10 @@ def test_a_context_that_nobody_asked_for_is_as_long_as_fits():
     assert memory_plan.fitting_context(TINY, "float32", 4, plenty) == TINY.max_position_embeddings
     with pytest.raises(MemoryShortage, match="x 256 tokens"):
         memory_plan.fitting_context(LARGE, "bfloat16", 4, 10**9)
+
+
+def test_dynamic_rope_goes_past_the_trained_length():
+    stretched = dataclasses.replace(TINY, rope_scaling=RopeScaling("dynamic", factor=2.0), max_position_embeddings=512)
+    assert memory_plan.fitting_context(stretched, "float32", 4, 10**12) == 1024
+    plans = [Plan(stretched, "float32", 4, length) for length in (512, 1024, 2048)]
+    assert plans[1].cache == 2 * plans[0].cache == plans[2].cache and plans[1].workspace == plans[2].workspace

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import transformers
-from checkpoints import reference_logits
+from checkpoints import reference_logits, write_checkpoint
 
 from llama_core import init_model_params, load_checkpoint, model_forward, save_checkpoint
 from llama_core.checkpoint import save
@@ -66,6 +66,92 @@ def test_an_earlier_checkpoint_is_replaced_as_a_whole(tmp_path, model):
     save_checkpoint(tmp_path / "saved", model.config, model.params, {"new.txt": b"new"})
     assert {path.name for path in (tmp_path / "saved").iterdir()} == {"config.json", "model.safetensors", "new.txt"}
     assert [path.name for path in tmp_path.iterdir()] == ["saved"]
+
+
+def test_what_others_wrote_beside_a_checkpoint_stays(tmp_path, model):
+    folder = tmp_path / "saved"
+    save_checkpoint(folder, model.config, model.params, {"tokenizer.json": "{}", "loss.svg": "old"})
+    names = ("README.md", "examples.json", ".git/HEAD", "src/thesis.tex", "notes.safetensors", "saved.py")
+    theirs = [folder / name for name in names]
+    for path in theirs:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("years of work")
+    save_checkpoint(folder, model.config, model.params, {"tokenizer.model": b"new"})
+    assert all(path.read_text() == "years of work" for path in theirs)
+    ours = {path.name for path in folder.iterdir() if path.is_file() and path not in theirs}
+    assert ours == {"config.json", "model.safetensors", "tokenizer.model"}
+
+
+def test_shards_and_their_index_are_replaced_and_nothing_else_in_the_folder(tmp_path, model):
+    write_checkpoint(tmp_path, shard_size="100KB")
+    files = tokenizer_files(tmp_path)
+    (tmp_path / "other-00001-of-00002.safetensors").write_text("not of the index")
+    save_checkpoint(tmp_path, model.config, model.params, {**files, "generation_config.json": "{}"})
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "config.json",
+        "model.safetensors",
+        "generation_config.json",
+        "other-00001-of-00002.safetensors",
+        *files,
+    }
+    assert load_checkpoint(tmp_path).parameter_count == model.parameter_count
+
+
+def test_files_of_another_model_that_would_be_read_with_this_one_are_refused_by_name(tmp_path, model):
+    write_checkpoint(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(ModelFileError, match="holds generation_config.json of another model, .*; remove it or choose"):
+        save_checkpoint(tmp_path, model.config, model.params, {"tokenizer.model": b"new"})
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({"config.json": '{"port": 8080}', "app.js": "x"}, "its config.json names no model"),
+        ({"config.json": '{"port": 8080}', "model.safetensors": "x"}, "its config.json names no model"),
+        ({"config.json": '{"architectures": ["LlamaForCausalLM"]}', "app.js": "x"}, "it has no model.safetensors"),
+        ({"config.json": '{"model_type": "bert"}', "model.safetensors": "x"}, "model_type 'bert' is not supported"),
+        ({"config.json": "{", "model.safetensors": "x"}, "config.json is not valid JSON"),
+        ({"model.safetensors": "x"}, "config.json cannot be read"),
+    ],
+)
+def test_a_folder_that_is_not_a_llamas_is_refused_and_left_as_it_is(tmp_path, model, files, words):
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    with pytest.raises(
+        ModelFileError, match=f"exists and is not a checkpoint .*{words}.*; choose another folder"
+    ) as why:
+        save_checkpoint(tmp_path, model.config, model.params)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == files and "\n" not in str(why.value)
+
+
+def test_a_folder_in_the_place_of_a_file_is_refused_before_anything_is_written(tmp_path, model):
+    save_checkpoint(tmp_path / "saved", model.config, model.params)
+    before = (tmp_path / "saved" / "model.safetensors").read_bytes()
+    (tmp_path / "saved" / "loss.svg").mkdir()
+    with pytest.raises(ModelFileError, match="loss.svg is a folder"):
+        save_checkpoint(tmp_path / "saved", model.config, model.params, {"loss.svg": "x"}, "float16")
+    assert (tmp_path / "saved" / "model.safetensors").read_bytes() == before
+
+
+def test_a_list_of_companions_that_leads_elsewhere_deletes_nothing_there(tmp_path, model):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    save_checkpoint(tmp_path / "saved", model.config, model.params)
+    path = tmp_path / "saved" / "model.safetensors"
+    tensors = safetensors.numpy.load_file(path)
+    for names in ('["../thesis.txt", "", ".", "..", 5]', "{", '"x"', "[" * 100_000):
+        safetensors.numpy.save_file(tensors, path, {"companions": names})
+        assert save.find_outdated(tmp_path / "saved") == []
+        save_checkpoint(tmp_path / "saved", model.config, model.params)
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_what_a_kill_left_is_swept_away_and_an_empty_folder_is_taken(tmp_path, model):
+    (tmp_path / f"{save.UNFINISHED}x").mkdir()
+    (tmp_path / f"{save.UNFINISHED}x" / "model.safetensors").write_text("half")
+    save_checkpoint(tmp_path, model.config, model.params)
+    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "model.safetensors"}
 
 
 def test_a_save_that_fails_leaves_what_was_there(tmp_path, model, monkeypatch):

@@ -140,6 +140,39 @@ def test_heads_of_qwen3_are_not_a_share_of_the_width():
     assert LlamaConfig.from_dict(sizes).head_dim == transformers.Qwen3Config(**sizes).head_dim == 128
 
 
+@pytest.mark.parametrize("kinds", [["chunked_attention"] * 2, ["full_attention"], "sliding_attention", [None, []], {}])
+@pytest.mark.parametrize("family", ["mistral", "qwen2", "qwen3"])
+def test_layer_types_that_cannot_be_computed_are_refused(family, kinds, unchecked_types):
+    values = {"model_type": family, "num_hidden_layers": 2, "use_sliding_window": True, "layer_types": kinds}
+    with pytest.raises(ConfigError, match="layer_types is .*; expected a list of 2, one for each layer"):
+        LlamaConfig.from_dict(values)
+
+
+@pytest.mark.parametrize("name", ["LlamaModel", "LLaMAForCausalLM", "MistralModel", "Qwen2Model", "Qwen3Model"])
+def test_a_model_saved_without_its_head_or_long_ago_is_of_its_family(name):
+    family = name.removesuffix("Model").removesuffix("ForCausalLM").lower()
+    config = LlamaConfig.from_dict({"architectures": [name], "model_type": family})
+    assert config.model_type == LlamaConfig.from_dict({"architectures": [name]}).model_type == family
+
+
+@pytest.mark.parametrize(
+    ("scaling", "longest"),
+    [
+        ({"rope_type": "dynamic", "factor": 4.0}, 8192),
+        ({"rope_type": "dynamic", "factor": 0.5}, 2048),
+        ({"rope_type": "dynamic", "factor": 1e14}, 2**31 - 1),
+        ({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 2048}, 8192),
+        ({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 512}, 2048),
+        ({"rope_type": "linear", "factor": 4.0}, 2048),
+        (SCALING, 2048),
+        (None, 2048),
+    ],
+)
+def test_a_conversation_may_be_as_long_as_the_rotary_scaling_is_made_for(scaling, longest):
+    config = LlamaConfig.from_dict({"model_type": "llama", "max_position_embeddings": 2048, "rope_scaling": scaling})
+    assert config.longest_context == longest
+
+
 def test_null_is_not_the_same_as_absent_where_it_means_none():
     assert LlamaConfig.from_dict({"model_type": "mistral"}).window_of(0) == 4096
     assert LlamaConfig.from_dict({"model_type": "mistral", "sliding_window": None}).window_of(0) is None

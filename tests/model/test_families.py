@@ -6,7 +6,7 @@ import pytest
 import safetensors.torch
 import torch
 import transformers
-from checkpoints import reference_greedy, reference_logits, reference_model, write_tokenizer
+from checkpoints import edit_json, reference_greedy, reference_logits, reference_model, write_tokenizer
 
 from llama_core import load_checkpoint, model_forward, save_checkpoint
 from llama_core.model.llama import init_cache
@@ -40,6 +40,12 @@ GRID = {
         }
     ),
     "Mistral 0.1: sliding window": dict(family="Mistral", sliding_window=17),
+    "Ministral: one layer slides": dict(
+        family="Ministral",
+        head_dim=8,
+        sliding_window=9,
+        layer_types=["full_attention", "sliding_attention", "full_attention"],
+    ),
     "Mistral 0.3: none": dict(family="Mistral", sliding_window=None, head_dim=20),
     "Qwen2": dict(family="Qwen2"),
     "Qwen2, upper layers slide": dict(family="Qwen2", use_sliding_window=True, sliding_window=9, max_window_layers=1),
@@ -92,6 +98,23 @@ def test_logits_and_replies_are_those_of_transformers(changes, tmp_path):
     near, _ = model_forward(rounded.params, TOKENS, rounded.config)
     # Weights and activations of 8 significant bits: on average a thirtieth of the spread of the logits away.
     assert np.mean(np.abs(near - expected)) < 0.03 * np.std(expected)
+
+
+@pytest.mark.parametrize("slides", [(0,), (1, 2), (), (0, 1, 2)])
+@pytest.mark.parametrize("family", ["Mistral", "Qwen2", "Qwen3", "Llama"])
+def test_only_the_layers_that_the_config_names_slide_and_saving_keeps_them(tmp_path, family, slides):
+    kinds = ["sliding_attention" if layer in slides else "full_attention" for layer in range(3)]
+    reference_model(family=family, head_dim=8).save_pretrained(tmp_path)
+    write_tokenizer(tmp_path)
+    edit_json(tmp_path / "config.json", layer_types=kinds, sliding_window=9, use_sliding_window=True)
+    expected = reference_logits(transformers.AutoModelForCausalLM.from_pretrained(tmp_path), TOKENS)
+    model = load_checkpoint(tmp_path)
+    logits, _ = model_forward(model.params, TOKENS, model.config)
+    np.testing.assert_allclose(logits, expected, atol=2e-4)
+    assert model.config.sliding_layers == (() if family == "Llama" else slides)  # as in transformers
+    save_checkpoint(tmp_path / "saved", model.config, model.params)
+    again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "saved")
+    np.testing.assert_allclose(reference_logits(again, TOKENS), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["Qwen2", "Mistral 0.1: sliding window"])

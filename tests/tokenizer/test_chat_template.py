@@ -74,9 +74,9 @@ def test_without_a_template_a_conversation_is_a_text(chat):
 
 
 def test_a_template_that_refuses_is_quoted(chat):
-    template = "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+    template = "{% if messages[2].role == 'assistant' %}{{ raise_exception('no replies') }}{% endif %}"
     strict = Chat(chat.tokenizer, template)
-    with pytest.raises(ChatError, match="no system role"):
+    with pytest.raises(ChatError, match="no replies"):
         strict.prompt_ids(MESSAGES)
 
 

@@ -1,13 +1,14 @@
 """`tokenizer.json` files of every kind, and two real ones, against the library that defines them."""
 
 import json
+import time
 import unicodedata
 
 import pytest
 import tokenizers
 from checkpoints import SHARED
 from hypothesis import given, settings
-from tokenizer_kinds import KINDS, TEXTS, split_by, train
+from tokenizer_kinds import KINDS, TEXTS, split_by, train, with_all_merges
 
 from llama_core.tokenizer import load_tokenizer
 from llama_core.tokenizer.tiktoken_ranks import LLAMA3_PATTERN
@@ -57,6 +58,43 @@ def test_two_neighbours_that_make_a_token_merge_only_where_the_file_says_so(tmp_
     (tmp_path / "tokenizer.json").write_text(json.dumps(values))
     ours, theirs = load_tokenizer(tmp_path / "tokenizer.json"), tokenizers.Tokenizer.from_str(json.dumps(values))
     assert ours.encode("xabc") == theirs.encode("xabc").ids == [23, 0, 26]
+
+
+def both(tmp_path, values):
+    """Our tokenizer and the library's, of the same content."""
+    (tmp_path / "tokenizer.json").write_text(json.dumps(values))
+    return load_tokenizer(tmp_path / "tokenizer.json"), tokenizers.Tokenizer.from_str(json.dumps(values))
+
+
+def test_text_that_the_split_pattern_leaves_out_is_not_dropped(tmp_path):
+    ours, theirs = both(tmp_path, with_all_merges(train(split_by(r"\p{L}+"))))
+    assert ours.encode("the cat, 12!") == theirs.encode("the cat, 12!").ids
+    assert ours.decode(ours.encode("the cat, 12!")) == "the cat, 12!"
+
+
+def test_bytes_without_a_token_do_no_harm(tmp_path):
+    values = with_all_merges(train(split_by(LLAMA3_PATTERN)))
+    del values["model"]["vocab"]["#"]
+    ours, theirs = both(tmp_path, values)
+    assert ours.encode("a#b") == theirs.encode("a#b").ids
+
+
+def test_a_long_piece_does_not_take_quadratic_time(tmp_path):
+    values = with_all_merges(train(split_by(LLAMA3_PATTERN)))
+    values["model"]["vocab"]["x" * 100_000] = len(values["model"]["vocab"])
+    start = time.process_time()
+    ours, _ = both(tmp_path, values)
+    assert ours.decode(ours.encode("the cat")) == "the cat" and time.process_time() - start < 2
+
+
+@pytest.mark.parametrize("kind", ["metaspace first", "metaspace always", "metaspace never"])
+def test_a_leading_space_goes_where_metaspace_puts_it_within_a_sequence_too(tmp_path, kind):
+    values = KINDS[kind]()
+    digits = {"type": "Digits", "individual_digits": True}
+    values["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [values["pre_tokenizer"], digits]}
+    ours, theirs = both(tmp_path, values)
+    for text in ("the cat<|end|>that 12<|begin|><|end|> mat", "<|begin|>the cat"):
+        assert ours.encode_template(text) == theirs.encode(text, add_special_tokens=False).ids
 
 
 @pytest.mark.parametrize("name", ["llama3-hf", "llama2-hf"])

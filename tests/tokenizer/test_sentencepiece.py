@@ -5,6 +5,7 @@ import sentencepiece
 from hypothesis import given, settings
 from tokenizer_kinds import CORPUS, TEXTS
 
+from llama_core.runtime.files import ModelFileError
 from llama_core.tokenizer import load_tokenizer
 
 SENTENCEPIECE = {
@@ -38,3 +39,16 @@ def sentencepiece_pair(request, tmp_path_factory):
 def test_ids_are_those_of_sentencepiece(sentencepiece_pair, text):
     ours, theirs = sentencepiece_pair
     assert ours.encode(text) == theirs.encode(text)
+
+
+def test_a_piece_of_absurd_length_is_refused_instead_of_taking_quadratic_time(tmp_path):
+    text = b"a" * 100_000
+    piece = b"\x0a" + varint(len(text)) + text
+    path = tmp_path / "tokenizer.model"
+    path.write_bytes(b"\x0a" + varint(len(piece)) + piece + b"\x12\x02\x18\x02")  # the trainer's kind is BPE
+    with pytest.raises(ModelFileError, match="tokenizer.model .*a piece has 100000 characters, expected at most"):
+        load_tokenizer(path)
+
+
+def varint(number):
+    return bytes([number & 127 | 128]) + varint(number >> 7) if number > 127 else bytes([number])

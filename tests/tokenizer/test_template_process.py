@@ -137,9 +137,40 @@ def test_templates_are_found_where_the_hub_puts_them(tmp_path):
     (tmp_path / "tokenizer_config.json").write_text('{"chat_template": 7}')
     with pytest.raises(ChatError, match="tokenizer_config.json: chat_template is a int, expected text"):
         find_template(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text('{"chat_template": "T"}')
     (tmp_path / "chat_template.jinja").write_bytes(b"\xff")
     with pytest.raises(ModelFileError, match="chat_template.jinja is not text"):
         find_template(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("named", "expected"),
+    [
+        ([{"name": "tool_use", "template": "T"}, {"name": "chat", "template": "C"}], "C"),
+        ([{"name": "tool_use", "template": "T"}], "T"),
+        ({"rag": "R", "default": "D"}, "D"),
+        ([{"name": "a", "template": "A"}, {"name": "b", "template": "B"}], "A"),
+        ([], None),
+        ([7], None),
+        ("", None),
+        (" \n", None),
+        ([{"name": "default", "template": ""}], None),
+    ],
+)
+def test_of_named_templates_the_one_for_plain_chat_is_taken_and_an_empty_one_is_none(tmp_path, named, expected):
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": named}))
+    assert find_template(tmp_path) == expected
+    (tmp_path / "chat_template.jinja").write_text("")
+    assert find_template(tmp_path) == expected
+
+
+def test_on_windows_the_worker_gets_what_python_needs_there_and_no_token(monkeypatch):
+    monkeypatch.setattr(template_process.sys, "platform", "win32")
+    monkeypatch.setenv("SYSTEMROOT", "C:\\Windows")
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    seen = template_process._worker_environment()
+    assert seen["SYSTEMROOT"] == "C:\\Windows" and "PATH" in seen and "PYTHONPATH" in seen
+    assert "HF_TOKEN" not in seen and "secret" not in seen.values()
 
 
 ENDLESS = (

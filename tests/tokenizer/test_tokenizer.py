@@ -2,6 +2,8 @@
 
 import base64
 import json
+import tracemalloc
+from dataclasses import replace
 
 import pytest
 import sentencepiece
@@ -224,3 +226,67 @@ def test_unknown_ids_are_refused():
     tokenizer = byte_level_tokenizer(LLAMA3_PATTERN, {bytes([i]): i for i in range(256)}, {})
     with pytest.raises(ModelFileError, match="token id 256"):
         tokenizer.decode([256])
+
+
+def test_the_padding_of_a_models_vocabulary_decodes_to_nothing():
+    tokenizer = byte_level_tokenizer(LLAMA3_PATTERN, {bytes([i]): i for i in range(256)}, {})
+    padded = replace(tokenizer, model_vocab_size=300)
+    assert padded.vocab_size == 256 and padded.decode([97, 299, 98, 256]) == "ab"
+    for token_id in (300, -1):
+        with pytest.raises(ModelFileError, match=f"token id {token_id} is not in the vocabulary of 300"):
+            padded.stream().push(token_id)
+
+
+def test_a_stop_text_that_names_a_special_token_has_its_id(named):
+    tokenizer = named[1]
+    for marker, token_id in list(tokenizer.special_tokens.items())[:5]:
+        assert tokenizer.special_id(marker) == tokenizer.special_id(f" {marker}\n") == token_id
+    assert tokenizer.special_id("END") is None and tokenizer.special_id("") is None
+
+
+def ranks_file(folder, rows):
+    path = folder / "tokenizer.model"
+    path.write_bytes(b"".join(base64.b64encode(token) + b" %d\n" % rank for token, rank in rows))
+    return path
+
+
+BYTES = [(bytes([i]), i) for i in range(256)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([*BYTES, (b"ab", 7)], "257 tokens have 256 ranks"),
+        ([*BYTES, (b"ab", 10**8)], "id 100000000"),
+        ([*BYTES, (b"ab", -1)], "id -1"),
+        (BYTES[1:], "some of the 256 bytes have no rank"),
+    ],
+)
+def test_ranks_that_tiktoken_panics_at_are_refused_by_name(tmp_path, rows, words):
+    with pytest.raises(ModelFileError, match=words) as refusal:
+        load_tokenizer(ranks_file(tmp_path, rows))
+    assert "tokenizer.model" in str(refusal.value)
+
+
+def test_a_panic_of_a_library_is_an_error_of_ours():
+    tokenizer = byte_level_tokenizer(LLAMA3_PATTERN, {b"a": 0}, {})
+    with pytest.raises(ModelFileError, match="the tokenizer failed on a text"):
+        tokenizer.encode("b")
+
+
+@pytest.mark.parametrize("place", ["added_tokens", "vocab"])
+def test_an_absurd_id_is_refused_before_memory_is_taken(tmp_path, place):
+    write_tokenizer(tmp_path)
+    values = json.loads((tmp_path / "tokenizer.json").read_text())
+    if place == "vocab":
+        values["model"]["vocab"]["xyz"] = 10**8
+    else:
+        values["added_tokens"][0]["id"] = 10**8
+    (tmp_path / "tokenizer.json").write_text(json.dumps(values))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ModelFileError, match="id 100000000, expected 0 to"):
+            load_tokenizer(tmp_path / "tokenizer.json")
+        assert tracemalloc.get_traced_memory()[1] < 50e6
+    finally:
+        tracemalloc.stop()

@@ -70,7 +70,7 @@ class ModelPanel:
             dtype=plan.dtype,
             cache=bytes_in_words(plan.cache),
             slots=plan.slots,
-            context=min(plan.max_seq_len, plan.config.max_position_embeddings),
+            context=min(plan.max_seq_len, plan.config.longest_context),
         )
         if found.free is None:
             return status.line(words)
