@@ -32,7 +32,7 @@ def as_in_production(unchecked_types):
         ("top_p", float("nan")),
         ("min_p", [0.1]),
         ("temperature", -1),
-        ("temperature", 10**400),
+        pytest.param("temperature", 10**400, id="temperature of 400 digits"),
         ("repetition_penalty", 0),
         ("repetition_penalty", 0.0),
         ("repetition_penalty", float("inf")),
