@@ -5,10 +5,9 @@ from conversations import CONTROLS, KNOBS, OTHERS, RECORDS, talk
 from fake_engine import EOS, FakeEngine, fake_model, next_id
 
 from llama_core.sampling.params import SamplingParams
-from llama_core.tokenizer.chat_template import ChatError
 from web.chat import actions
-from web.chat.actions import ALTERNATIVES, MAX_STOP, MAX_STOPS, Controls, KnobError, moved, prompt_for, sampling_params
-from web.chat.conversation import ROOT, Conversation, HistoryError, Node, Record
+from web.chat.actions import ALTERNATIVES, MAX_STOP, MAX_STOPS, Controls, KnobError, moved, sampling_params
+from web.chat.conversation import HistoryError, Node, Record
 
 MODEL = fake_model()
 
@@ -123,29 +122,6 @@ def test_what_was_moved_is_said():
     old = SamplingParams(temperature=0.7, seed=1)
     assert moved(old, SamplingParams(temperature=1.2, top_k=5, seed=2)) == "Temperature 0.7 → 1.2, Top-k 0 → 5"
     assert moved(old, old) == ""
-
-
-def prompt_text(prompt):
-    return MODEL.tokenizer.decode(prompt.ids)
-
-
-def test_the_oldest_turns_make_room_and_it_is_said_from_where_the_model_is_told():
-    conversation = Conversation("abc")
-    for number in range(0, 6, 2):
-        conversation = conversation.add(Node("user", number - 1, f"question {number}"))
-        conversation = conversation.add(Node("assistant", number, f"answer {number}" if number < 4 else ""))
-    whole = prompt_for(conversation, 5, 0, MODEL, 1000, 100)
-    assert whole.context_start is None and prompt_text(whole).startswith("question 0")
-    cut = prompt_for(conversation, 5, 0, MODEL, 60, 20)
-    assert cut.context_start == 2 and prompt_text(cut) == "question 2\nanswer 2\nquestion 4" and len(cut.ids) <= 45
-    last = prompt_for(conversation, 5, 0, MODEL, 12, 5)
-    assert prompt_text(last) == "question 4"  # the question itself is never left out
-
-
-def test_a_reply_to_nothing_is_refused():
-    conversation = Conversation("abc").add(Node("assistant", ROOT, "x"))
-    with pytest.raises(ChatError, match="no question"):
-        prompt_for(conversation, 0, 0, MODEL, 100, 10)
 
 
 def test_the_fake_engine_goes_on_from_a_prefix():

@@ -15,9 +15,8 @@ import pydantic
 from llama_core.checkpoint import Model
 from llama_core.errors import UserError
 from llama_core.sampling.params import SamplingParams
-from llama_core.tokenizer.chat_template import ChatError
 from web.chat.codec import STRICT
-from web.chat.conversation import ROOT, Conversation, HistoryError, Node, Record, check_size, model_messages
+from web.chat.conversation import ROOT, Conversation, HistoryError, Node, Record, check_size
 from web.chat.stream import force, with_texts
 from web.strings import TEXT
 
@@ -233,36 +232,3 @@ def moved(old: SamplingParams, new: SamplingParams) -> str:
         for name, knob in SamplingParams.knobs().items()
         if getattr(old, name) != getattr(new, name)
     )
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """What is prefilled: `ids`, of which the first `prompt_tokens` are the conversation and the others the begun reply.
-    `context_start` is the first message in it, None if all are."""
-
-    ids: list[int]
-    prompt_tokens: int
-    context_start: int | None = None
-
-
-def prompt_for(
-    conversation: Conversation, number: int, upto: int, model: Model, context: int, max_new_tokens: int
-) -> Prompt:
-    """The prompt for token `upto` of the reply `number`. The oldest turns are left out until the reply has room in the
-    context (a quarter of it, or `max_new_tokens`), as long as there is more than the last question.
-
-    Raises `ChatError` as the chat template does.
-    """
-    room = context - min(max_new_tokens, context // 4)
-    messages = model_messages(conversation, conversation.path(until=number))
-    if not messages:
-        raise ChatError(TEXT["nothing_to_answer"])
-    begun = [record.id for record in conversation.nodes[number].records[:upto]]
-    system = [{"role": "system", "content": conversation.system}] if conversation.system.strip() else []
-    left_out = 0
-    while True:
-        ids = model.chat.prompt_ids([*system, *(message for _, message in messages[left_out:])])
-        if (len(ids) <= room and len(ids) + len(begun) < context) or left_out + 2 >= len(messages):
-            break
-        left_out += 2  # a question and its answer
-    return Prompt([*ids, *begun], len(ids), messages[left_out][0] if left_out else None)

@@ -14,9 +14,10 @@ from llama_core.engine.text import Reply, TextToken
 from llama_core.errors import UserError
 from llama_core.sampling.params import SamplingParams
 from web.chat import status
-from web.chat.actions import Controls, PendingReply, Prompt, moved, prompt_for, sampling_params
+from web.chat.actions import Controls, PendingReply, moved, sampling_params
 from web.chat.codec import write_conversation
 from web.chat.conversation import Conversation, Record
+from web.chat.prompt import Prompt, prompt_for
 from web.chat.stream import Labels, Stream, record_of
 from web.models.manager import Served
 from web.strings import TEXT
@@ -43,24 +44,40 @@ class PageUpdate:
     tab: str | None = None
 
 
+@dataclass
+class Starting:
+    """A reply whose prompt is being made. `is_stopped`: Stop was pressed meanwhile."""
+
+    is_stopped: bool = False
+
+
 class ReplyManager:
-    """The replies that are being written, at most one per browser tab (`session`)."""
+    """The replies that are being started or written, at most one per browser tab (`session`)."""
 
     def __init__(self) -> None:
+        self.starting: dict[str, Starting] = {}
         self.running: dict[str, Request] = {}
         self._lock = threading.Lock()  # replies are streamed on the event loop and stopped in worker threads
 
+    def is_busy(self, session: str) -> bool:
+        """Whether a reply is being started or written in this tab."""
+        return session in self.running or session in self.starting
+
     def stop(self, session: str) -> PageUpdate:
         """End the reply of this tab. Its stream then ends by itself, with what was written so far."""
-        request = self.running.get(session)
-        if request is None:
+        request, starting = self.running.get(session), self.starting.get(session)
+        if request is not None:
+            request.cancel()
+        elif starting is not None:
+            starting.is_stopped = True
+        else:
             return PageUpdate(running=False)
-        request.cancel()
         return PageUpdate()
 
     def abandon(self, session: str) -> None:
         """Cancel the reply of this tab without showing its end: its conversation is about to change."""
         with self._lock:
+            self.starting.pop(session, None)
             request = self.running.pop(session, None)
         if request is not None:
             request.cancel()
@@ -82,13 +99,19 @@ class ReplyManager:
         question came) frees the engine's slot.
         """
         conversation, stream, request = pending.conversation, None, None
+        starting = self.starting[session] = Starting()
         try:
             params = sampling_params(controls)
-            conversation, prompt = _prompt(pending, params, served)
+            # In a thread: for a long chat it takes a while, and the words of others are streamed on this event loop.
+            conversation, prompt = await asyncio.to_thread(_prompt, pending, params, served)
+            if not self._is_started(session, starting):
+                return  # abandoned
             stream = Stream(conversation, pending.node)
             request = self.running[session] = served.engine.submit(
                 prompt.ids[: prompt.prompt_tokens], params, prompt.ids[prompt.prompt_tokens :]
             )
+            if starting.is_stopped:
+                request.cancel()
             waiting = status.waiting(request, served.engine)
             yield PageUpdate(write_conversation(conversation), stream.text, waiting, True, pending.draft)
             begun = conversation.nodes[pending.node].records
@@ -101,6 +124,7 @@ class ReplyManager:
             logging.getLogger(__name__).exception("a reply failed")
             yield _failed(conversation, pending, stream, TEXT["unexpected"].format(kind=type(problem).__name__))
         finally:
+            self._is_started(session, starting)
             if request is not None:
                 request.cancel()
                 self._forget(session, request)
@@ -119,6 +143,14 @@ class ReplyManager:
                 yield PageUpdate(stream=stream.text if batch else None, status=_status(request, served.engine))
         if self.running.get(session) is request:
             yield _ended(request, reply.stopped, stream, served.engine.max_seq_len)
+
+    def _is_started(self, session: str, starting: Starting) -> bool:
+        """The prompt is made; false if the reply was abandoned meanwhile."""
+        with self._lock:
+            if self.starting.get(session) is not starting:
+                return False
+            del self.starting[session]
+            return True
 
     def _forget(self, session: str, request: Request) -> None:
         with self._lock:

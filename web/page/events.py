@@ -1,6 +1,7 @@
 """The handlers of the page's events: from what the browser posted to what the page shows next. Each handler reads
 `manager.served` once and passes it down, so that nothing mixes two models when another one is loaded."""
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
@@ -47,7 +48,7 @@ class PageEvents:
 
     async def submit(self, request: gr.Request, text: str, chat: Any, *values: Any) -> AsyncIterator[list[Any]]:
         """The Send button, and Enter in the box."""
-        if _session(request) in self.replies.running:  # Enter while a reply is written: the words stay in the box
+        if self.replies.is_busy(_session(request)):  # Enter while a reply is written: the words stay in the box
             yield outputs(PageUpdate())
             return
         async for update in self._run(_session(request), Action("ask", text=text or ""), chat, self.panel.read(values)):
@@ -74,7 +75,10 @@ class PageEvents:
         served = self.manager.served
         self.replies.abandon(session)
         try:
-            pending = actions.begin_reply(action, _read(chat, served), served.model, controls)
+            # In a thread, like all that takes time for a long chat: words are streamed on this event loop.
+            pending = await asyncio.to_thread(
+                lambda: actions.begin_reply(action, _read(chat, served), served.model, controls)
+            )
         except UserError as problem:
             yield PageUpdate(status=status.problem(str(problem)), running=False)
             return
@@ -87,7 +91,7 @@ class PageEvents:
         """What is not a reply: a look at a token, a file, an older state."""
         served, at = self.manager.served, Pointer(session, action.node, action.index)
         try:
-            conversation = _read(chat, served)
+            conversation = await asyncio.to_thread(_read, chat, served)
             match action.do:
                 case "inspect":
                     async for update in self.hood.look(at, conversation, controls, served):

@@ -1,6 +1,7 @@
 """The tokens that people point at: the logits for the plot, and what happened inside the model for the lens. One per
 browser tab; those of the tabs that pointed longest ago are forgotten."""
 
+import asyncio
 import math
 import threading
 from collections import OrderedDict
@@ -11,8 +12,9 @@ import numpy as np
 from llama_core.errors import UserError
 from llama_core.model.lens import Inside, inspect
 from llama_core.sampling.sampler import next_token_distribution
-from web.chat.actions import Controls, Prompt, own_node, prompt_for, sampling_params
+from web.chat.actions import Controls, own_node, sampling_params
 from web.chat.conversation import Conversation
+from web.chat.prompt import Prompt, prompt_for
 from web.chat.stream import Labels
 from web.models.manager import Served
 from web.page import plots, under_the_hood
@@ -68,7 +70,7 @@ class InspectedTokens:
 
     async def plot(self, at: Pointer, conversation: Conversation, controls: Controls, served: Served) -> str:
         """Point at a token and draw what could have come. Raises what `point` and the engine do."""
-        token = self.point(at, conversation, controls, served)
+        token = await asyncio.to_thread(self.point, at, conversation, controls, served)
         token.logits = np.asarray(await served.engine.next_token_logits_async(token.prompt.ids), np.float32)
         token.own = plots.softmax(token.logits)
         return self.redraw(at.session, controls) or ""
