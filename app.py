@@ -37,6 +37,8 @@ def _run(settings: Settings, listener: socket.socket) -> str | None:
         app = build_app(build_page(manager, settings), manager)
         open_port(listener)
         engine, model = manager.served.engine, manager.served.model
+        for note in model.notes:
+            print(f"note: {note}", flush=True)
         print(
             f"{settings.title}: {model.name} on {engine.device}, {engine.slots} replies at once of up to "
             f"{engine.max_seq_len} tokens with their prompts, open {url_of(listener)}",

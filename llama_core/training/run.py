@@ -11,7 +11,7 @@ import numpy as np
 
 from llama_core.checkpoint import hub
 from llama_core.checkpoint.load import load_checkpoint, load_shape
-from llama_core.checkpoint.save import save_checkpoint
+from llama_core.checkpoint.save import find_outdated, save_checkpoint
 from llama_core.model.config import LlamaConfig
 from llama_core.model.params import Params, init_model_params
 from llama_core.runtime.files import read_bytes
@@ -28,6 +28,8 @@ COMPANIONS = (
     "tokenizer.json",
     "tokenizer.model",
     "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
     "chat_template.jinja",
     "generation_config.json",
 )
@@ -64,6 +66,7 @@ def train(options: TrainingOptions, report: Callable[[str], None] = print) -> Jo
     """
     keep_freed_memory()
     start, out = find_start(options), Path(options.out)
+    find_outdated(out, {*start.companions, CURVE_FILE})  # refuses a folder of something else now, not after hours
     documents = read_documents(Path(options.data), start.chat)
     held_out = read_documents(Path(options.validation), start.chat) if options.validation else []
     batches = Batches(documents, options.sequence_length, options.batch_size, options.seed)

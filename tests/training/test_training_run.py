@@ -16,6 +16,7 @@ import torch
 import transformers
 
 from llama_core import load_checkpoint
+from llama_core.runtime.files import ModelFileError
 from llama_core.training import TrainingError, train
 from llama_core.training.state import state_file
 
@@ -117,3 +118,14 @@ def test_a_loss_that_explodes_ends_the_run(options):
 
 def quiet(line):
     """Nobody reads the progress of a test."""
+
+
+def test_a_folder_of_something_else_is_refused_before_the_first_step(options, tmp_path):
+    thesis = tmp_path / "thesis"
+    thesis.mkdir()
+    (thesis / "config.json").write_text('{"name": "a JavaScript project"}')
+    (thesis / "thesis.tex").write_text("years of work")
+    said = []
+    with pytest.raises(ModelFileError, match="thesis"):
+        train(dataclasses.replace(options, out=str(thesis)), said.append)
+    assert said == [] and sorted(path.name for path in thesis.iterdir()) == ["config.json", "thesis.tex"]
