@@ -77,17 +77,22 @@ class Chat:
 
     @cached_property
     def accepts_system(self) -> bool:
-        """Whether the template takes system messages. If it refuses them, the first prompt with one says so in the log.
-
-        Raises `ChatError` for a template that refuses every conversation.
-        """
+        """Whether the template takes system messages. The first prompt with a refused one says so in the log."""
         if self._template is None:
             return True
         try:
             self._render([([_SYSTEM, _QUESTION], True)])
         except TemplateRefusal:
-            self._render([([_QUESTION], True)])
+            if not self._can_render([_QUESTION]):  # the system message is not the reason
+                return True
             _log.warning("The model takes no system prompt: it is put before the first question instead.")
+            return False
+        return True
+
+    def _can_render(self, messages: Messages) -> bool:
+        try:
+            self._render([(messages, True)])
+        except ChatError:
             return False
         return True
 
