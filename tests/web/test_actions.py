@@ -6,7 +6,16 @@ from fake_engine import EOS, FakeEngine, fake_model, next_id
 
 from llama_core.sampling.params import SamplingParams
 from web.chat import actions
-from web.chat.actions import ALTERNATIVES, MAX_STOP, MAX_STOPS, Controls, KnobError, moved, sampling_params
+from web.chat.actions import (
+    ALTERNATIVES,
+    MAX_STOP,
+    MAX_STOPS,
+    Controls,
+    KnobError,
+    moved,
+    sampling_params,
+    stop_at_markers,
+)
 from web.chat.conversation import HistoryError, Node, Record
 
 MODEL = fake_model()
@@ -132,3 +141,9 @@ def test_the_fake_engine_goes_on_from_a_prefix():
         pass
     assert first.token_ids[0] == next_id([20, 21])
     assert engine.submit([20, 21, first.token_ids[0], 5], SamplingParams(max_new_tokens=1)).cached_tokens == 3
+
+
+def test_a_text_to_stop_at_that_names_a_special_token_is_that_token():
+    params = stop_at_markers(SamplingParams(stop=("<|end|>", "the")), MODEL.tokenizer)
+    assert params.stop == ("the",) and params.stop_token_ids == (EOS,)
+    assert stop_at_markers(SamplingParams(stop=("the",)), MODEL.tokenizer).stop_token_ids == ()

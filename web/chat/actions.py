@@ -15,6 +15,7 @@ import pydantic
 from llama_core.checkpoint import Model
 from llama_core.errors import UserError
 from llama_core.sampling.params import SamplingParams
+from llama_core.tokenizer import Tokenizer
 from web.chat.codec import STRICT
 from web.chat.conversation import ROOT, Conversation, HistoryError, Node, Record, check_size
 from web.chat.stream import force, with_texts
@@ -223,6 +224,15 @@ def stop_strings(lines: str) -> tuple[str, ...]:
     if len(texts) > MAX_STOPS or any(len(text) > MAX_STOP for text in texts):
         raise KnobError(TEXT["bad_stop"].format(limit=MAX_STOPS, length=MAX_STOP))
     return texts
+
+
+def stop_at_markers(params: SamplingParams, tokenizer: Tokenizer) -> SamplingParams:
+    """The parameters with the stop sequences that name a special token as ids: as text that token is nothing, so a
+    text to stop at would never be found."""
+    ids = {text: token_id for text in params.stop if (token_id := tokenizer.special_id(text)) is not None}
+    return replace(
+        params, stop=tuple(text for text in params.stop if text not in ids), stop_token_ids=tuple(set(ids.values()))
+    )
 
 
 def moved(old: SamplingParams, new: SamplingParams) -> str:

@@ -14,7 +14,7 @@ from llama_core.engine.text import Reply, TextToken
 from llama_core.errors import UserError
 from llama_core.sampling.params import SamplingParams
 from web.chat import status
-from web.chat.actions import Controls, PendingReply, moved, sampling_params
+from web.chat.actions import Controls, PendingReply, moved, sampling_params, stop_at_markers
 from web.chat.codec import write_conversation
 from web.chat.conversation import Conversation, Record
 from web.chat.prompt import Prompt, prompt_for
@@ -88,7 +88,8 @@ class ReplyManager:
         if request is not None:
             with contextlib.suppress(UserError):  # half-typed numbers
                 params = sampling_params(controls)
-                request.update(dataclasses.replace(params, stop=request.params.stop))
+                ends = {name: getattr(request.params, name) for name in ("stop", "stop_token_ids")}
+                request.update(dataclasses.replace(params, **ends))
 
     async def respond(
         self, session: str, pending: PendingReply, controls: Controls, served: Served
@@ -101,7 +102,7 @@ class ReplyManager:
         conversation, stream, request = pending.conversation, None, None
         starting = self.starting[session] = Starting()
         try:
-            params = sampling_params(controls)
+            params = stop_at_markers(sampling_params(controls), served.model.tokenizer)
             # In a thread: for a long chat it takes a while, and the words of others are streamed on this event loop.
             conversation, prompt = await asyncio.to_thread(_prompt, pending, params, served)
             if not self._is_started(session, starting):

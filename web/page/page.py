@@ -154,7 +154,7 @@ class Page:
         parts, asked, waits = self._swapped(length), False, True
         while waits:
             engine = self.manager.served.engine
-            before, asked = asked, self.events.replies.is_busy(request.session_hash)
+            before, asked = asked, self.events.replies.is_busy(request.session_hash or "")
             waits = engine.healthy and not engine.ready
             state = status.of_engine(engine) if not asked and (waits or not before) else gr.skip()
             yield [*parts, state]  # also to say nothing: Gradio sends the last one once more at the end
