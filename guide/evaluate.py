@@ -12,7 +12,7 @@ from pathlib import Path
 from guide.corpus.stories import story_words
 from guide.held_out import read_questions
 from llama_core import Engine, SamplingParams, load_checkpoint
-from llama_core.engine.request import Generation
+from llama_core.engine.request import Request
 
 GUIDE = Path(__file__).parents[1] / "weights" / "guide"
 STORIES, STORY_TEMPERATURE = 50, 0.8
@@ -40,7 +40,7 @@ class Examiner:
             ]
         return answers
 
-    def _start(self, text: str, params: SamplingParams) -> Generation:
+    def _start(self, text: str, params: SamplingParams) -> Request:
         return self._engine.submit(self._model.chat.prompt_ids([{"role": "user", "content": text}]), params)
 
 
