@@ -80,12 +80,12 @@ class Scheduler:
     def drop_cancelled_from_queue(self) -> None:
         """Finish the requests in the queue that were cancelled or waited too long."""
         with self.lock:
-            dropped = [request for request in self.queue if self._stop_reason(request)]
+            dropped = {request: reason for request in self.queue if (reason := self._stop_reason(request))}
             if dropped:
                 self.queue = deque(request for request in self.queue if request not in dropped)
                 self._number_queue()
-        for request in dropped:
-            request.finish(self._stop_reason(request) or "cancelled")
+        for request, reason in dropped.items():
+            request.finish(reason)
 
     def end_all(self, reason: str, make_error: Callable[[], Exception] | None = None) -> None:
         """Finish every request, each with an error of its own if there is one."""

@@ -15,7 +15,7 @@ import pydantic
 from llama_core.checkpoint import Model
 from llama_core.errors import UserError
 from llama_core.sampling.params import SamplingParams
-from llama_core.tokenizer import Tokenizer
+from llama_core.tokenizer.tokenizer import Tokenizer, without_surrogates
 from web.chat.codec import STRICT
 from web.chat.conversation import ROOT, Conversation, HistoryError, Node, Record, check_size
 from web.chat.stream import force, with_texts
@@ -159,7 +159,7 @@ def _reply_to(
     conversation: Conversation, question: int, model: Model, controls: Controls, draft: str | None = None
 ) -> PendingReply:
     # Lone surrogates, which JSON can carry and UTF-8 cannot, become U+FFFD.
-    prefill = controls.prefill.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    prefill = without_surrogates(controls.prefill)
     records = prefix_of(prefill, model) if prefill else ()
     node = Node("assistant", question, records=records, model=model.name, model_id=model.id)
     return _start(replace(conversation, system=controls.system, stop=controls.stop), node, model, draft)

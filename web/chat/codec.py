@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field, TypeAdapter, ValidationError
 
+from llama_core.tokenizer.tokenizer import without_surrogates
 from web.chat.conversation import (
     MAX_CHARACTERS,
     MAX_NODES,
@@ -162,7 +163,7 @@ def _without_lone_surrogates(text: str) -> str:
     """JSON can carry half of a surrogate pair, UTF-8 cannot: in its place stands U+FFFD."""
     if not SURROGATE.search(text):
         return text
-    return dump(json.loads(text)).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return without_surrogates(dump(json.loads(text)))
 
 
 def _tree(stored: StoredConversation, nodes: tuple[Node, ...]) -> Conversation:
