@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from llama_core.engine import EngineError
+from llama_core.engine.prefix_cache import EVERYBODY, Slot, reusable_prefix
 from llama_core.engine.request import Token, TokenAlternative
 from llama_core.model.config import LlamaConfig
 from llama_core.sampling.params import SamplingParams
@@ -128,15 +129,15 @@ class FakeEngine:
             progress(done, 8)
         self.ready = True
 
-    def submit(self, prompt_ids, params, reply_ids=()):
+    def submit(self, prompt_ids, params, reply_ids=(), cache_scope=EVERYBODY):
         prompt_ids = [*prompt_ids, *reply_ids]
         if len(prompt_ids) >= self.max_seq_len:
             raise EngineError(f"the prompt has {len(prompt_ids)} tokens; shorten it")
         params = replace(params, seed=0 if params.seed is None else params.seed)
-        earlier = [[*other.prompt_ids, *other.token_ids] for other in self.generations]
-        generation = FakeRequest(
-            prompt_ids, params, max((common_prefix(ids, prompt_ids) for ids in earlier), default=0), self.hold
-        )
+        earlier = [Slot(0, [*old.prompt_ids, *old.token_ids], scope=old.scope) for old in self.generations]
+        cached = max((reusable_prefix(slot, [*prompt_ids, -1], cache_scope) for slot in earlier), default=0)
+        generation = FakeRequest(prompt_ids, params, cached, self.hold)
+        generation.scope = cache_scope
         self.generations.append(generation)
         threading.Thread(target=self._write, args=(generation,), daemon=True).start()
         return generation
@@ -179,7 +180,7 @@ class FakeEngine:
         generation.first = generation.first or time.perf_counter()
         generation.tokens.append(Token(*(top[0].id, top[0].logprob, top[0].final_logprob), tuple(top)))
 
-    async def next_token_logits_async(self, ids):
+    async def next_token_logits_async(self, ids, cache_scope=EVERYBODY):
         logits = np.full(CONFIG.vocab_size, -9.0, np.float32)
         logits[: len(WORDS)] = -np.arange(len(WORDS), dtype=np.float32) / 2
         return np.roll(logits, sum(ids) % len(WORDS))
@@ -204,11 +205,3 @@ class FakeEngine:
         self.closed = True
         for generation in self.generations:
             generation.cancel()
-
-
-def common_prefix(first, second):
-    """How many ids two sequences begin with in common."""
-    return next(
-        (i for i, pair in enumerate(zip(first, second, strict=False)) if pair[0] != pair[1]),
-        min(len(first), len(second)),
-    )

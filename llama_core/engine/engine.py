@@ -17,6 +17,7 @@ from llama_core.engine.compiled import compile_programs
 from llama_core.engine.device_work import Programs
 from llama_core.engine.errors import BadRequest, EngineDead, EngineError, QueueFull
 from llama_core.engine.metrics import EngineStats
+from llama_core.engine.prefix_cache import EVERYBODY, CacheScope
 from llama_core.engine.request import Request
 from llama_core.engine.scheduler import Scheduler
 from llama_core.model.config import LlamaConfig
@@ -151,37 +152,51 @@ class Engine:
         """Whether the engine takes requests."""
         return not self._closed and self._failure is None
 
+    @property
+    def failure(self) -> str | None:
+        """What the engine failed of, in words; None while it works, and after it was closed."""
+        return self._failure
+
     def stats(self) -> EngineStats:
         """What the engine is doing now."""
         return self._scheduler.stats()
 
     def submit(
-        self, prompt_ids: Sequence[int], params: SamplingParams | None = None, reply_ids: Sequence[int] = ()
+        self,
+        prompt_ids: Sequence[int],
+        params: SamplingParams | None = None,
+        reply_ids: Sequence[int] = (),
+        cache_scope: CacheScope = EVERYBODY,
     ) -> Request:
         """Ask for the continuation of `prompt_ids`, or of a reply to them that was begun with `reply_ids`: presence and
-        frequency penalties count those. Returns at once; the tokens come as the request is iterated.
+        frequency penalties count those. `cache_scope` says whose prompts may find these tokens in the prefix cache.
+        Returns at once; the tokens come as the request is iterated.
 
         Raises `BadRequest` for a prompt that is empty, does not fit or has unknown ids, and for parameters that name
         unknown ids; `QueueFull` when too many wait; `EngineDead` when the engine is closed or has failed.
         """
-        return self._enqueue(prompt_ids, params or SamplingParams(), reply_ids, keeps_logits=False)
+        return self._enqueue(prompt_ids, params or SamplingParams(), reply_ids, False, cache_scope)
 
-    def next_token_logits(self, prompt_ids: Sequence[int]) -> Float32[np.ndarray, "V"]:
+    def next_token_logits(
+        self, prompt_ids: Sequence[int], cache_scope: CacheScope = EVERYBODY
+    ) -> Float32[np.ndarray, "V"]:
         """The model's logits for the token after `prompt_ids`, before any penalty or cut. What the prefix cache holds
         is not computed again. Raises as `submit` does."""
-        request = self._ask_for_logits(prompt_ids)
+        request = self._ask_for_logits(prompt_ids, cache_scope)
         list(request)
         return self._logits_of(request)
 
-    async def next_token_logits_async(self, prompt_ids: Sequence[int]) -> Float32[np.ndarray, "V"]:
+    async def next_token_logits_async(
+        self, prompt_ids: Sequence[int], cache_scope: CacheScope = EVERYBODY
+    ) -> Float32[np.ndarray, "V"]:
         """`next_token_logits` for event loops."""
-        request = self._ask_for_logits(prompt_ids)
+        request = self._ask_for_logits(prompt_ids, cache_scope)
         async for _ in request:
             pass
         return self._logits_of(request)
 
-    def _ask_for_logits(self, prompt_ids: Sequence[int]) -> Request:
-        return self._enqueue(prompt_ids, SamplingParams(temperature=0.0, max_new_tokens=1), (), keeps_logits=True)
+    def _ask_for_logits(self, prompt_ids: Sequence[int], cache_scope: CacheScope) -> Request:
+        return self._enqueue(prompt_ids, SamplingParams(temperature=0.0, max_new_tokens=1), (), True, cache_scope)
 
     def _logits_of(self, request: Request) -> Float32[np.ndarray, "V"]:
         if request.logits is None:
@@ -189,14 +204,19 @@ class Engine:
         return request.logits
 
     def _enqueue(
-        self, prompt_ids: Sequence[int], params: SamplingParams, reply_ids: Sequence[int], keeps_logits: bool
+        self,
+        prompt_ids: Sequence[int],
+        params: SamplingParams,
+        reply_ids: Sequence[int],
+        keeps_logits: bool,
+        cache_scope: CacheScope,
     ) -> Request:
         ids = [int(token_id) for token_id in (*prompt_ids, *reply_ids)]
         self._check_prompt(ids)
         self._check_params(params)
         if params.seed is None:
             params = dataclasses.replace(params, seed=secrets.randbits(32))
-        request = Request(ids, params, self._wake, self._check_params, len(reply_ids), keeps_logits)
+        request = Request(ids, params, self._wake, self._check_params, len(reply_ids), keeps_logits, cache_scope)
         with self._lock:
             if self._failure is not None:
                 raise self._failed_error()
@@ -243,10 +263,10 @@ class Engine:
             while self._wait_for_work():
                 self._scheduler.take_turn()
             self._scheduler.end_all("shutdown")
-        except Exception as problem:
+        except BaseException as problem:  # whatever it is, without this thread nobody gets an answer any more
             self._fail(problem, "the engine failed ({}); start the app again")
 
-    def _fail(self, problem: Exception, sentence: str) -> None:
+    def _fail(self, problem: BaseException, sentence: str) -> None:
         first_line = str(problem).strip().partition("\n")[0]
         # Its text alone: the traceback would keep what it went through alive, the weights among them.
         self._failure = sentence.format(f"{type(problem).__name__}: {first_line}")

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from llama_core.engine.device_work import PrefillChunk
-from llama_core.engine.prefix_cache import Slot
+from llama_core.engine.prefix_cache import EVERYBODY, CacheScope, Slot
 from llama_core.engine.records import Records
 from llama_core.sampling.params import SamplingParams
 
@@ -57,7 +57,7 @@ class Request:
     the end-of-text token included; every iteration starts at the first token.
 
     The last `begun_tokens` of the prompt are the beginning of the reply itself; `cached_tokens` of it were found in the
-    prefix cache. `queue_position` is the place in the queue, from 1; None once a slot is found. `changes` lists, for
+    prefix cache, where `cache_scope` says who may find it. `queue_position` is the place in the queue, from 1; None once a slot is found. `changes` lists, for
     each `update`, the number of tokens before it took effect and the new parameters. Iteration raises `error` when
     `finish_reason` is "error"; the others are "stop", "length", "cancelled", "time_limit" and "shutdown", None before.
 
@@ -74,9 +74,11 @@ class Request:
         check_params: Callable[[SamplingParams], None] = lambda params: None,
         begun_tokens: int = 0,
         keeps_logits: bool = False,
+        cache_scope: CacheScope = EVERYBODY,
     ):
         self.prompt_ids = prompt_ids
         self.begun_tokens = begun_tokens
+        self.cache_scope = cache_scope
         self.params = params
         self.status = RequestStatus.WAITING
         self.finish_reason: str | None = None

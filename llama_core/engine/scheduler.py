@@ -141,7 +141,8 @@ class Scheduler:
         """Give free slots to the requests that came first."""
         while True:
             with self.lock:
-                choice = choose_slot(self.slots, self.queue[0].prompt_ids) if self.queue else None
+                first = self.queue[0] if self.queue else None
+                choice = choose_slot(self.slots, first.prompt_ids, first.cache_scope) if first else None
                 if choice is None:
                     return
                 request = self.queue.popleft()
@@ -159,6 +160,7 @@ class Scheduler:
         if choice.source is not None:
             self.programs.copy_prefix(choice.source.index, choice.slot.index, choice.prefix)
             choice.slot.ids = choice.source.ids[: choice.prefix]
+        choice.slot.belong_to(request.cache_scope, choice.prefix)
         self._metrics.tokens_cached += choice.prefix
 
     def _apply_updates(self) -> None:

@@ -3,9 +3,10 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llama_core.engine.prefix_cache import Slot, choose_slot, common_prefix
+from llama_core.engine.prefix_cache import CacheScope, Slot, choose_slot, common_prefix
 
 IDS = st.lists(st.integers(0, 2), max_size=12)
+SCOPES = st.builds(CacheScope, st.sampled_from([None, "one", "two"]), st.integers(0, 12))
 
 
 def slots(*contents, busy=()):
@@ -66,3 +67,25 @@ def test_writing_keeps_what_lies_behind_only_if_nothing_changed(ids, start, new)
     slot.extend(start, new)
     same = ids[start : start + len(new)] == new
     assert slot.ids == (ids if same else ids[:start] + new)
+
+
+@given(
+    contents=st.lists(st.tuples(IDS, SCOPES), min_size=1, max_size=4),
+    prompt=st.lists(st.integers(0, 2), min_size=1, max_size=12),
+    scope=SCOPES,
+)
+def test_what_is_found_is_shared_by_both_or_of_the_same_visitor(contents, prompt, scope):
+    all_slots = [Slot(i, list(ids), last_used=i + 1, scope=whose) for i, (ids, whose) in enumerate(contents)]
+    choice = choose_slot(all_slots, prompt, scope)
+    holder = choice.source or choice.slot
+    assert holder.ids[: choice.prefix] == prompt[: choice.prefix]
+    for position in range(choice.prefix):
+        is_public = all(one.salt is None or position < one.shared_length for one in (holder.scope, scope))
+        assert is_public or holder.scope.salt == scope.salt
+
+
+@given(ids=IDS, before=SCOPES, after=SCOPES, prefix=st.integers(0, 12))
+def test_a_slot_that_changes_hands_keeps_what_the_two_have_in_common(ids, before, after, prefix):
+    slot = Slot(0, list(ids), scope=before)
+    slot.belong_to(after, prefix)
+    assert slot.scope == after and slot.ids == (ids if before == after else ids[:prefix])

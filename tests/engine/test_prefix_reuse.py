@@ -6,6 +6,8 @@ import numpy as np
 from engine_steps import ids, params, wait_for
 from fakes import VOCAB, expected_tokens
 
+from llama_core.engine import CacheScope
+
 
 def test_a_conversation_reads_only_what_is_new(start):
     engine, _ = start(slots=2)
@@ -57,3 +59,40 @@ def test_looking_at_logits_forgets_nothing(start):
     further = engine.submit(prompt + reply + [1], params(3))
     assert ids(further) == expected_tokens(prompt + reply + [1], 3)
     assert further.cached_tokens == len(prompt + reply) - 1
+
+
+def test_people_share_the_system_prompt_and_nothing_behind_it(start):
+    engine, _ = start(slots=3)
+    system, question = [7] * 5, list(range(1, 21))
+    first, second = CacheScope("first", 5), CacheScope("second", 5)
+
+    def cached(scope, prompt=(*system, *question)):
+        request = engine.submit(prompt, params(4), cache_scope=scope)
+        assert ids(request) == expected_tokens(list(prompt), 4)
+        return request.cached_tokens
+
+    assert cached(first) == 0
+    assert cached(first) == 24  # all but the last token, which is always prefilled
+    assert cached(second) == 5
+    assert cached(second) == cached(first) == 24  # each found its own again
+    assert cached(CacheScope("third", 3)) == 3  # a shorter system prompt that begins in the same way
+
+
+def test_who_asks_the_same_does_not_inherit_what_followed(start):
+    """A slot keeps what lies behind a prompt that is only looked at, unless it was somebody else's."""
+    engine, _ = start(slots=1)
+    prompt, longer = [7, 7, 1, 2, 3], [7, 7, 1, 2, 3, 4, 5, 6]
+    ids(engine.submit(longer, params(4), cache_scope=CacheScope("first", 2)))
+    engine.next_token_logits(prompt, CacheScope("second", 2))
+    again = engine.submit(longer, params(4), cache_scope=CacheScope("second", 2))
+    ids(again)
+    assert again.cached_tokens == len(prompt)
+
+
+def test_logits_that_are_looked_at_open_nothing_to_others(start):
+    engine, _ = start(slots=1)
+    prompt = [7, 7, 1, 2, 3, 4]
+    engine.next_token_logits(prompt, CacheScope("first", 2))
+    other = engine.submit(prompt, params(2), cache_scope=CacheScope("second", 2))
+    ids(other)
+    assert other.cached_tokens == 2

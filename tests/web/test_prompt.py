@@ -5,6 +5,7 @@ import threading
 from dataclasses import replace
 
 import pytest
+from chat_templates import TEMPLATES
 from conversations import CONTROLS, talk
 from fake_engine import FakeEngine, fake_model
 
@@ -154,3 +155,18 @@ def test_a_reply_to_nothing_is_refused():
     conversation = Conversation("abc").add(Node("assistant", ROOT, "x"))
     with pytest.raises(ChatError, match="no question"):
         prompt_for(conversation, 0, 0, MODEL, 100, 10)
+
+
+@pytest.mark.parametrize("template", [None, *TEMPLATES])
+def test_other_people_may_find_the_prompt_up_to_the_first_question(template):
+    """So that what they are told about the prefix cache confirms no guess of anybody's words."""
+    model = fake_model()
+    model.chat = Chat(model.tokenizer, template and TEMPLATES[template])
+    for question in ("a question", "be brief", "?"):
+        conversation = Conversation("abc", system="Speak like Zorro.").add(Node("user", ROOT, question))
+        conversation = conversation.add(Node("assistant", 0))
+        prompt = prompt_for(conversation, 1, 0, model, 4000, 100)
+        scope = prompt.cache_scope
+        shared = model.tokenizer.decode(prompt.ids[: scope.shared_length])
+        assert scope.salt == "abc" and "Zorro" in shared
+        assert shared == model.tokenizer.decode(prompt.ids).partition(question)[0]

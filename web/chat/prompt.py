@@ -1,9 +1,11 @@
 """From a conversation to the prompt of one of its replies, and which turns are left out when the context is full."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llama_core.checkpoint import Model
-from llama_core.tokenizer.chat_template import ChatError
+from llama_core.engine.prefix_cache import CacheScope, common_prefix
+from llama_core.tokenizer.chat_template import Chat, ChatError
 from web.chat.conversation import Conversation, model_messages
 from web.strings import TEXT
 
@@ -11,10 +13,12 @@ from web.strings import TEXT
 @dataclass(frozen=True)
 class Prompt:
     """What is prefilled: `ids`, of which the first `prompt_tokens` are the conversation and the others the begun reply.
-    `context_start` is the first message in it, None if all are."""
+    `context_start` is the first message in it, None if all are. `cache_scope`: up to the first question everybody may
+    find it in the prefix cache, the rest is this conversation's."""
 
     ids: list[int]
     prompt_tokens: int
+    cache_scope: CacheScope
     context_start: int | None = None
 
 
@@ -41,7 +45,15 @@ def prompt_for(
     while len(ids) > room and start + 2 < len(messages):  # the counts are estimates
         start += 2
         ids = model.chat.prompt_ids([*system, *(message for _, message in messages[start:])])
-    return Prompt([*ids, *begun], len(ids), messages[start][0] if start else None)
+    # The id is a secret of the browser that holds the conversation, so it tells people apart, also after a reload.
+    scope = CacheScope(conversation.id, _shared_length(ids, system, model.chat))
+    return Prompt([*ids, *begun], len(ids), scope, messages[start][0] if start else None)
+
+
+def _shared_length(ids: list[int], system: Sequence[dict[str, str]], chat: Chat) -> int:
+    """How many tokens a prompt begins with whatever is asked: those that two other questions have in common."""
+    first, second = (chat.prompt_ids([*system, {"role": "user", "content": text}]) for text in ("a", "b"))
+    return common_prefix(ids, first[: common_prefix(first, second)])
 
 
 def _first_message(counts: list[int], room: int, kept: int) -> int:

@@ -109,7 +109,7 @@ class ReplyManager:
                 return  # abandoned
             stream = Stream(conversation, pending.node)
             request = self.running[session] = served.engine.submit(
-                prompt.ids[: prompt.prompt_tokens], params, prompt.ids[prompt.prompt_tokens :]
+                prompt.ids[: prompt.prompt_tokens], params, prompt.ids[prompt.prompt_tokens :], prompt.cache_scope
             )
             if starting.is_stopped:
                 request.cancel()

@@ -71,7 +71,9 @@ class InspectedTokens:
     async def plot(self, at: Pointer, conversation: Conversation, controls: Controls, served: Served) -> str:
         """Point at a token and draw what could have come. Raises what `point` and the engine do."""
         token = await asyncio.to_thread(self.point, at, conversation, controls, served)
-        token.logits = np.asarray(await served.engine.next_token_logits_async(token.prompt.ids), np.float32)
+        prompt = token.prompt
+        logits = await served.engine.next_token_logits_async(prompt.ids, prompt.cache_scope)
+        token.logits = np.asarray(logits, np.float32)
         token.own = plots.softmax(token.logits)
         return self.redraw(at.session, controls) or ""
 
