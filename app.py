@@ -11,41 +11,38 @@ from web.settings import Settings, read_settings
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the app until it is told to end. The exit code: 2 for settings or models that cannot be used."""
+    """Run the app until it is told to end. The exit code: 2 for settings or models that cannot be used, 1 if the engine
+    failed (another start may go well)."""
     try:
         settings = read_settings(arguments, os.environ)
         with claim_port(settings.host, settings.port) as listener:
-            problem = _run(settings, listener)
+            return _run(settings, listener)
     except UserError as error:
-        problem = str(error)
-    if problem is None:
-        return 0
-    print(f"error: {problem}", file=sys.stderr)
-    return 2
+        print(f"error: {error}", file=sys.stderr)
+        return 2
 
 
-def _run(settings: Settings, listener: socket.socket) -> str | None:
-    """Serve the page. What went wrong with the first model after the page was there, None if nothing did."""
+def _run(settings: Settings, listener: socket.socket) -> int:
+    """Serve the page. The exit code."""
     # Imported here because they take seconds: bad settings and ports in use are refused before.
-    from web.console import follow, show_progress
+    from web.console import describe_switching, show_progress, watch
     from web.models.manager import ModelManager
     from web.page.page import build_page
     from web.server import build_app, serve
 
     with ModelManager(settings) as manager:
         loading = manager.start(settings.model, show_progress)
-        app = build_app(build_page(manager, settings), manager)
+        app = build_app(build_page(manager, settings), manager, settings)
         open_port(listener)
         engine, model = manager.served.engine, manager.served.model
         for note in model.notes:
             print(f"note: {note}", flush=True)
         print(
             f"{settings.title}: {model.name} on {engine.device}, {engine.slots} replies at once of up to "
-            f"{engine.max_seq_len} tokens with their prompts, open {url_of(listener)}",
+            f"{engine.max_seq_len} tokens with their prompts, open {url_of(listener)}\n{describe_switching(settings)}",
             flush=True,
         )
-        serve(app, listener, lambda: follow(loading))
-        return loading.problem
+        return serve(app, listener, lambda: watch(manager, loading))
 
 
 def run() -> int:

@@ -116,6 +116,7 @@ class FakeEngine:
     def __init__(self, pace=0.0, slots=2, max_seq_len=4096, hostile=None, cold=False):
         self.pace, self.slots, self.max_seq_len, self.hostile = pace, slots, max_seq_len, hostile
         self.generations, self.healthy, self.device, self.closed = [], True, "CPU, 2 cores", False
+        self.failure = None
         self.hold = None  # a place in line: nothing begins until it is None
         self.ready, self.compiled, self._heat = not cold, (0, 0), threading.Semaphore(0 if cold else 8)
 

@@ -3,10 +3,30 @@
 import sys
 import time
 
-from web.models.manager import ModelLoading
+from web.models.manager import ModelLoading, ModelManager
+from web.settings import Settings
 
 STEPS = {"download": "Downloading (MB)   ", "weights": "Loading weights    ", "compile": "Compiling programs "}
 POLL_SECONDS = 0.1
+WATCH_SECONDS = 0.5  # how often it is looked whether the engine works
+
+# Exit codes. A supervisor restarts what failed; what cannot be used stays so until somebody changes it.
+UNUSABLE, FAILED = 2, 1
+
+
+def say_error(problem: str) -> None:
+    """One line on stderr."""
+    print(f"error: {problem}", file=sys.stderr, flush=True)
+
+
+def describe_switching(settings: Settings) -> str:
+    """Whether visitors may load other models, and why, in one line."""
+    who = "visitors may load other models" if settings.may_switch else "visitors cannot load other models"
+    if settings.switching != "auto":
+        return f"{who} (--switching {settings.switching})"
+    if settings.is_local:
+        return f"{who} (--switching auto: only this machine can open the page)"
+    return f"{who} (--switching auto: other machines can open the page; --switching on lets their people do it)"
 
 
 def show_progress(step: str, done: int, total: int) -> None:
@@ -31,3 +51,15 @@ def follow(loading: ModelLoading) -> bool:
     elif sys.stderr.isatty():
         print(file=sys.stderr)  # a half-filled bar is left in the last line
     return is_ready
+
+
+def watch(manager: ModelManager, loading: ModelLoading) -> int:
+    """Follow the first model's `loading`, then the engine that is served, until the page cannot be used any more; say
+    why. The exit code."""
+    if not follow(loading):
+        say_error(loading.problem or "")
+        return UNUSABLE
+    while manager.failure is None:
+        time.sleep(WATCH_SECONDS)
+    say_error(manager.failure)
+    return FAILED

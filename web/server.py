@@ -1,6 +1,7 @@
-"""The HTTP side: the page mounted on our own FastAPI app, with `/health` and the headers that keep it to itself."""
+"""The HTTP side: the page mounted on our own FastAPI app, with `/health`, behind the doors of middleware.py."""
 
 import json
+import os
 import socket
 import threading
 import time
@@ -9,56 +10,35 @@ from pathlib import Path
 
 import gradio as gr
 import uvicorn
-from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi import FastAPI, HTTPException, Response
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import HTMLResponse
-from starlette.middleware.base import RequestResponseEndpoint
 
+from web.chat.codec import MAX_BYTES
+from web.middleware import BodyLimit, HostCheck, SecurityHeaders, allowed_hosts
 from web.models.manager import ModelManager
+from web.settings import Settings
 from web.source import source_page
 from web.strings import SCRIPT
 
 ASSETS = Path(__file__).parent / "assets"
 LAST_WORDS_SECONDS = 3  # for open pages to say that the server ends
-
-# Nothing from other hosts, even if a model's text asks for it: the address of an image can carry a conversation away.
-# Gradio itself needs inline scripts and eval. A Space is shown in a frame of huggingface.co.
-CONTENT_SECURITY_POLICY = "; ".join(
-    (
-        "default-src 'self'",
-        "script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:",
-        "style-src 'self' 'unsafe-inline'",
-        "img-src 'self' data: blob:",
-        "font-src 'self' data:",
-        "connect-src 'self'",
-        "worker-src 'self' blob:",
-        "frame-src 'none'",
-        "form-action 'none'",
-        "object-src 'none'",
-        "base-uri 'self'",
-        "frame-ancestors 'self' https://huggingface.co https://*.hf.space",
-    )
-)
-
+LAST_RESORT_SECONDS = 20  # a thread may wait for a device that failed, and Python would wait for the thread for ever
 
 STYLES = ("page", "tokens")
 SCRIPTS = ("glass", "markdown", "tokens", "conversation", "chats", "help")
 
 
-def build_app(page: gr.Blocks, manager: ModelManager) -> FastAPI:
+def build_app(page: gr.Blocks, manager: ModelManager, settings: Settings) -> FastAPI:
     """The page at `/`, the engine's state at `/health` and our own code at `/source`."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     # No other origin may read answers; without this Gradio would allow every one, with cookies (gradio#13741).
     app.add_middleware(CORSMiddleware, allow_origins=[])
 
-    @app.middleware("http")
-    async def add_security_headers(request: Request, call_next: RequestResponseEndpoint) -> Response:
-        response = await call_next(request)
-        response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        response.headers["Referrer-Policy"] = "no-referrer"
-        response.headers["Permissions-Policy"] = "camera=(), microphone=(), geolocation=()"
-        return response
+    # The last one is the first that a request passes.
+    app.add_middleware(BodyLimit, limit=MAX_BYTES)
+    app.add_middleware(HostCheck, allowed=allowed_hosts(settings))
+    app.add_middleware(SecurityHeaders)
 
     @app.get("/health")
     def health(response: Response) -> dict[str, bool | str | int]:
@@ -111,15 +91,20 @@ def head() -> str:
     )
 
 
-def serve(app: FastAPI, listener: socket.socket, gets_ready: Callable[[], bool]) -> None:
-    """Answer requests until the process is told to end, or until `gets_ready` returns False (it waits in a thread of
-    its own); then open pages have a moment to say so. `listener` is from `port.claim_port`."""
+def serve(app: FastAPI, listener: socket.socket, wait_for_end: Callable[[], int]) -> int:
+    """Answer requests until the process is told to end, or until `wait_for_end` (in a thread of its own) has returned;
+    then open pages have a moment to say so. `listener` is from `port.claim_port`. The exit code: that of `wait_for_end`
+    if it returned, else 0."""
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2))
+    codes: list[int] = []
 
     def watch() -> None:
-        if not gets_ready():
-            time.sleep(LAST_WORDS_SECONDS)
-            server.should_exit = True
+        codes.append(wait_for_end())
+        time.sleep(LAST_WORDS_SECONDS)
+        server.should_exit = True
+        time.sleep(LAST_RESORT_SECONDS)
+        os._exit(codes[0])
 
     threading.Thread(target=watch, name="watch", daemon=True).start()
     server.run(sockets=[listener])
+    return codes[0] if codes else 0

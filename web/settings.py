@@ -1,5 +1,6 @@
 """Every setting of the app, declared once: the command line, the environment and `--help` are made from its fields."""
 
+import ipaddress
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -53,13 +54,39 @@ class Settings:
     )
     port: int = setting(7860, "GLASS_LLAMA_PORT", "port to listen on; 0 takes any free one", minimum=0, maximum=65535)
     title: str = setting("Glass Llama", "GLASS_LLAMA_TITLE", "name shown on the page")
+    allowed_hosts: str = setting(
+        "",
+        "GLASS_LLAMA_ALLOWED_HOSTS",
+        "other names by which browsers may ask for the page, separated by commas, such as that of a proxy",
+    )
     switching: str = setting(
-        "on", "GLASS_LLAMA_SWITCHING", "whether visitors may load another model", choices=("on", "off"), on_space="off"
+        "auto",
+        "GLASS_LLAMA_SWITCHING",
+        "whether visitors may load another model; auto: where only this machine can open the page",
+        choices=("auto", "on", "off"),
     )
     system_prompt: str = setting("", "GLASS_LLAMA_SYSTEM_PROMPT", "system prompt that the page starts with")
 
     def __post_init__(self) -> None:
         check_fields(self, SettingsError)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether visitors are the people at this machine: nothing else can connect, and no proxy is announced."""
+        return is_loopback(self.host) and not self.allowed_hosts
+
+    @property
+    def may_switch(self) -> bool:
+        """Whether visitors may load another model."""
+        return self.is_local if self.switching == "auto" else self.switching == "on"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is one that only this machine can reach. Other names are not looked up: false."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def read_settings(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> Settings:

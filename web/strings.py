@@ -78,6 +78,9 @@ TEXT = {
     "history_form": "the conversation sent by the browser is not readable; reload the page",
     "history_turns": "the conversation has more than {limit} messages; begin a new one",
     "history_size": "the conversation has {found} characters, at most {limit} are taken; begin a new one",
+    "post_size": "what was sent is larger than {limit} MB, the most that is taken; begin a new conversation",
+    "other_host": "This server does not answer to the name “{host}”. Whoever runs it can allow a name with "
+    "--allowed-hosts.",
     "import_form": "this file is not a conversation exported from this page",
     "other_model": "this reply was written by {model}; load that model to go on from its words",
     "bad_seed": "the seed is {found}; expected a whole number from 0 to {limit}, or nothing",

@@ -83,9 +83,7 @@ def reusable_prefix(slot: Slot, prompt: Sequence[int], scope: CacheScope) -> int
     return int(min(common_prefix(slot.ids, prompt[:-1]), scope.reach(slot.scope)))
 
 
-def choose_slot(
-    slots: Sequence[Slot], prompt: Sequence[int], scope: CacheScope = EVERYBODY
-) -> SlotChoice | None:
+def choose_slot(slots: Sequence[Slot], prompt: Sequence[int], scope: CacheScope = EVERYBODY) -> SlotChoice | None:
     """The slot for a prompt; None while all are in use. The one with the longest common prefix, if going on there
     throws away no more cached tokens than it saves; else the least recently used one, with the prefix copied into it.
     """

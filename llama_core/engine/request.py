@@ -57,9 +57,10 @@ class Request:
     the end-of-text token included; every iteration starts at the first token.
 
     The last `begun_tokens` of the prompt are the beginning of the reply itself; `cached_tokens` of it were found in the
-    prefix cache, where `cache_scope` says who may find it. `queue_position` is the place in the queue, from 1; None once a slot is found. `changes` lists, for
-    each `update`, the number of tokens before it took effect and the new parameters. Iteration raises `error` when
-    `finish_reason` is "error"; the others are "stop", "length", "cancelled", "time_limit" and "shutdown", None before.
+    prefix cache, where `cache_scope` says who may find it. `queue_position` is the place in the queue, from 1; None
+    once a slot is found. `changes` lists, for each `update`, the number of tokens before it took effect and the new
+    parameters. Iteration raises `error` when `finish_reason` is "error"; the others are "stop", "length", "cancelled",
+    "time_limit" and "shutdown", None before.
 
     The second half of the attributes is the scheduler's: `slot`, how many tokens of the prompt are `prefilled` or on
     their way, how many tokens the reply may have (`max_tokens`) and how many at most were `dispatched`, and the `chunk`

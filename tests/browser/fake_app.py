@@ -24,6 +24,7 @@ HOSTILE = (
 def main(port, pace, state="warm"):
     from fake_engine import FakeEngine
 
+    from web.console import watch
     from web.models.manager import ModelManager
     from web.page.page import build_page
     from web.port import claim_port, open_port, url_of
@@ -35,12 +36,12 @@ def main(port, pace, state="warm"):
     manager = ModelManager(settings, load, lambda *_: FakeEngine(pace, hostile=HOSTILE, cold=state == "cold"))
     loading = manager.start("random:fake", lambda *_: None)
     listener = claim_port("127.0.0.1", port)
-    app = build_app(build_page(manager, settings), manager)
+    app = build_app(build_page(manager, settings), manager, settings)
 
     add_controls(app, manager)
     open_port(listener)
     print(url_of(listener), flush=True)
-    serve(app, listener, lambda: loading.wait() is None)
+    serve(app, listener, lambda: watch(manager, loading))
 
 
 def load(name, dtype, progress, check, download):

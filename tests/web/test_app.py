@@ -121,7 +121,8 @@ def test_programs_that_cannot_be_compiled_end_the_app_after_a_word_to_the_page()
         time.sleep(0.05)
     timer.cancel()
     printed, problem = app.communicate()
-    assert app.returncode == 2 and printed == "" and (503, "failed") in said
+    assert app.returncode == 2 and (503, "failed") in said
+    assert printed == "visitors may load other models (--switching auto: only this machine can open the page)\n"
     assert re.fullmatch(r"error: the model's programs cannot be compiled \(MemoryError: no room\)[^\n]+\n", problem)
 
 

@@ -114,7 +114,7 @@ def test_what_is_no_conversation_at_all_is_refused(text):
 
 
 def test_too_large_a_text_is_refused_before_it_is_parsed(monkeypatch):
-    monkeypatch.setattr(codec, "MAX_TEXT", 1000)
+    monkeypatch.setattr(codec, "MAX_BYTES", 1000)
     text = '{"padding": "' + "x" * 1000 + '"'  # a parser would find that it is not JSON
     with pytest.raises(HistoryError, match="characters, at most 1000 are taken"):
         read_conversation(text)

@@ -4,9 +4,12 @@ from types import SimpleNamespace
 
 import gradio as gr
 import pytest
+from fastapi import Request
 from fastapi.testclient import TestClient
 
+from web import server
 from web.server import build_app, head
+from web.settings import Settings
 
 STATS = SimpleNamespace(slots=2, busy=1, queued=0)
 
@@ -17,12 +20,32 @@ def engine():
 
 
 @pytest.fixture
-def client(engine):
-    with gr.Blocks(analytics_enabled=False) as page:
-        gr.Markdown("hello")
-    page.queue(api_open=False)
-    with TestClient(build_app(page, engine)) as client:
-        yield client
+def serve(engine):
+    """Clients of pages with these settings, by the address that a browser at the same machine uses."""
+    clients = []
+
+    def open_(**settings):
+        with gr.Blocks(analytics_enabled=False) as page:
+            gr.Markdown("hello")
+        page.queue(api_open=False)
+        app = build_app(page, engine, Settings(**settings))
+
+        @app.post("/read")
+        async def read(request: Request):
+            return len(await request.body())
+
+        app.router.routes.sort(key=lambda route: getattr(route, "path", "") != "/read")  # before the page, which is "/"
+        clients.append(TestClient(app, base_url="http://127.0.0.1:7860"))
+        return clients[-1].__enter__()
+
+    yield open_
+    for client in clients:
+        client.__exit__(None, None, None)
+
+
+@pytest.fixture
+def client(serve):
+    return serve()
 
 
 def test_health_is_what_the_engine_says(client, engine):
@@ -63,3 +86,54 @@ def test_other_origins_are_not_let_in(client):
 def test_the_page_is_there(client):
     answer = client.get("/")
     assert answer.status_code == 200 and "text/html" in answer.headers["content-type"]
+
+
+PATHS = ("/", "/health", "/gradio_api/info", "/source/llama_core/engine/engine.py", "/nothing")
+
+
+def test_a_page_that_gives_its_own_name_our_address_is_not_answered(client):
+    """DNS rebinding: to the browser it is then of the same origin as ours."""
+    for name in ("evil.example", "evil.example:7860", "127.0.0.1.evil.example", "localhost.evil", "[x", ""):
+        for path in PATHS:
+            answer = client.get(path, headers={"Host": name, "Origin": f"http://{name}"})
+            assert answer.status_code == 421 and "--allowed-hosts" in answer.text
+            assert answer.headers["content-type"].startswith("text/plain") and "nosniff" in answer.headers.values()
+        assert client.post("/gradio_api/queue/join", headers={"Host": name}, json={}).status_code == 421
+
+
+def test_this_machine_is_answered_by_each_of_its_names(client):
+    for name in ("localhost", "LocalHost:7860", "127.0.0.1", "[::1]:7860", "[::1]", "localhost.:80"):
+        assert client.get("/health", headers={"Host": name}).status_code == 200
+
+
+def test_other_names_are_those_of_the_settings(serve):
+    client = serve(host="192.168.1.5", allowed_hosts="Chat.example, other.example")
+    for name, code in (("192.168.1.5:80", 200), ("chat.example", 200), ("other.example:1", 200), ("x.example", 421)):
+        assert client.get("/health", headers={"Host": name}).status_code == code
+    assert serve(host="0.0.0.0").get("/health", headers={"Host": "any.example"}).status_code == 200
+    assert serve(host="0.0.0.0", allowed_hosts="a.b").get("/health", headers={"Host": "c.d"}).status_code == 421
+    assert serve(allowed_hosts="*").get("/health", headers={"Host": "c.d"}).status_code == 200
+
+
+@pytest.fixture
+def small_posts(monkeypatch):
+    monkeypatch.setattr(server, "MAX_BYTES", 1_000_000)
+
+
+def in_pieces(count):
+    """A body that does not say its length."""
+    for _ in range(count):
+        yield b"x" * 100_000
+
+
+def test_what_is_too_large_is_refused_before_it_is_parsed(small_posts, client):
+    for path in ("/read", "/gradio_api/queue/join"):
+        for body in (b"{" * 1_000_001, in_pieces(11)):
+            answer = client.post(path, content=body, headers={"Content-Type": "application/json"})
+            assert answer.status_code == 413 and "larger than 1 MB, the most" in answer.json()["detail"], path
+
+
+def test_what_is_not_too_large_is_read(small_posts, client):
+    for body in (b"x" * 1_000_000, in_pieces(10)):
+        answer = client.post("/read", content=body)
+        assert (answer.status_code, answer.json()) == (200, 1_000_000)

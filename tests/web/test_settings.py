@@ -31,6 +31,27 @@ def test_a_space_listens_to_the_world():
     assert read_settings(["--host", "127.0.0.1"], {"SPACE_ID": "me/space"}).host == "127.0.0.1"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "allowed"),
+    [
+        ([], True),
+        (["--host", "localhost"], True),
+        (["--host", "::1"], True),
+        (["--host", "127.0.0.2"], True),
+        (["--host", "0.0.0.0"], False),
+        (["--host", "::"], False),
+        (["--host", "192.168.1.5"], False),
+        (["--host", "a.example"], False),
+        (["--allowed-hosts", "a.example"], False),  # there is a proxy before it
+        (["--host", "0.0.0.0", "--switching", "on"], True),
+        (["--switching", "off"], False),
+    ],
+)
+def test_visitors_may_load_models_by_themselves_only_where_they_are_at_this_machine(arguments, allowed):
+    assert read_settings(arguments, {}).may_switch is allowed
+    assert not read_settings([], {"SPACE_ID": "me/space"}).may_switch
+
+
 def test_every_setting_can_come_from_either_side():
     samples = {
         "model": "a/b",
@@ -42,6 +63,7 @@ def test_every_setting_can_come_from_either_side():
         "title": "T",
         "system_prompt": "S",
         "switching": "off",
+        "allowed_hosts": "a.example",
     }
     assert set(samples) == {row.name for row in fields(Settings)}
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in samples.items()]

@@ -27,7 +27,7 @@ from web.chat.conversation import (
 from web.strings import TEXT
 
 FORMAT = "glass-llama/1"
-MAX_TEXT = 64_000_000  # characters of JSON: MAX_TOKENS with 20 alternatives each, as `Record` allows
+MAX_BYTES = 20_000_000  # of JSON, as posted: some 70 000 tokens with eight alternatives each
 MAX_MARK = 200
 SURROGATE = re.compile(r"[\ud800-\udfff]|\\u[dD][89a-fA-F]")  # a character, or its escape
 
@@ -146,8 +146,8 @@ def read_record(row: Any) -> Record:
 def _parse(text: Any) -> StoredConversation:
     if not isinstance(text, str):
         raise HistoryError(TEXT["history_form"])
-    if len(text) > MAX_TEXT:
-        raise HistoryError(TEXT["history_size"].format(found=len(text), limit=MAX_TEXT))
+    if len(text) > MAX_BYTES:
+        raise HistoryError(TEXT["history_size"].format(found=len(text), limit=MAX_BYTES))
     try:
         return StoredConversation.model_validate_json(_without_lone_surrogates(text))
     except ValidationError as problem:

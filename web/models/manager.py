@@ -119,6 +119,12 @@ class ModelManager:
         """Whether a request is answered at once; before, it waits for the programs."""
         return self._served is not None and self._served.engine.ready
 
+    @property
+    def failure(self) -> str | None:
+        """What the engine that is served failed of, in words: nobody gets an answer any more. One that was replaced, or
+        whose programs could not be compiled for taking over, is missed by nobody."""
+        return None if self._served is None else self._served.engine.failure
+
     def stats(self) -> EngineStats:
         """What the engine is doing now."""
         return self.served.engine.stats()

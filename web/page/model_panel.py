@@ -22,7 +22,7 @@ class ModelPanel:
     """Built inside the tab."""
 
     def __init__(self, manager: ModelManager, settings: Settings):
-        self.manager, self.allowed = manager, settings.switching == "on"
+        self.manager, self.allowed = manager, settings.may_switch
         self.now = html(_now(manager.served), elem_id="model-now")
         if not self.allowed:
             html(f'<p class="hint">{TEXT["model_off"]}</p>')
