@@ -20,6 +20,9 @@ from web.models.manager import Served
 from web.page import plots, under_the_hood
 
 MAX_TABS = 64
+# What they hold together. The attention of one token in a model of a billion parameters is up to 8 MB.
+MAX_BYTES = 64_000_000
+BYTES_PER_ID = 40  # an integer of Python's in a list
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,13 @@ class InspectedToken:
     token_id: int
     labels: Labels
     logits: np.ndarray | None = None
-    own: np.ndarray | None = None
     inside: Inside | None = None
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it holds."""
+        arrays = [self.logits, self.inside and self.inside.attention]
+        return BYTES_PER_ID * len(self.prompt.ids) + sum(array.nbytes for array in arrays if array is not None)
 
 
 class InspectedTokens:
@@ -59,9 +67,16 @@ class InspectedTokens:
         with self._lock:
             self._tabs[at.session] = token
             self._tabs.move_to_end(at.session)
-            while len(self._tabs) > MAX_TABS:
-                self._tabs.popitem(last=False)
+        self._make_room()
         return token
+
+    def _make_room(self) -> None:
+        """Forget the tabs that pointed longest ago, never the last one. Called when something was added."""
+        with self._lock:
+            held = sum(token.size for token in self._tabs.values())
+            while len(self._tabs) > 1 and (len(self._tabs) > MAX_TABS or held > MAX_BYTES):
+                _, oldest = self._tabs.popitem(last=False)
+                held -= oldest.size
 
     def forget(self, session: str) -> None:
         """The tab was closed."""
@@ -74,26 +89,28 @@ class InspectedTokens:
         prompt = token.prompt
         logits = await served.engine.next_token_logits_async(prompt.ids, prompt.cache_scope)
         token.logits = np.asarray(logits, np.float32)
-        token.own = plots.softmax(token.logits)
-        return self.redraw(at.session, controls) or ""
+        self._make_room()
+        return await asyncio.to_thread(self.redraw, at.session, controls) or ""
 
     def redraw(self, session: str, controls: Controls) -> str | None:
         """The plot after the sliders moved, from the kept logits; None if there are none or a control is half-typed."""
         token = self._tabs.get(session)
-        if token is None or token.logits is None or token.own is None:
+        if token is None or token.logits is None:
             return None
         try:
             params = sampling_params(controls)
         except UserError:
             return None
+        own = plots.softmax(token.logits)
         after = next_token_distribution(token.logits, params, token.prompt.ids, token.prompt.prompt_tokens)
-        return plots.distribution_table(token.own, np.asarray(after), token.labels.of, token.token_id)
+        return plots.distribution_table(own, np.asarray(after), token.labels.of, token.token_id)
 
     def look_inside(self, at: Pointer, conversation: Conversation, controls: Controls, served: Served) -> str:
         """Point at a token and draw the lens. Takes a moment: everything is computed again without a cache. Raises
         what `point` does, and `InspectionError`."""
         token = self.point(at, conversation, controls, served)
         token.inside = inspect(served.model.params, served.model.config, token.prompt.ids)
+        self._make_room()
         return under_the_hood.lens(token.inside, token.labels.of)
 
     def attention(self, session: str, layer: float, head: float) -> str:
