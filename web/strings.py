@@ -9,6 +9,7 @@ TEXT = {
     "settings": "Settings",
     "system": "System prompt",
     "system_hint": "How the model should behave, said once for the whole conversation",
+    "system_merged": "This model knows no system messages: your first question will begin with these words.",
     "prefill": "Start the reply with",
     "prefill_hint": "The model goes on from these words",
     "sampling": "Sampling",
@@ -95,6 +96,10 @@ TEXT = {
     "model_choice": "Models",
     "model_typed": "Or a Hub id or folder",
     "model_typed_hint": "name/repository, or the path of a folder on the server",
+    "model_typed_hub": "Or a Hub id",
+    "model_typed_hub_hint": "name/repository",
+    "model_not_offered": "this page loads the models of the list and those on the Hub (name/repository); other folders "
+    "are loaded by whoever runs it",
     "model_guide": "The guide (2 million parameters, comes with this program)",
     "model_folder": "{name} (folder in weights/)",
     "model_random": "{name}: noise of this size",

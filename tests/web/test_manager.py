@@ -123,7 +123,12 @@ def test_the_model_on_offer_are_the_guide_folders_the_hub_and_noise(tmp_path):
         if " " not in name:
             (tmp_path / name / "config.json").write_text("{}")
     names = [name for _, name in catalog.choices(tmp_path, tmp_path / "guide")]
-    assert names[:2] == [str(tmp_path / "guide"), str(tmp_path / "zebra")]
+    assert names[:2] == ["weights:guide", "weights:zebra"]
+    assert [catalog.path_of(name, tmp_path) for name in names[:2]] == [str(tmp_path / "guide"), str(tmp_path / "zebra")]
+    assert catalog.path_of("us/model", tmp_path) == "us/model"
+    for name in ("weights:not a model", "weights:nothing", "weights:../zebra", "weights:"):
+        with pytest.raises(catalog.NotOffered):
+            catalog.path_of(name, tmp_path)
     assert names[2:] == [row.name for row in catalog.ON_THE_HUB] + list(catalog.RANDOM)
 
 
@@ -131,7 +136,7 @@ def test_only_the_folder_of_this_program_is_the_guide(tmp_path):
     other = tmp_path / "guide"
     other.mkdir()
     (other / "config.json").write_text("{}")
-    assert catalog.choices(tmp_path)[0] == ("guide (folder in weights/)", str(other))
+    assert catalog.choices(tmp_path)[0] == ("guide (folder in weights/)", "weights:guide")
     with ModelManager(Settings(), load, lambda *_: FakeEngine()) as manager:
         for name, is_guide in ((str(other), False), (GUIDE, True), (f"{GUIDE}/../guide/", True), ("guide", False)):
             manager.put(name, lambda *_: None)

@@ -204,7 +204,7 @@ def _ended(request: Request, at_stop_sequence: bool, stream: Stream, context: in
 def _failed(conversation: Conversation, pending: PendingReply, stream: Stream | None, problem: str) -> PageUpdate:
     """The problem stands where the reply would, or below what there is of it."""
     stream = stream or Stream(conversation, pending.node)
-    stream.end(finish="error", problem=problem)
+    stream.end(finish="error", problem=status.without_paths(problem))
     line = status.line(TEXT["error_reason"])
     return PageUpdate(write_conversation(conversation), stream.text, line, False, pending.draft)
 

@@ -1,10 +1,14 @@
 """The line under the conversation: how fast the words come, and in words why they ended. Small pieces of safe HTML."""
 
+import re
 from html import escape
 
 from llama_core.engine import Engine
 from llama_core.engine.request import Request
 from web.strings import TEXT
+
+# An absolute path, on Windows too; not the path of a URL, no marker </s>, and not the second half of "tokens/s".
+PATH = re.compile(r"(?<![\w:/.~<])~?(?:/[^\s/'\"(),;:<>]+)+/?|\b[A-Za-z]:(?:\\[^\s\\'\"(),;:]+)+\\?")
 
 
 def line(*parts: str) -> str:
@@ -15,6 +19,11 @@ def line(*parts: str) -> str:
 def problem(text: str) -> str:
     """Something the person has to know before asking again."""
     return f'<span class="problem">{escape(text)}</span>'
+
+
+def without_paths(text: str) -> str:
+    """The text with the last part of each absolute path in its place: where things lie is nobody else's business."""
+    return PATH.sub(lambda found: re.split(r"[/\\]", found[0].rstrip("/\\"))[-1], text)
 
 
 def bar(words: str, done: int, total: int) -> str:

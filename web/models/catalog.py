@@ -1,8 +1,10 @@
 """The models that the page offers: the guide, folders in weights/, a few good small ones on the Hub, and noise."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from llama_core.errors import UserError
 from web import settings
 from web.strings import TEXT
 
@@ -29,17 +31,49 @@ ON_THE_HUB = (
     CatalogEntry("meta-llama/Llama-3.2-3B-Instruct", "3.2B", "6.4 GB", "Llama 3.2 licence, access on request"),
 )
 RANDOM = ("random:tiny", "random:135M")
+FOLDER = "weights:"  # begins the name of a folder in weights/; where that is, the page need not know
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(@[\w./-]+)?")
+
+
+class NotOffered(UserError):
+    """A model that this page does not load; one line for the person."""
 
 
 def choices(weights: Path = WEIGHTS, guide: Path = GUIDE) -> list[tuple[str, str]]:
-    """What can be chosen: the words on the page, and the name that `load_checkpoint` takes."""
+    """What can be chosen: the words on the page, and the name that `path_of` takes."""
     found: list[tuple[str, str]] = []
-    for folder in sorted(weights.iterdir()) if weights.is_dir() else ():
-        if (folder / "config.json").is_file():
-            is_guide = folder.resolve() == guide.resolve()
-            words = TEXT["model_guide"] if is_guide else TEXT["model_folder"].format(name=folder.name)
-            found.insert(0 if is_guide else len(found), (words, str(folder)))
+    for folder in _folders(weights):
+        is_guide = folder.resolve() == guide.resolve()
+        words = TEXT["model_guide"] if is_guide else TEXT["model_folder"].format(name=folder.name)
+        found.insert(0 if is_guide else len(found), (words, FOLDER + folder.name))
     for row in ON_THE_HUB:
         words = TEXT["model_hub"].format(name=row.name, count=row.parameters, size=row.size, licence=row.licence)
         found.append((words, row.name))
     return found + [(TEXT["model_random"].format(name=name), name) for name in RANDOM]
+
+
+def path_of(name: str, weights: Path = WEIGHTS) -> str:
+    """What `load_checkpoint` takes for a name of `choices`; other names as they are. Raises `NotOffered`."""
+    if not name.startswith(FOLDER):
+        return name
+    for folder in _folders(weights):
+        if FOLDER + folder.name == name:
+            return str(folder)
+    raise NotOffered(TEXT["model_not_offered"])
+
+
+def name_for_strangers(name: str) -> str:
+    """The name of a model that people who are not at this machine may load: any on the Hub, and what is in the list.
+    Other folders are refused in the same words whether they exist or not. Raises `NotOffered`."""
+    if name.startswith((FOLDER, "random:")):
+        return name
+    if not HUB_ID.fullmatch(name):
+        raise NotOffered(TEXT["model_not_offered"])
+    # With a revision it is no folder, even where one has this name.
+    return name if "@" in name else f"{name}@main"
+
+
+def _folders(weights: Path) -> list[Path]:
+    if not weights.is_dir():
+        return []
+    return [folder for folder in sorted(weights.iterdir()) if (folder / "config.json").is_file()]

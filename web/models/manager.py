@@ -14,6 +14,7 @@ from llama_core.checkpoint.hub import Cancelled
 from llama_core.checkpoint.memory_plan import LONGEST_AUTOMATIC_CONTEXT, Plan, fitting_context, require_memory
 from llama_core.engine.metrics import EngineStats
 from llama_core.runtime.host_memory import return_freed_memory
+from web.models.catalog import path_of
 from web.settings import GUIDE, Settings
 
 DRAIN_SECONDS = 120  # how long replies of the previous model may go on
@@ -132,7 +133,7 @@ class ModelManager:
     def estimate(self, name: str) -> Estimate:
         """What a model would take here. Raises what `llama_core.checkpoint.estimate` does."""
         context = self.settings.max_seq_len or LONGEST_AUTOMATIC_CONTEXT
-        return estimate(name, self.settings.dtype, self.settings.slots, context)
+        return estimate(path_of(name), self.settings.dtype, self.settings.slots, context)
 
     def start(self, name: str, progress: Progress) -> ModelLoading:
         """Load the first model. It can be looked at and asked at once, while its programs are compiled. Raises what
@@ -176,11 +177,12 @@ class ModelManager:
             else:
                 context = fitting_context(config, dtype, settings.slots)
 
+        path = path_of(name)
         model = self._load(
-            name, settings.dtype, _for_step("weights", progress), check=check, download=_for_step("download", progress)
+            path, settings.dtype, _for_step("weights", progress), check=check, download=_for_step("download", progress)
         )
         # By its path: another folder may have the same name.
-        is_guide = Path(name).resolve() == Path(GUIDE).resolve()
+        is_guide = Path(path).resolve() == Path(GUIDE).resolve()
         return Served(self._serve(model, settings.slots, context), model, is_guide)
 
 

@@ -1,10 +1,12 @@
 """The sidebar beside the conversation: the plot, presets, system prompt, and one slider per sampling parameter."""
 
+import contextlib
 from typing import Any
 
 import gradio as gr
 
 from llama_core.sampling.params import SamplingParams
+from llama_core.tokenizer.chat_template import ChatError
 from web.chat import status
 from web.chat.actions import Controls
 from web.models.manager import Served
@@ -40,7 +42,7 @@ class ControlPanel:
         self.seed = gr.Textbox("", label=TEXT["seed"], info=TEXT["seed_help"])  # a Number shows nothing as 0
         self.prefill = gr.Textbox("", label=TEXT["prefill"], info=TEXT["prefill_hint"], lines=1, max_lines=4)
         self.system = gr.Textbox(
-            settings.system_prompt, label=TEXT["system"], info=TEXT["system_hint"], lines=3, max_lines=10
+            settings.system_prompt, label=TEXT["system"], info=_system_hint(served), lines=3, max_lines=10
         )
         self.inputs = [self.system, self.prefill, self.seed, self.stop, *self.sliders]
 
@@ -65,6 +67,10 @@ class ControlPanel:
         # Only if it has to move: the person may be moving it.
         is_too_long = length and length > maximum
         return gr.Slider(maximum=maximum, value=maximum) if is_too_long else gr.Slider(maximum=maximum)
+
+    def system_for(self, served: Served) -> Any:
+        """The box of the system prompt, with what the served model makes of it."""
+        return gr.Textbox(info=_system_hint(served))
 
     def connect(self, page: gr.Blocks, quiet: dict) -> None:
         """Presets: taken, saved, deleted, and read once from the browser."""
@@ -96,6 +102,13 @@ class ControlPanel:
         except presets.PresetError as problem:
             return [gr.skip(), gr.skip(), status.problem(str(problem))]
         return [presets.write_presets(kept), _names(kept), status.line(TEXT["preset_deleted"].format(name=name))]
+
+
+def _system_hint(served: Served) -> str:
+    with contextlib.suppress(ChatError):  # a template that renders nothing says so at the first question
+        if not served.model.chat.accepts_system:
+            return TEXT["system_merged"]
+    return TEXT["system_hint"]
 
 
 def _names(kept: dict[str, presets.Preset], picked: str | None = None) -> Any:

@@ -1,12 +1,14 @@
 """The tab "Model": which model is loaded, which ones there are, how much memory they need, and loading another one."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from html import escape
 from typing import Any
 
 import gradio as gr
 
+from llama_core.errors import UserError
 from web.chat import status
 from web.chat.status import bytes_in_words, count_in_words
 from web.models import catalog
@@ -17,18 +19,21 @@ from web.strings import TEXT
 
 POLL_SECONDS = 0.25
 
+_log = logging.getLogger(__name__)
+
 
 class ModelPanel:
     """Built inside the tab."""
 
     def __init__(self, manager: ModelManager, settings: Settings):
-        self.manager, self.allowed = manager, settings.may_switch
+        self.manager, self.allowed, self._is_local = manager, settings.may_switch, settings.is_local
         self.now = html(_now(manager.served), elem_id="model-now")
         if not self.allowed:
             html(f'<p class="hint">{TEXT["model_off"]}</p>')
             return
         self.picked = gr.Radio(catalog.choices(), label=TEXT["model_choice"], elem_id="model-choice")
-        self.typed = gr.Textbox(label=TEXT["model_typed"], info=TEXT["model_typed_hint"], max_lines=1)
+        words = ("model_typed", "model_typed_hint") if self._is_local else ("model_typed_hub", "model_typed_hub_hint")
+        self.typed = gr.Textbox(label=TEXT[words[0]], info=TEXT[words[1]], max_lines=1)
         with gr.Row():
             self.check = gr.Button(TEXT["model_check"])
             self.load = gr.Button(TEXT["model_load"], variant="primary")
@@ -48,15 +53,28 @@ class ModelPanel:
         run.success(swapped, length, shown, **quiet)
 
     async def _check(self, picked: Any, typed: Any) -> AsyncIterator[str]:
-        name = _name(picked, typed)
-        if not name:
-            yield status.problem(TEXT["model_choose"])
+        try:
+            name = self._name(picked, typed)
+        except UserError as problem:
+            yield status.problem(str(problem))
             return
         yield status.line(TEXT["model_looking"].format(name=name))
         try:
             yield await asyncio.to_thread(self._estimate, name)
         except Exception as problem:  # whatever the Hub, a file or a network says goes to the person
-            yield status.problem(str(problem))
+            yield self._problem(name, str(problem))
+
+    def _name(self, picked: Any, typed: Any) -> str:
+        """What was typed or chosen. Raises `NotOffered`."""
+        name = (typed or "").strip() or (picked or "")
+        if not name:
+            raise catalog.NotOffered(TEXT["model_choose"])
+        return name if self._is_local else catalog.name_for_strangers(name)
+
+    def _problem(self, name: str, problem: str) -> str:
+        """Why a model cannot be loaded. Strangers are not told where things lie on the server; the console is."""
+        _log.warning("%s: %s", name, problem)
+        return status.problem(problem if self._is_local else status.without_paths(problem))
 
     def _estimate(self, name: str) -> str:
         found = self.manager.estimate(name)
@@ -78,9 +96,11 @@ class ModelPanel:
         return status.line(words) + (status.line(room) if found.fits else status.problem(room))
 
     async def _load(self, picked: Any, typed: Any) -> AsyncIterator[list]:
-        name, before = _name(picked, typed), self.manager.served.model.name
-        if not name:
-            yield [status.problem(TEXT["model_choose"]), gr.skip()]
+        before = self.manager.served.model.name
+        try:
+            name = self._name(picked, typed)
+        except UserError as problem:
+            yield [status.problem(str(problem)), gr.skip()]
             return
         loading = self.manager.begin(name)
         if loading is None:
@@ -93,7 +113,7 @@ class ModelPanel:
         if loading.cancelled:
             yield [status.line(TEXT["model_cancelled"].format(name=before)), gr.skip()]
         elif loading.problem is not None:
-            yield [status.problem(TEXT["model_failed"].format(problem=loading.problem)), gr.skip()]
+            yield [self._problem(name, TEXT["model_failed"].format(problem=loading.problem)), gr.skip()]
         else:
             served = self.manager.served
             yield [status.line(TEXT["model_loaded"].format(name=served.model.name)), _now(served)]
@@ -107,10 +127,6 @@ def _now(served: Served) -> str:
     model = served.model
     facts = (model.name, TEXT["parameters"].format(count=count_in_words(model.parameter_count)), model.dtype)
     return f"<h2>{TEXT['model_now']}</h2><p>{escape(' · '.join(facts))}</p>"
-
-
-def _name(picked: Any, typed: Any) -> str:
-    return (typed or "").strip() or (picked or "")
 
 
 def _progress(loading: ModelLoading) -> str:

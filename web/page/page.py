@@ -139,7 +139,7 @@ class Page:
     def _follow_the_model(self, page: gr.Blocks) -> None:
         """It may be another one by now: loaded here, or in another tab."""
         length = self.panel.length
-        shown = [self.header, self.conversation, length]
+        shown = [self.header, self.conversation, length, self.panel.system]
         self.model.connect(page, length, shown, self._swapped, QUIET)
         page.load(self._opened, length, [*shown, self.line], **QUIET)
         self.conversation.look(self._swapped, length, shown, **QUIET)
@@ -147,11 +147,12 @@ class Page:
     def _swapped(self, length: Any) -> list[Any]:
         served = self.manager.served
         header = welcome.header(served, self.settings.title)
-        return [header, gr.HTML(welcome=welcome.of(served)), self.panel.fitting(length, served)]
+        boxes = self.panel.fitting(length, served), self.panel.system_for(served)
+        return [header, gr.HTML(welcome=welcome.of(served)), *boxes]
 
     async def _opened(self, length: Any, request: gr.Request) -> AsyncIterator[list[Any]]:
         """What the page shows first, and how the engine gets ready. A reply tells of itself, also of its end."""
-        parts, asked, waits = self._swapped(length), False, True
+        parts, asked, waits = await asyncio.to_thread(self._swapped, length), False, True
         while waits:
             engine = self.manager.served.engine
             before, asked = asked, self.events.replies.is_busy(request.session_hash or "")
