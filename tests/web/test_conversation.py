@@ -1,11 +1,12 @@
 """Conversations as trees: nothing is lost by a retry, an edit or a branch, and nothing strange is read back."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
 from web.chat import codec
-from web.chat.codec import read_conversation, write_conversation
+from web.chat.codec import StoredConversation, StoredNode, read_conversation, write_conversation
 from web.chat.conversation import (
     MAX_CHARACTERS,
     MAX_NODES,
@@ -123,6 +124,56 @@ def test_too_large_a_text_is_refused_before_it_is_parsed(monkeypatch):
 def test_too_many_messages_are_named():
     with pytest.raises(HistoryError, match=f"more than {MAX_NODES} messages"):
         read_conversation(damaged(lambda v: v.update(nodes=[{"role": "user", "parent": -1}] * (MAX_NODES + 1))))
+
+
+def test_a_conversation_is_read_however_its_json_is_spaced_and_ordered():
+    tree = talk('{"role":"user"}', '],{"role":', "three").add(Node("assistant", 2, records=(TOKEN, FORCED)))
+    value = json.loads(write_conversation(tree))
+    behind = {"nodes": value["nodes"], **value, "title": {"a": [1, "]"]}}
+    texts = [
+        json.dumps(form, **how) for form in (value, behind) for how in ({}, {"indent": 1}, {"separators": (",", ":")})
+    ]
+    texts.append(json.dumps({**value, "nodes": [dict(reversed(node.items())) for node in value["nodes"]]}))
+    for text in texts:
+        assert read_conversation(text) == tree
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace('},{"role"', '}{"role"'),
+        lambda text: text.replace('},{"role"', '},,{"role"'),
+        lambda text: text.replace('"nodes":[', '"nodes":[0,'),
+        lambda text: text[:-1],
+        lambda text: text[:-2],
+        lambda text: text + "x",
+        lambda text: text.replace('"nodes":[', '"nodes":[],"other":['),
+    ],
+)
+def test_what_is_not_json_between_two_messages_is_refused(change):
+    text = write_conversation(talk("one", "two"))
+    assert change(text) != text
+    with pytest.raises(HistoryError):
+        read_conversation(change(text))
+
+
+def test_no_call_of_a_parser_takes_more_than_a_message(monkeypatch):
+    """Threads take turns between two calls only, so one call for everything would hold up the words of others."""
+    sizes = []
+
+    def watched(function, size):
+        return lambda *arguments, **more: (sizes.append(size(*arguments)), function(*arguments, **more))[1]
+
+    for form in (StoredConversation, StoredNode):
+        monkeypatch.setattr(form, "model_validate_json", watched(form.model_validate_json, len))
+    pattern = SimpleNamespace(search=watched(codec.SURROGATE.search, len))
+    monkeypatch.setattr(codec, "SURROGATE", pattern)
+    module = SimpleNamespace(**vars(json))
+    module.dumps = watched(json.dumps, lambda value: len(json.dumps(value)))
+    monkeypatch.setattr(codec, "json", module)
+    text = write_conversation(tree := talk(*["some words " * 5] * 400))
+    assert read_conversation(text) == tree
+    assert len(sizes) > 1200 and max(sizes) < len(text) / 8
 
 
 def test_half_of_a_surrogate_pair_is_replaced():

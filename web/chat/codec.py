@@ -2,13 +2,16 @@
 
 What comes back is never trusted: the size of the text is checked before it is parsed, its form and its limits by the
 schema below, and what one message says of others by `_tree`. Everything else is refused.
+
+Both ways go message by message. Python's threads take turns, but not within one call of a parser: one call for a chat
+of 400 turns with alternatives (8 MB) would hold up everybody's words for a third of a second, in whatever thread.
 """
 
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field, TypeAdapter, ValidationError
 
@@ -29,6 +32,10 @@ from web.strings import TEXT
 FORMAT = "glass-llama/1"
 MAX_BYTES = 20_000_000  # of JSON, as posted: some 70 000 tokens with eight alternatives each
 MAX_MARK = 200
+# A message as this program and its page write it. In valid JSON it stands nowhere else: in a text, the first quotation
+# mark would be escaped or the last character of the text, and then no letter could follow.
+NODE = '{"role":'
+NODES = re.compile(r'"nodes"\s*:\s*\[\Z')
 SURROGATE = re.compile(r"[\ud800-\udfff]|\\u[dD][89a-fA-F]")  # a character, or its escape
 
 Text = Annotated[str, Field(max_length=MAX_CHARACTERS)]
@@ -77,11 +84,12 @@ class StoredConversation(BaseModel):
 
 
 _RECORD = TypeAdapter(Record, config=STRICT)
+Form = TypeVar("Form", bound=BaseModel)
 
 
 def write_conversation(conversation: Conversation) -> str:
     """As JSON that can stand anywhere in a page: no `<` in it."""
-    return dump(
+    head = dump(
         {
             "format": FORMAT,
             "id": conversation.id,
@@ -90,9 +98,10 @@ def write_conversation(conversation: Conversation) -> str:
             "stop": conversation.stop,
             "told_from": conversation.context_start,
             "selected": {str(parent): child for parent, child in conversation.selected.items()},
-            "nodes": [_node_to_json(node) for node in conversation.nodes],
         }
     )
+    nodes = ",".join(dump(_node_to_json(node)) for node in conversation.nodes)
+    return f'{head[:-1]},"nodes":[{nodes}]}}'
 
 
 def dump(value: Any) -> str:
@@ -148,8 +157,10 @@ def _parse(text: Any) -> StoredConversation:
         raise HistoryError(TEXT["history_form"])
     if len(text) > MAX_BYTES:
         raise HistoryError(TEXT["history_size"].format(found=len(text), limit=MAX_BYTES))
+    if text.count(NODE) > MAX_NODES:
+        raise HistoryError(TEXT["history_turns"].format(limit=MAX_NODES))
     try:
-        return StoredConversation.model_validate_json(_without_lone_surrogates(text))
+        return _read_by_message(text) if NODE in text else _read_as(StoredConversation, text)
     except ValidationError as problem:
         first = problem.errors(include_url=False, include_context=False, include_input=False)[0]
         if (first["type"], first["loc"]) == ("too_long", ("nodes",)):
@@ -157,6 +168,24 @@ def _parse(text: Any) -> StoredConversation:
     except (ValueError, RecursionError):  # of json, for the rare text that it has to read
         pass
     raise HistoryError(TEXT["history_form"])
+
+
+def _read_by_message(text: str) -> StoredConversation:
+    """Raises `ValidationError` and `ValueError`."""
+    head, *messages = (part.rstrip() for part in text.split(NODE))
+    # What stands behind the last message belongs to the conversation again.
+    last = NODE + messages.pop()
+    _, end = json.JSONDecoder().raw_decode(last)
+    stored = _read_as(StoredConversation, head + last[end:])
+    if stored.nodes or not NODES.search(head) or not all(message.endswith(",") for message in messages):
+        raise ValueError("messages are not in one list, or not all begin with their roles")
+    parts = (*(NODE + message[:-1] for message in messages), last[:end])
+    stored.nodes = [_read_as(StoredNode, part) for part in parts]
+    return stored
+
+
+def _read_as(form: type[Form], text: str) -> Form:
+    return form.model_validate_json(_without_lone_surrogates(text))
 
 
 def _without_lone_surrogates(text: str) -> str:

@@ -104,7 +104,7 @@ class ReplyManager:
         try:
             params = stop_at_markers(sampling_params(controls), served.model.tokenizer)
             # In a thread: for a long chat it takes a while, and the words of others are streamed on this event loop.
-            conversation, prompt = await asyncio.to_thread(_prompt, pending, params, served)
+            conversation, prompt, written = await asyncio.to_thread(_prompt, pending, params, served)
             if not self._is_started(session, starting):
                 return  # abandoned
             stream = Stream(conversation, pending.node)
@@ -114,16 +114,17 @@ class ReplyManager:
             if starting.is_stopped:
                 request.cancel()
             waiting = status.waiting(request, served.engine)
-            yield PageUpdate(write_conversation(conversation), stream.text, waiting, True, pending.draft)
+            yield PageUpdate(written, stream.text, waiting, True, pending.draft)
             begun = conversation.nodes[pending.node].records
             async with contextlib.aclosing(self._write(session, request, begun, stream, served)) as updates:
                 async for update in updates:
                     yield update
         except UserError as problem:
-            yield _failed(conversation, pending, stream, str(problem))
+            yield await asyncio.to_thread(_failed, conversation, pending, stream, str(problem))
         except Exception as problem:
             logging.getLogger(__name__).exception("a reply failed")
-            yield _failed(conversation, pending, stream, TEXT["unexpected"].format(kind=type(problem).__name__))
+            words = TEXT["unexpected"].format(kind=type(problem).__name__)
+            yield await asyncio.to_thread(_failed, conversation, pending, stream, words)
         finally:
             self._is_started(session, starting)
             if request is not None:
@@ -180,11 +181,13 @@ class Writer:
             self._params, self._changes = params, self._changes + 1
 
 
-def _prompt(pending: PendingReply, params: SamplingParams, served: Served) -> tuple[Conversation, Prompt]:
+def _prompt(pending: PendingReply, params: SamplingParams, served: Served) -> tuple[Conversation, Prompt, str]:
+    """The prompt, and the conversation as it then is, also as the page gets it."""
     conversation, node = pending.conversation, pending.node
     begun, context = len(conversation.nodes[node].records), served.engine.max_seq_len
     prompt = prompt_for(conversation, node, begun, served.model, context, params.max_new_tokens)
-    return dataclasses.replace(conversation, context_start=prompt.context_start), prompt
+    conversation = dataclasses.replace(conversation, context_start=prompt.context_start)
+    return conversation, prompt, write_conversation(conversation)
 
 
 def _status(request: Request, engine: Engine) -> str:

@@ -2,7 +2,6 @@
 `manager.served` once and passes it down, so that nothing mixes two models when another one is loaded."""
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -98,18 +97,24 @@ class PageEvents:
                         yield update
                 case "choose":
                     yield PageUpdate(plot=await self.inspected.plot(at, conversation, controls, served))
-                case "undo":
-                    self.replies.abandon(session)
-                    before, draft = actions.undo(action.node, conversation, typed)
-                    state = status.of_engine(served.engine)
-                    yield PageUpdate(write_conversation(before), "", state, False, draft)
-                case "leave":
-                    self.replies.abandon(session)
-                    yield PageUpdate(status=status.of_engine(served.engine), running=False)
                 case _:
-                    yield PageUpdate(file=_file(action, conversation))
+                    yield await asyncio.to_thread(self._change, session, action, conversation, typed, served)
         except UserError as problem:
             yield PageUpdate(status=status.problem(str(problem)))
+
+    def _change(
+        self, session: str, action: Action, conversation: Conversation, typed: str, served: Served
+    ) -> PageUpdate:
+        match action.do:
+            case "undo":
+                self.replies.abandon(session)
+                before, draft = actions.undo(action.node, conversation, typed)
+                return PageUpdate(write_conversation(before), "", status.of_engine(served.engine), False, draft)
+            case "leave":
+                self.replies.abandon(session)
+                return PageUpdate(status=status.of_engine(served.engine), running=False)
+            case _:
+                return PageUpdate(file=_file(action, conversation))
 
 
 def outputs(update: PageUpdate) -> list[Any]:
@@ -145,7 +150,7 @@ def _read(chat: Any, served: Served) -> Conversation:
 def _file(action: Action, conversation: Conversation) -> str:
     """For the page's scripts: a file to be saved, or a conversation to be opened."""
     if action.do == "import":
-        return dump({"open": json.loads(write_conversation(export.from_json(action.text)))})
+        return f'{{"open":{write_conversation(export.from_json(action.text))}}}'
     if action.do == "json":
         ending, text = "json", export.to_json(conversation)
     elif action.do == "markdown":

@@ -22,7 +22,7 @@ class HoodPanel:
     """Built inside the tab."""
 
     def __init__(self, manager: ModelManager, inspected: InspectedTokens):
-        self.manager, self.inspected = manager, inspected
+        self.manager, self.inspected, self._looking = manager, inspected, asyncio.Lock()
         html(f"<h2>{TEXT['hood_token']}</h2>")
         self.lens = html(f'<p class="hint">{TEXT["hood_none"]}</p>', elem_id="lens")
         with gr.Row(elem_id="head-choice"):
@@ -65,7 +65,9 @@ class HoodPanel:
         follows it) or why there is none."""
         yield PageUpdate(lens=under_the_hood.looking(), tab="hood")
         try:
-            lens = await asyncio.to_thread(self.inspected.look_inside, at, conversation, controls, served)
+            # One at a time: each takes a thread and memory of its own, and prompts wait for threads too.
+            async with self._looking:
+                lens = await asyncio.to_thread(self.inspected.look_inside, at, conversation, controls, served)
         except UserError as problem:
             lens = f"<p>{status.problem(str(problem))}</p>"
         yield PageUpdate(lens=lens)

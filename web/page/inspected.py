@@ -47,8 +47,9 @@ class InspectedToken:
     @property
     def size(self) -> int:
         """About how many bytes it holds."""
-        arrays = [self.logits, self.inside and self.inside.attention]
-        return BYTES_PER_ID * len(self.prompt.ids) + sum(array.nbytes for array in arrays if array is not None)
+        logits = 0 if self.logits is None else self.logits.nbytes
+        attention = 0 if self.inside is None else self.inside.attention.nbytes
+        return BYTES_PER_ID * len(self.prompt.ids) + logits + attention
 
 
 class InspectedTokens:
