@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from collections import OrderedDict
 from dataclasses import replace
 from types import SimpleNamespace
@@ -14,11 +15,13 @@ from fake_engine import CONFIG, FakeEngine, fake_model
 
 from llama_core.model.lens import Inside
 from llama_core.tokenizer.chat_template import Chat
+from web.chat import codec, export
 from web.chat.codec import write_conversation
-from web.chat.conversation import Record
+from web.chat.conversation import Conversation, Record
 from web.models import catalog
 from web.models.manager import ModelManager, Served
-from web.page import inspected as module
+from web.page import inspected as inspected_module
+from web.page import plots
 from web.page.inspected import InspectedTokens, Pointer
 from web.page.page import Page
 from web.settings import Settings
@@ -54,7 +57,7 @@ def page():
 def act(page, chat=None, values=VALUES, **action):
     """Everything that the page is sent: one dict per update, by the name of the output."""
     names = ("chat", "stream", "status", "box", "file", "plot", "lens", "tabs")
-    chat = write_conversation(talk() if chat is None else chat)
+    chat = chat if isinstance(chat, str) else write_conversation(talk() if chat is None else chat)
 
     async def collect():
         event = SimpleNamespace(_data=action)
@@ -81,6 +84,75 @@ def test_an_event_has_one_model_from_its_beginning_to_its_end(page, action):
     assert not any('class="problem"' in str(update["status"]) for update in updates)
     assert not any("77 tokens of context" in str(update["status"]) for update in updates)
     assert OTHER.engine.generations == [] and page.events.manager.reads == 1
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        {"do": "ask", "text": "three"},
+        {"do": "edit", "node": 0, "text": "uno"},
+        {"do": "retry", "node": 1},
+        {"do": "branch", "node": 1, "index": 1, "id": 2},
+        {"do": "resume", "node": 1},
+        {"do": "choose", "node": 1, "index": 1},
+        {"do": "undo", "node": 2},
+        {"do": "json"},
+        {"do": "markdown"},
+        {"do": "import", "text": write_conversation(talk())},
+        {"do": "ask", "text": "boom" * 2000},  # does not fit: a reply that failed
+    ],
+)
+def test_nothing_that_takes_long_for_a_long_chat_is_done_on_the_event_loop(page, monkeypatch, action):
+    threads, chat = {}, write_conversation(talk())
+
+    def watch(owner, name):
+        function = getattr(owner, name)
+
+        def watched(*arguments, **more):
+            threads[name] = threads.get(name, set()) | {threading.get_ident()}
+            return function(*arguments, **more)
+
+        monkeypatch.setattr(owner, name, watched)
+
+    for owner, name in (
+        (codec, "_parse"),
+        (codec, "_node_to_json"),
+        (Conversation, "path"),
+        (Chat, "prompt_ids"),
+        (export, "to_markdown"),
+        (export, "from_json"),
+        (plots, "distribution_table"),
+        (inspected_module, "next_token_distribution"),
+    ):
+        watch(owner, name)
+    act(page, chat, **action)
+    assert "_parse" in threads
+    assert {name for name, where in threads.items() if threading.get_ident() in where} == set()
+
+
+def test_words_of_others_come_while_a_slow_tokenizer_counts_a_long_chat(page):
+    """The event loop answers meanwhile; the tokenizer waits for that, however slow the machine is."""
+    loop_was_free, plain = threading.Event(), page.manager.served.model.tokenizer
+
+    def slow(text, is_start):
+        assert loop_was_free.wait(30)
+        return plain.encode_plain(text, is_start)
+
+    tokenizer = replace(plain, encode_plain=slow)
+    model = fake_model()
+    model.tokenizer, model.chat = tokenizer, Chat(tokenizer)
+    page.manager._served = replace(page.manager.served, model=model)
+
+    async def both():
+        event, chat = SimpleNamespace(_data={"do": "retry", "node": 1}), write_conversation(talk())
+        updates = page.events.act(REQUEST, event, "", chat, *VALUES)
+        first = asyncio.ensure_future(anext(updates))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0.01)
+        loop_was_free.set()
+        return [await first, *[update async for update in updates]]
+
+    assert len(asyncio.run(both())) > 1
 
 
 @pytest.mark.parametrize(
@@ -142,7 +214,7 @@ def test_replies_by_the_guide_from_before_models_had_ids_are_its_own(page):
 def test_what_tabs_point_at_has_a_bound_in_bytes_and_the_newest_stays(monkeypatch):
     inspected, served = InspectedTokens(), Served(FakeEngine(), fake_model())
     of_one = CONFIG.vocab_size * 4
-    monkeypatch.setattr(module, "MAX_BYTES", 4 * of_one)
+    monkeypatch.setattr(inspected_module, "MAX_BYTES", 4 * of_one)
     for tab in map(str, range(10)):
         asyncio.run(inspected.plot(Pointer(tab, 1, 1), talk(), CONTROLS, served))
         held = [token.logits.nbytes for token in inspected._tabs.values()]
@@ -153,8 +225,8 @@ def test_what_tabs_point_at_has_a_bound_in_bytes_and_the_newest_stays(monkeypatc
 def test_the_attention_of_a_look_inside_counts(monkeypatch):
     inspected, served = InspectedTokens(), Served(FakeEngine(), fake_model())
     inside = Inside(np.ones((2, 1), np.int32), np.ones((2, 1)), np.ones((2, 4, 3)))
-    monkeypatch.setattr(module, "inspect", lambda *_: inside)
-    monkeypatch.setattr(module, "MAX_BYTES", 2 * inside.attention.nbytes)
+    monkeypatch.setattr(inspected_module, "inspect", lambda *_: inside)
+    monkeypatch.setattr(inspected_module, "MAX_BYTES", 2 * inside.attention.nbytes)
     for tab in ("first", "second", "third"):
         inspected.look_inside(Pointer(tab, 1, 1), talk(), CONTROLS, served)
     assert list(inspected._tabs) == ["third"]  # two would be over it, with their prompts
