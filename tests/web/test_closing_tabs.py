@@ -1,0 +1,62 @@
+"""Tabs that close in the middle of something, at a real server: nothing is left behind and nothing is in its log."""
+
+import contextlib
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from page_client import Tab
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def server():
+    """The page with an engine that needs no model, and its address; at the end `printed` is its log."""
+    process = subprocess.Popen(
+        [sys.executable, "tests/browser/fake_app.py", "0", "300"],
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    process.url = process.stdout.readline().strip()
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def replies(tab, url):
+    """What the engine was asked."""
+    return tab.client.get(f"{url}/fake").json()
+
+
+def wait_for(condition):
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_tabs_that_close_while_they_wait_or_read_leave_no_error_in_the_log(server):
+    with Tab(server.url) as last:
+        for hold, messages_read in ((3, 1), (3, 4), (0, 4)):
+            last.client.post(f"{server.url}/fake/hold/{hold}")
+            last.client.post(f"{server.url}/fake/pace/20")
+            before = len(replies(last, server.url))
+            with Tab(server.url) as tab:
+                tab.send("message", "submit", ("Hello",))
+                with tab.messages() as messages:
+                    for _ in range(messages_read):
+                        next(messages)
+            wait_for(
+                lambda before=before: replies(last, server.url)[before:][:1] and replies(last, server.url)[-1]["ended"]
+            )
+        last.client.post(f"{server.url}/fake/pace/0")
+        assert '"length"' in last.ask("And now?").replace("\\", "")
+    server.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        _, log = server.communicate(timeout=20)
+    assert log == ""
