@@ -36,9 +36,10 @@ def main(port, pace, state="warm"):
     manager = ModelManager(settings, load, lambda *_: FakeEngine(pace, hostile=HOSTILE, cold=state == "cold"))
     loading = manager.start("random:fake", lambda *_: None)
     listener = claim_port("127.0.0.1", port)
-    app = build_app(build_page(manager, settings), manager, settings)
+    page = build_page(manager, settings)
+    app = build_app(page, manager, settings)
 
-    add_controls(app, manager)
+    add_controls(app, manager, page)
     open_port(listener)
     print(url_of(listener), flush=True)
     serve(app, listener, lambda: watch(manager, loading))
@@ -61,7 +62,7 @@ def load(name, dtype, progress, check, download):
     return model
 
 
-def add_controls(app, manager):
+def add_controls(app, manager, page):
     """Routes for the tests: what the engine was asked, and how fast it is."""
 
     @app.get("/fake")
@@ -91,6 +92,11 @@ def add_controls(app, manager):
     def heat(programs: int):
         manager.served.engine.heat(programs)
         return manager.served.engine.compiled
+
+    @app.get("/fake/kept/{word}")
+    def kept(word: str):
+        sessions = page.state_holder.session_data.values()
+        return {"sessions": len(sessions), "with_word": sum(word in repr(vars(session)) for session in sessions)}
 
     # The page takes every path that is left: ours go before it.
     app.router.routes.sort(key=lambda route: not getattr(route, "path", "").startswith("/fake"))

@@ -42,7 +42,7 @@ def wait_for(condition):
 
 def test_tabs_that_close_while_they_wait_or_read_leave_no_error_in_the_log(server):
     with Tab(server.url) as last:
-        for hold, messages_read in ((3, 1), (3, 4), (0, 4)):
+        for hold, messages_read in ((3, 3), (3, 5), (0, 4)):
             last.client.post(f"{server.url}/fake/hold/{hold}")
             last.client.post(f"{server.url}/fake/pace/20")
             before = len(replies(last, server.url))
@@ -60,3 +60,13 @@ def test_tabs_that_close_while_they_wait_or_read_leave_no_error_in_the_log(serve
     with contextlib.suppress(subprocess.TimeoutExpired):
         _, log = server.communicate(timeout=20)
     assert log == ""
+
+
+def test_the_server_keeps_nothing_of_a_chat(server):
+    with Tab(server.url) as tab:
+        assert "reached the limit" in tab.ask("Hello")
+        for _ in range(2):
+            with Tab(server.url) as closed:
+                closed.ask("Hello")
+        kept = tab.client.get(f"{server.url}/fake/kept/reached").json()
+        assert kept == {"sessions": 3, "with_word": 0}

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import gradio as gr
+from gradio.state_holder import SessionState
 
 from web.chat import status
 from web.models.manager import ModelManager
@@ -18,6 +19,9 @@ from web.page.model_panel import ModelPanel
 from web.settings import Settings
 from web.strings import TEXT
 
+# Of how many tabs the server knows which components were changed, 0.1 MB each. One that is forgotten, because the
+# others did something later, has the components of the start again.
+MAX_SESSIONS = 500
 POLL_SECONDS = 0.25  # how often a page asks whether the engine is ready
 
 # No spinner over the conversation, no endpoint for other programs, and no waiting for other people's events.
@@ -41,7 +45,16 @@ def build_page(manager: ModelManager, settings: Settings) -> gr.Blocks:
     page.max_threads = 128  # a private hook: the default of 40 also caps async handlers, so 40 chats would be all
     page.queue(api_open=False, default_concurrency_limit=None)
     page._queue.sleep_when_free = 0.01  # a private hook: an idle page otherwise burns 8 % of a core polling
+    page.state_session_capacity = MAX_SESSIONS
     return page
+
+
+def _keep_no_value(self: SessionState, key: int, value: Any) -> None:
+    """Gradio keeps the last values of every tab, open or closed: replies and exported chats, of 10 000 tabs. They are
+    for links to a page's state, which this page does not have."""
+
+
+SessionState._update_value_in_config = _keep_no_value  # type: ignore  # a private hook
 
 
 class Page:
