@@ -3,6 +3,7 @@
 import sys
 import time
 
+from llama_core.runtime.host_memory import spare_old_objects
 from web.models.manager import ModelLoading, ModelManager
 from web.settings import Settings
 
@@ -59,6 +60,7 @@ def watch(manager: ModelManager, loading: ModelLoading) -> int:
     if not follow(loading):
         say_error(loading.problem or "")
         return UNUSABLE
+    spare_old_objects()
     while manager.failure is None:
         time.sleep(WATCH_SECONDS)
     say_error(manager.failure)

@@ -1,0 +1,144 @@
+"""Whether a long chat holds up other people's words on the page: one tab streams a reply, another one posts a chat of
+400 turns, with every token's alternatives as the browser keeps them, and each of its events in turn.
+
+    python -m benchmarks.holds
+
+Prints for each event the longest time in which the server's event loop did nothing else, and as its last line one JSON
+object. The server is a process of its own.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import uvicorn
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+
+from page_client import Tab
+
+from benchmarks.common import machine
+from llama_core.runtime.host_memory import spare_old_objects
+from web.chat.codec import write_conversation
+from web.chat.conversation import ROOT, Alternative, Conversation, Node, Record
+from web.models.manager import ModelManager
+from web.page.page import build_page
+from web.port import claim_port, open_port, url_of
+from web.server import build_app
+from web.settings import Settings
+
+EVENTS = ({"do": "retry", "node": -1}, {"do": "choose", "node": -1, "index": 1}, {"do": "json"}, {"do": "markdown"})
+TICK = 0.001
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--model", default="random:tiny")
+    parser.add_argument("--turns", type=int, default=400)
+    parser.add_argument("--tokens", type=int, default=75, help="of each reply, with eight alternatives each")
+    parser.add_argument("--serve", action="store_true", help="be the server that is measured")
+    options = parser.parse_args()
+    if options.serve:
+        serve(options.model)
+        return
+    chat = write_conversation(long_chat(options))
+    command = [sys.executable, "-m", "benchmarks.holds", "--serve", "--model", options.model]
+    with subprocess.Popen(command, text=True, stdout=subprocess.PIPE) as server:
+        try:
+            rows = measure(server.stdout.readline().strip(), chat, 2 * options.turns - 1)
+        finally:
+            server.terminate()
+    for name, hold in rows.items():
+        print(f"{name:>10}: longest hold {hold:6.1f} ms")
+    result = {"benchmark": "holds", "model": options.model, "turns": options.turns, "megabytes": len(chat) / 1e6}
+    print(
+        json.dumps(
+            {**result, "hold_ms": rows, "longest_ms": max(rows.values()), "load": os.getloadavg()[0], **machine("CPU")}
+        )
+    )
+
+
+def long_chat(options: argparse.Namespace) -> Conversation:
+    """Questions and replies as the page keeps them."""
+    others = tuple(Alternative(1000 + rank, f" word{rank}", 0.0123, 0.0234) for rank in range(8))
+    records = (Record(1000, " word", 0.0123, 0.0234, others),) * options.tokens
+    chat = Conversation()
+    nodes, shown = [], {}
+    for parent in range(ROOT, 2 * options.turns - 1, 2):
+        nodes.append(Node("user", parent, "Tell me something about the sea and the sky. " * 3))
+        nodes.append(
+            Node("assistant", parent + 1, records=records, finish="stop", model=options.model, model_id=options.model)
+        )
+        shown |= {parent: parent + 1, parent + 1: parent + 2}
+    return Conversation(chat.id, tuple(nodes), shown)
+
+
+def measure(url: str, chat: str, last: int) -> dict[str, float]:
+    """The longest hold during each event, in milliseconds, and in as much time of nothing but the stream."""
+    rows = {}
+    with Tab(url) as reader, Tab(url) as writer:
+        ending = threading.Event()
+
+        def stream() -> None:
+            while not ending.is_set():
+                reader.ask("Tell me a story")
+
+        thread = threading.Thread(target=stream)
+        thread.start()
+        time.sleep(2)
+        writer.client.get(f"{url}/longest-hold")
+        time.sleep(3)
+        rows["stream"] = writer.client.get(f"{url}/longest-hold").json()
+        for event in EVENTS:
+            event = {**event, **({"node": last} if "node" in event else {})}
+            writer.send("conversation", "act", ("", chat), event)
+            with writer.messages() as messages:
+                list(messages)
+            rows[event["do"]] = writer.client.get(f"{url}/longest-hold").json()
+        ending.set()
+        thread.join()
+    return rows
+
+
+def serve(model: str) -> None:
+    """The page, with a route that tells the longest hold since it was last asked."""
+    settings, longest = Settings(model=model, slots=2, max_seq_len=2048), [0.0]
+    with ModelManager(settings) as manager, claim_port("127.0.0.1", 0) as listener:
+        manager.start(model, lambda *_: None).wait()
+        app = build_app(build_page(manager, settings), manager, settings)
+
+        @app.get("/longest-hold")
+        async def longest_hold() -> float:
+            found, longest[0] = longest[0], 0.0
+            return round(1e3 * found, 1)
+
+        app.router.routes.sort(key=lambda route: getattr(route, "path", "") != "/longest-hold")
+        spare_old_objects()  # as the app does once it is ready
+        open_port(listener)
+        print(url_of(listener), flush=True)
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2))
+
+        async def run() -> None:
+            ticking = asyncio.create_task(tick(longest))
+            await server.serve([listener])
+            ticking.cancel()
+
+        asyncio.run(run())
+
+
+async def tick(longest: list[float]) -> None:
+    """Note by how much this task is woken late."""
+    while True:
+        due = time.perf_counter() + TICK
+        await asyncio.sleep(TICK)
+        longest[0] = max(longest[0], time.perf_counter() - due)
+
+
+if __name__ == "__main__":
+    main()
