@@ -170,3 +170,23 @@ def test_other_people_may_find_the_prompt_up_to_the_first_question(template):
         shared = model.tokenizer.decode(prompt.ids[: scope.shared_length])
         assert scope.salt == "abc" and "Zorro" in shared
         assert shared == model.tokenizer.decode(prompt.ids).partition(question)[0]
+
+
+def test_two_people_with_the_same_question_share_the_system_prompt_only():
+    model, engine, told = fake_model(), FakeEngine(), replace(CONTROLS, system="Speak like Zorro.")
+    served = Served(engine, model)
+
+    async def answer(conversation):
+        pending = actions.ask("Is it Bob?", conversation, model, told)
+        return [update async for update in ReplyManager().respond("tab", pending, told, served)]
+
+    def cached(browser_keeps):
+        last = asyncio.run(answer(Conversation(browser_keeps)))[-1]
+        request = engine.generations[-1]
+        assert f"({request.cached_tokens} cached)" in last.stream or request.cached_tokens == 0
+        return request.cached_tokens, request.prompt_tokens
+
+    assert cached("first")[0] == 0
+    assert cached("second")[0] == len("Speak like Zorro.\n")
+    found, prompt_tokens = cached("first")
+    assert found == prompt_tokens

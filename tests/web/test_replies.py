@@ -290,18 +290,3 @@ def test_a_reply_that_ends_while_its_tab_is_closed_is_forgotten_once(replies):
     replies.running = Racing(tab=request)
     replies._forget("tab", request)
     assert replies.running == {}
-
-
-def test_two_people_with_the_same_question_share_the_system_prompt_only(replies, engine):
-    told = Controls(SHORT.values, system="Speak like Zorro.")
-
-    def ask(conversation):
-        pending = actions.ask("Is it Bob?", conversation, replies.served.model, told)
-        last = views(replies, pending, told)[-1]
-        return engine.generations[-1].cached_tokens, engine.generations[-1].prompt_tokens, ending(last)["facts"]
-
-    assert ask(Conversation("first"))[0] == 0
-    cached, _, facts = ask(Conversation("second"))
-    assert cached == len("Speak like Zorro.\n") and f"({cached} cached)" in facts
-    cached, prompt_tokens, _ = ask(Conversation("first"))
-    assert cached == prompt_tokens
