@@ -5,11 +5,13 @@ import dataclasses
 import gc
 import json
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 from conversations import CONTROLS, KNOBS, talk
 from fake_engine import FakeEngine, fake_model, next_id
 
+from llama_core.engine import EngineError
 from llama_core.engine.request import Token
 from llama_core.engine.text import TextToken
 from llama_core.sampling.params import SamplingParams
@@ -250,6 +252,11 @@ def test_failures_stand_in_the_conversation(replies, engine):
     replies.served.model.chat = None
     crashed = views(replies, begin(replies))[-1]
     assert "unexpected error" in ending(crashed)["problem"] and "AttributeError" in ending(crashed)["problem"]
+
+
+def test_a_problem_does_not_tell_where_things_lie_on_the_server(replies, engine):
+    engine.submit = Mock(side_effect=EngineError("the engine failed (OSError: /srv/cache/xla/x.so is gone)"))
+    assert ending(views(replies, begin(replies))[-1])["problem"] == "the engine failed (OSError: x.so is gone)"
 
 
 def test_text_is_readable_only_when_its_bytes_are_whole(replies, engine):
