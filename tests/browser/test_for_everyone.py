@@ -4,7 +4,7 @@ import pytest
 from apps import wait_for
 from barriers import look_for_barriers
 from playwright.sync_api import expect
-from steps import converse, send, set_knob, sidebar, tokens, version, wait_until_ready, words
+from steps import converse, send, set_knob, sidebar, tokens, type_and_enter, version, wait_until_ready, words
 
 
 def test_the_keyboard_alone_talks_stops_and_branches(page, fake):
@@ -140,3 +140,14 @@ def test_a_closed_tab_frees_its_slot(fake, open_page):
     wait_for(lambda: fake.health()["busy"] == 1, 5)
     page.close()
     wait_for(lambda: fake.health()["busy"] == 0, 1.0)
+
+
+def test_a_chat_that_is_too_large_to_be_sent_is_refused_in_words(fake, open_page):
+    page = open_page(fake)
+    send(page, "Hello")
+    wait_until_ready(page)
+    page.evaluate("() => { Glass.chat.chat.title = 'x'.repeat(20_000_001); }")
+    type_and_enter(page, "And now?")
+    expect(page.get_by_test_id("toast-body")).to_contain_text("larger than 20 MB, the most that is taken")
+    expect(page.locator("#message .submit-button")).to_be_visible()
+    expect(page.locator("#message textarea")).to_have_value("And now?")
