@@ -75,7 +75,8 @@ class Engine:
         self._compile: Callable[[Progress], Programs] | None = functools.partial(
             compile, model.params, config, slots, self.max_seq_len, form
         )
-        self._scheduler = Scheduler(slots, self.max_seq_len, config.vocab_size, config.eos_token_id, time_limit, form)
+        drawable = getattr(model, "drawable", np.ones(config.vocab_size, bool))  # all ids where there is no tokenizer
+        self._scheduler = Scheduler(slots, self.max_seq_len, drawable, config.eos_token_id, time_limit, form)
         self._lock = self._scheduler.lock
         self._closed = False
         self._failure: str | None = None
