@@ -1,4 +1,4 @@
-"""Ids that the tokenizer cannot write, the padding of an embedding or holes in a vocabulary, have no share in anything."""
+"""Ids that the tokenizer cannot write (padding of the embedding, holes in a vocabulary) have no share in anything."""
 
 import dataclasses
 from types import SimpleNamespace

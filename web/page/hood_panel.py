@@ -1,6 +1,5 @@
 """The tab "Under the hood": what under_the_hood.py draws, and when."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -63,9 +62,9 @@ class HoodPanel:
     ) -> AsyncIterator[PageUpdate]:
         """Opens the tab: first it says that it takes a moment, then it shows the lens of the token (the attention
         follows it) or why there is none."""
-        yield PageUpdate(lens=under_the_hood.looking(), tab="hood")
+        yield PageUpdate(lens=under_the_hood.looking(self.inspected.looks), tab="hood")
         try:
-            lens = await asyncio.to_thread(self.inspected.look_inside, at, conversation, controls, served)
+            lens = await self.inspected.look_inside(at, conversation, controls, served)
         except UserError as problem:
             lens = f"<p>{status.problem(str(problem))}</p>"
         yield PageUpdate(lens=lens)
