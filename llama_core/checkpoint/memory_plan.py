@@ -145,8 +145,8 @@ def best_dtype(device: jax.Device) -> str:
     older GPUs (a T4 has capability 7.5), float32 on a CPU, which would convert bfloat16 for every product."""
     if device.platform == "cpu":
         return "float32"
-    capability = getattr(device, "compute_capability", None)
-    return "float16" if capability is not None and float(capability) < 8.0 else "bfloat16"
+    major = str(getattr(device, "compute_capability", "")).partition(".")[0]
+    return "float16" if major.isdigit() and int(major) < 8 else "bfloat16"  # AMD's read gfx90a
 
 
 def resolve_dtype(dtype: str, device: jax.Device) -> str:

@@ -4,12 +4,16 @@ import gc
 import threading
 import time
 import weakref
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from fake_engine import FakeEngine, fake_model
 
+from llama_core.checkpoint import memory_plan
+from llama_core.checkpoint.memory_plan import Plan
+from llama_core.model.config import NAMED_CONFIGS
 from llama_core.runtime.files import ModelFileError
 from llama_core.sampling.params import SamplingParams
 from web.models import catalog
@@ -96,6 +100,22 @@ def test_what_cannot_be_loaded_leaves_the_old_one_in_place(manager):
     assert (
         "damaged" in str(loading.problem) and manager.served.model.name == "first" and not manager.served.engine.closed
     )
+
+
+def test_a_context_that_nobody_asked_for_is_cut_until_weights_that_the_config_denies_fit(monkeypatch):
+    """A model is checked a second time if its file has a head of its own that the config does not name."""
+    tied, served = replace(NAMED_CONFIGS["1B"], tie_word_embeddings=True), []
+    free = Plan(tied, "float32", 8, 4096).total
+    monkeypatch.setattr(memory_plan, "free_bytes", lambda device: free)
+
+    def load(name, dtype, progress, check, **_):
+        check(tied, "float32")
+        check(replace(tied, tie_word_embeddings=False), "float32")
+        return fake_model(name)
+
+    with ModelManager(Settings(slots=8), load, lambda *given: served.append(given) or FakeEngine()) as manager:
+        manager.put("random:own-head", lambda *_: None)
+    assert served[0][2] < 4096
 
 
 def test_one_at_a_time_and_cancelled_at_will():

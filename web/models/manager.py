@@ -163,9 +163,11 @@ class ModelManager:
         """An engine that is not warm yet, and its model."""
         settings, context = self.settings, self.settings.max_seq_len
 
-        def check(config: LlamaConfig, dtype: str) -> None:
+        def check(
+            config: LlamaConfig, dtype: str
+        ) -> None:  # called again if the weights have more than the config says
             nonlocal context
-            if context:
+            if settings.max_seq_len:
                 require_memory(config, dtype, settings.slots, context)
             else:
                 context = fitting_context(config, dtype, settings.slots)
