@@ -163,10 +163,8 @@ class ModelManager:
         """An engine that is not warm yet, and its model."""
         settings, context = self.settings, self.settings.max_seq_len
 
-        def check(
-            config: LlamaConfig, dtype: str
-        ) -> None:  # called again if the weights have more than the config says
-            nonlocal context
+        def check(config: LlamaConfig, dtype: str) -> None:
+            nonlocal context  # found anew if this is called again, because there are more weights than the config says
             if settings.max_seq_len:
                 require_memory(config, dtype, settings.slots, context)
             else:
