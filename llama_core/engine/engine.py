@@ -32,7 +32,8 @@ Compile = Callable[[Params, LlamaConfig, int, int, Form, Progress], Programs]
 
 @runtime_checkable
 class EngineModel(Protocol):
-    """What an engine needs of a model: `llama_core.checkpoint.Model` has it."""
+    """What an engine needs of a model: `llama_core.checkpoint.Model` has it. If a model also says which ids are
+    `drawable`, no other is ever drawn or counted."""
 
     @property
     def config(self) -> LlamaConfig:
@@ -168,8 +169,8 @@ class Engine:
         return self._enqueue(prompt_ids, params or SamplingParams(), reply_ids, keeps_logits=False)
 
     def next_token_logits(self, prompt_ids: Sequence[int]) -> Float32[np.ndarray, "V"]:
-        """The model's logits for the token after `prompt_ids`, before any penalty or cut. What the prefix cache holds
-        is not computed again. Raises as `submit` does."""
+        """The model's logits for the token after `prompt_ids`, before any penalty or cut; -inf for ids that are not
+        drawable. What the prefix cache holds is not computed again. Raises as `submit` does."""
         request = self._ask_for_logits(prompt_ids)
         list(request)
         return self._logits_of(request)
