@@ -163,6 +163,9 @@ class Engine:
         """Ask for the continuation of `prompt_ids`, or of a reply to them that was begun with `reply_ids`: presence and
         frequency penalties count those. Returns at once; the tokens come as the request is iterated.
 
+        The same seed gives the same reply, in float32 whatever else is asked. In lower precision that holds for a
+        request alone: beside others its rows go through another program, which rounds differently.
+
         Raises `BadRequest` for a prompt that is empty, does not fit or has unknown ids, and for parameters that name
         unknown ids; `QueueFull` when too many wait; `EngineDead` when the engine is closed or has failed.
         """
