@@ -13,7 +13,7 @@ def ids(generation):
     return [token.id for token in generation]
 
 
-def wait_for(condition, seconds=5):
+def wait_for(condition, seconds=60):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"

@@ -53,6 +53,7 @@ def fake_model(name="fake", bytes_of=None):
         is_random=False,
         dtype="float32",
         parameter_count=12_345,
+        drawable=np.ones(CONFIG.vocab_size, bool),
     )
 
 

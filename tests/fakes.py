@@ -41,7 +41,8 @@ def expected_tokens(prompt, count, temperature=0.0, changes=()):
 class FakePrograms:
     """Programs in NumPy on `next_token`, where the layers are three groups. `rows` are what lies in each
     slot's cache, of which the first `ends` count, `newest` the token drawn last, which is not in it yet. `gate` holds
-    everything back, `pace` is seconds a step, `fails_at` the call at which the device fails."""
+    everything back, and closes by itself after `pause_after` steps, so that a test can act in the middle of a reply
+    however slow the machine is. `pace` is seconds a step, `fails_at` the call at which the device fails."""
 
     num_layer_groups = 3
 
@@ -51,6 +52,7 @@ class FakePrograms:
         self.table, self.running = [None] * slots, [False] * slots
         self.calls, self.fails_at, self.pace, self.gate = [], fails_at, 0.0, threading.Event()
         self.gate.set()
+        self.steps, self.pause_after = 0, None
 
     def prepare(self, slot, row, is_new):
         self.table[slot] = row
@@ -69,7 +71,7 @@ class FakePrograms:
         return PrefillChunk(slot, start, len(ids), jnp.zeros((1, size, 1)))
 
     def prefill_layers(self, chunk, groups):
-        self.gate.wait(10)
+        self.gate.wait(60)
         self.calls.append(("layers", chunk.slot, groups))
         chunk.groups_done += groups
         assert chunk.groups_done <= self.num_layer_groups
@@ -83,17 +85,28 @@ class FakePrograms:
         return DeviceResult(packed, {chunk.slot: 0}), np.arange(VOCAB, dtype=np.float32)
 
     def decode(self, slots, steps):
-        self.gate.wait(10)
+        self.gate.wait(60)
         self.calls.append(("decode", tuple(slots), steps))
         if self.fails_at is not None and len(self.calls) >= self.fails_at:
             raise RuntimeError("the device is gone")
         packed = np.zeros((steps, len(self.rows), WIDTH), np.int32)
         for step in range(steps):
             time.sleep(self.pace)
+            self._pause()
             for slot in filter(self.running.__getitem__, slots):
                 self._write(slot, self.ends[slot], [self.newest[slot]])
                 packed[step, slot, :2] = self._draw(slot)
         return DeviceResult(packed, {slot: slot for slot in slots})
+
+    def _pause(self):
+        self.steps += 1
+        if self.steps == self.pause_after:
+            self.gate.clear()
+            self.gate.wait(60)
+
+    @property
+    def is_paused(self):
+        return not self.gate.is_set()
 
     def _write(self, slot, start, ids):
         assert start <= len(self.rows[slot]), "a gap in the cache"

@@ -132,6 +132,8 @@ TEXT = {
     "hood_none": "Choose a word in a reply, then “Look inside”, to see what each layer would have said and where the "
     "model looked.",
     "hood_looking": "Looking inside… A program is compiled for the first look at a text of this length.",
+    "hood_waiting": "Looking inside, one at a time: {count} before you…",
+    "hood_full": "Many people are looking inside; try again in a moment.",
     "hood_lens": "What each layer would have said (logit lens)",
     "hood_lens_hint": "The output of each layer, read as if it were the last one.",
     "hood_layer": "Layer",

@@ -1,15 +1,19 @@
 """How big a model is, before it is loaded: the size of its files, and what it will take in memory."""
 
 import dataclasses
+from pathlib import Path
 
 import jax
 
 from llama_core.checkpoint import hub
 from llama_core.checkpoint.configs import read_config
+from llama_core.checkpoint.find_tensors import HEAD, find_tensors
+from llama_core.checkpoint.layout import INDEX, WEIGHTS, shard_names
 from llama_core.checkpoint.memory_plan import Plan, free_bytes, resolve_dtype
 from llama_core.checkpoint.random_model import is_random_name, random_config
 from llama_core.model.config import LlamaConfig
 from llama_core.model.params import count_params
+from llama_core.runtime.files import read_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,4 +47,17 @@ def _config_and_file_bytes(name: str) -> tuple[LlamaConfig, int]:
     if is_random_name(name):
         return random_config(name), 0
     folder, file_bytes = hub.preview(name)
-    return read_config(folder), file_bytes
+    return _with_own_head(folder, read_config(folder)), file_bytes
+
+
+def _with_own_head(folder: Path, config: LlamaConfig) -> LlamaConfig:
+    """What is true of the weights: a model that is said to be tied can have a head of its own. Of shards that are not
+    downloaded the index names the head, which then counts; of one file nothing is known before."""
+    if not config.tie_word_embeddings:
+        return config
+    index = folder / INDEX
+    names = shard_names(folder) if index.is_file() else [WEIGHTS]
+    if (folder / WEIGHTS).is_file() or all((folder / name).is_file() for name in names):
+        return find_tensors(folder, config)[0]
+    names_head = index.is_file() and HEAD in read_json(index)["weight_map"]
+    return dataclasses.replace(config, tie_word_embeddings=not names_head)

@@ -17,7 +17,15 @@ import huggingface_hub
 from huggingface_hub import errors
 
 from llama_core.checkpoint.download import fetch_file
-from llama_core.checkpoint.layout import INDEX, OTHER_FILES, TOKENIZERS, WEIGHTS, describe_missing_weights, shard_names
+from llama_core.checkpoint.layout import (
+    INDEX,
+    OTHER_FILES,
+    TOKENIZERS,
+    WEIGHTS,
+    describe_missing_weights,
+    require_whole,
+    shard_names,
+)
 from llama_core.errors import UserError
 from llama_core.runtime.files import ModelFileError
 
@@ -55,6 +63,7 @@ def resolve(
     before_weights = before_weights or (lambda folder: None)
     folder = Path(name).expanduser()
     if folder.is_dir():
+        require_whole(folder)
         before_weights(folder)
         return Located(folder, folder.resolve().name)
     repo_id, revision = _split(name)
@@ -75,6 +84,7 @@ def preview(name: str) -> tuple[Path, int]:
     """
     folder = Path(name).expanduser()
     if folder.is_dir():
+        require_whole(folder)
         return folder, sum(
             (folder / name).stat().st_size for name in _weight_names(folder) if (folder / name).is_file()
         )

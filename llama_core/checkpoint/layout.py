@@ -25,12 +25,28 @@ OTHER_FILES = (
 # dot (`..`), and none has the signs of a pattern (`*?[]`), which the Hub's library would take it for.
 _PART = r"[\w-][\w .()+,=@~-]*"
 SHARD = re.compile(rf"(?:{_PART}/)*{_PART}\.safetensors")
+# Where a save puts what it has written whole, before it replaces the folder's files one by one; the weights go last.
+COMPLETE = ".unfinished-checkpoint-to-be-renamed"
 LONGEST_NAME = 255  # bytes; what file systems take
 OTHER_WEIGHT_SUFFIXES = (".bin", ".pth", ".pt", ".gguf")
 
 
 class CheckpointError(ModelFileError):
     """A checkpoint that cannot be loaded; one line: file, tensor or key, found, expected, what to do."""
+
+
+def is_half_saved(folder: Path) -> bool:
+    """Whether a save is between two of its files, or was cut off there: they may be of two models."""
+    return (folder / COMPLETE / WEIGHTS).is_file()
+
+
+def require_whole(folder: Path) -> None:
+    """Raises `CheckpointError` if a save was cut off between two files."""
+    if is_half_saved(folder):
+        raise CheckpointError(
+            f"a save to {folder} has not come to its end; wait for it, or if it was cut off save again, or move the "
+            f"files in {COMPLETE} to {folder}"
+        )
 
 
 def tokenizer_path(folder: Path) -> Path | None:

@@ -15,7 +15,7 @@ from llama_core.checkpoint.configs import read_configs
 from llama_core.checkpoint.find_tensors import find_tensors
 from llama_core.checkpoint.hub import Progress
 from llama_core.checkpoint.identity import folder_id
-from llama_core.checkpoint.layout import TOKENIZERS, CheckpointError, tokenizer_path
+from llama_core.checkpoint.layout import TOKENIZERS, CheckpointError, require_whole, tokenizer_path
 from llama_core.checkpoint.memory_plan import AUTO, resolve_dtype
 from llama_core.checkpoint.model import Model
 from llama_core.checkpoint.random_model import is_random_name, random_config, random_model
@@ -63,6 +63,7 @@ def load_checkpoint(
 
 def load_shape(folder: Path) -> tuple[LlamaConfig, Tokenizer, Chat]:
     """All of a folder's model but its weights, which need not be there. Raises what `load_checkpoint` raises."""
+    require_whole(folder)
     config = read_configs(folder).config
     tokenizer, chat = _read_tokenizer(folder, config)
     return _with_ends(config, chat), tokenizer, chat

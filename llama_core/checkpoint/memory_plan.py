@@ -1,6 +1,7 @@
 """Will it fit? The memory that a model takes on a device, computed from its configuration, against what is free."""
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import jax.numpy as jnp
 
 from llama_core.errors import UserError
 from llama_core.model.config import LlamaConfig
-from llama_core.model.params import params_bytes
+from llama_core.model.lens import inspection_bytes
+from llama_core.model.params import params_bytes, placements
 from llama_core.runtime.forms import PLAIN
 
 AUTO = "auto"  # as a dtype: what suits the device
@@ -48,14 +50,14 @@ class Plan:
     @property
     def workspace(self) -> int:
         """Temporary arrays: those of the largest program (activations of a prefill chunk, attention scores in float32,
-        logits and their sort order), or while loading those of the largest tensor as it is stored."""
+        logits and their sort order) and of one look inside, or while loading those of the largest array."""
         config, tokens = self.config, max(*PLAIN.chunk_sizes, self.slots)
         length = min(self.max_seq_len, config.longest_context)
         widths = 8 * config.hidden_size + 3 * config.intermediate_size
         scores = 2 * config.num_attention_heads * length
         running = 4 * (tokens * (widths + scores) + 6 * self.slots * config.vocab_size)
-        loading = 4 * config.vocab_size * config.hidden_size
-        return max(running, loading)
+        loading = 4 * max(math.prod(placement.shape) for placement in placements(config))
+        return max(running + inspection_bytes(config, length), loading)
 
     @property
     def total(self) -> int:
@@ -143,8 +145,8 @@ def best_dtype(device: jax.Device) -> str:
     older GPUs (a T4 has capability 7.5), float32 on a CPU, which would convert bfloat16 for every product."""
     if device.platform == "cpu":
         return "float32"
-    capability = getattr(device, "compute_capability", None)
-    return "float16" if capability is not None and float(capability) < 8.0 else "bfloat16"
+    major = str(getattr(device, "compute_capability", "")).partition(".")[0]
+    return "float16" if major.isdigit() and int(major) < 8 else "bfloat16"  # AMD's read gfx90a
 
 
 def resolve_dtype(dtype: str, device: jax.Device) -> str:

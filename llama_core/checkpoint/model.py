@@ -1,6 +1,10 @@
 """`Model`: everything that is needed to chat, in one object."""
 
 import dataclasses
+import functools
+
+import numpy as np
+from jaxtyping import Bool
 
 from llama_core.model.config import LlamaConfig
 from llama_core.model.params import Params, count_params
@@ -36,6 +40,16 @@ class Model:
     def dtype(self) -> str:
         """The number format of the weights in memory."""
         return str(self.params.dtype)
+
+    @functools.cached_property
+    def drawable(self) -> Bool[np.ndarray, "V"]:
+        """Which ids a reply may hold: those that the tokenizer can write, and the ends. The rows of many embeddings are
+        padded to a round number, and the scores of the padding are noise."""
+        found = np.zeros(self.config.vocab_size, bool)
+        writable = self.tokenizer.writable[: len(found)]
+        found[: len(writable)] = writable
+        found[list(self.config.eos_token_id)] = True
+        return found
 
     @property
     def parameter_count(self) -> int:

@@ -16,7 +16,16 @@ import numpy as np
 import safetensors
 
 from llama_core.checkpoint.configs import read_config
-from llama_core.checkpoint.layout import CONFIG, INDEX, OTHER_FILES, TOKENIZERS, WEIGHTS, shard_names
+from llama_core.checkpoint.layout import (
+    COMPLETE,
+    CONFIG,
+    INDEX,
+    OTHER_FILES,
+    TOKENIZERS,
+    WEIGHTS,
+    is_half_saved,
+    shard_names,
+)
 from llama_core.errors import UserError
 from llama_core.model.config import LlamaConfig
 from llama_core.model.params import Params, hub_tensors, named_tensors
@@ -43,14 +52,17 @@ def save_checkpoint(
 
     Weights are stored in `dtype`, which defaults to that of `params`. Everything is written whole, then renamed into
     place, so a save that fails leaves what was there. An earlier checkpoint in `folder` is replaced: its weights, in
-    one file or several, and the files that were saved with it. All other files stay as they are.
+    one file or several, and the files that were saved with it. All other files stay as they are. A save that is killed
+    while it renames is finished by the next one; until then `load_checkpoint` refuses the folder.
 
     Raises `ModelFileError` for a folder that holds something else and for names that are not plain file names.
     """
     folder, files = Path(folder).expanduser().absolute(), files or {}
     dtype = str(params.dtype) if dtype is None else dtype
     _check_names(files, dtype)
-    outdated = find_outdated(folder, files)
+    if is_half_saved(folder):
+        _rename_all(folder)
+    find_outdated(folder, files)
     is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     for left_by_a_kill in folder.glob(UNFINISHED + "*"):
@@ -61,14 +73,23 @@ def save_checkpoint(
             _write(unfinished / name, [content.encode() if isinstance(content, str) else content])
         _write(unfinished / CONFIG, [dataclasses.replace(config, dtype=dtype).to_json().encode()])
         _write(unfinished / WEIGHTS, _safetensors(config, params, dtype, {COMPANIONS: json.dumps(sorted(files))}))
-        for name in (*files, CONFIG, WEIGHTS):
-            (unfinished / name).replace(folder / name)
-        for path in outdated:
-            path.unlink(missing_ok=True)
+        unfinished.replace(folder / COMPLETE)
+        _rename_all(folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
         if is_new and not any(folder.iterdir()):
             folder.rmdir()
+
+
+def _rename_all(folder: Path) -> None:
+    """Put what was written to `COMPLETE` in the place of the earlier checkpoint. Killed at any step, it can be begun
+    again: old and new weights say which files are theirs, and the new ones leave `COMPLETE` last."""
+    complete = folder / COMPLETE
+    for path in find_outdated(folder, _companions(complete / WEIGHTS)):
+        path.unlink(missing_ok=True)
+    for name in (*sorted({path.name for path in complete.iterdir()} - {WEIGHTS}), WEIGHTS):
+        (complete / name).replace(folder / name)
+    complete.rmdir()
 
 
 def find_outdated(folder: Path, files: Collection[str] = ()) -> list[Path]:
@@ -83,7 +104,7 @@ def find_outdated(folder: Path, files: Collection[str] = ()) -> list[Path]:
     if not folder.is_dir():
         raise ModelFileError(f"{folder} exists and is not a checkpoint but a file; choose another folder")
     there = {path.name for path in folder.iterdir() if not path.name.startswith(UNFINISHED)}
-    if there:
+    if there and not is_half_saved(folder):
         _require_checkpoint(folder)
     for name in {*files, CONFIG, WEIGHTS} & there:
         if (folder / name).is_dir():
@@ -97,7 +118,7 @@ def find_outdated(folder: Path, files: Collection[str] = ()) -> list[Path]:
             f"{folder} holds {strange[0]} of another model, which would be read with this one; remove it or choose "
             "another folder"
         )
-    return [folder / name for name in sorted(outdated)]
+    return [folder / name for name in sorted(outdated, key=lambda name: (name == INDEX, name))]  # it names the others
 
 
 def _require_checkpoint(folder: Path) -> None:

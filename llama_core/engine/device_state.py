@@ -13,20 +13,24 @@ from llama_core.runtime.arrays import AnyArray
 from llama_core.sampling.params import MAX_STOP_TOKENS, SamplingParams
 from llama_core.sampling.sampler import DeviceSamplingParams, PenaltyState, make_penalty_state, stack_sampling_params
 
+# Which ids of a vocabulary may be drawn.
+Drawable = Bool[np.ndarray, "V"]
+
 
 @no_type_check  # JAX puts stand-ins into pytrees
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class SlotState:
     """What the device knows of each slot beside its cache: the newest token and its position, whether the reply goes
-    on, when it ends (`limits`: at so many tokens, the prompt's included; `stops`: at these token ids, padded with -1)
-    and how it is sampled."""
+    on, when it ends (`limits`: at so many tokens, the prompt's included; `stops`: at these token ids, padded with -1),
+    which ids may be drawn at all, and how it is sampled."""
 
     tokens: Int[AnyArray, "S"]
     positions: Int[AnyArray, "S"]
     running: Bool[AnyArray, "S"]
     limits: Int[AnyArray, "S"]
     stops: Int[AnyArray, "S M"]
+    drawable: Bool[AnyArray, "S V"]
     sampling: DeviceSamplingParams
     penalties: PenaltyState
 
@@ -49,9 +53,10 @@ def new_slot_state(
     stops: Sequence[int],
     params: SamplingParams,
     vocab_size: int,
+    drawable: Drawable | None = None,
 ) -> SlotState:
     """The state of one slot (S = 1) for a new request, as host arrays. `reply_ids` are the beginning of the reply, if
-    there is one; `start` tokens are in the cache already."""
+    there is one; `start` tokens are in the cache already. `drawable` None: every id may be drawn."""
     padded = np.full((1, MAX_STOP_TOKENS), -1, np.int32)
     padded[0, : len(stops)] = stops
     return SlotState(
@@ -60,6 +65,7 @@ def new_slot_state(
         running=np.zeros(1, bool),
         limits=np.array([limit], np.int32),
         stops=padded,
+        drawable=np.ones((1, vocab_size), bool) if drawable is None else drawable[None],
         sampling=stack_sampling_params([params]),
         penalties=make_penalty_state(params, vocab_size, prompt_ids, reply_ids),
     )

@@ -33,7 +33,8 @@ Compile = Callable[[Params, LlamaConfig, int, int, Form, Progress], Programs]
 
 @runtime_checkable
 class EngineModel(Protocol):
-    """What an engine needs of a model: `llama_core.checkpoint.Model` has it."""
+    """What an engine needs of a model: `llama_core.checkpoint.Model` has it. If a model also says which ids are
+    `drawable`, no other is ever drawn or counted."""
 
     @property
     def config(self) -> LlamaConfig:
@@ -76,7 +77,8 @@ class Engine:
         self._compile: Callable[[Progress], Programs] | None = functools.partial(
             compile, model.params, config, slots, self.max_seq_len, form
         )
-        self._scheduler = Scheduler(slots, self.max_seq_len, config.vocab_size, config.eos_token_id, time_limit, form)
+        drawable = getattr(model, "drawable", np.ones(config.vocab_size, bool))  # all ids where there is no tokenizer
+        self._scheduler = Scheduler(slots, self.max_seq_len, drawable, config.eos_token_id, time_limit, form)
         self._lock = self._scheduler.lock
         self._closed = False
         self._failure: str | None = None
@@ -172,6 +174,9 @@ class Engine:
         frequency penalties count those. `cache_scope` says whose prompts may find these tokens in the prefix cache.
         Returns at once; the tokens come as the request is iterated.
 
+        The same seed gives the same reply, in float32 whatever else is asked. In lower precision that holds for a
+        request alone: beside others its rows go through another program, which rounds differently.
+
         Raises `BadRequest` for a prompt that is empty, does not fit or has unknown ids, and for parameters that name
         unknown ids; `QueueFull` when too many wait; `EngineDead` when the engine is closed or has failed.
         """
@@ -180,8 +185,8 @@ class Engine:
     def next_token_logits(
         self, prompt_ids: Sequence[int], cache_scope: CacheScope = EVERYBODY
     ) -> Float32[np.ndarray, "V"]:
-        """The model's logits for the token after `prompt_ids`, before any penalty or cut. What the prefix cache holds
-        is not computed again. Raises as `submit` does."""
+        """The model's logits for the token after `prompt_ids`, before any penalty or cut; -inf for ids that are not
+        drawable. What the prefix cache holds is not computed again. Raises as `submit` does."""
         request = self._ask_for_logits(prompt_ids, cache_scope)
         list(request)
         return self._logits_of(request)

@@ -68,6 +68,8 @@ class Records:
         return float(raw), float(cut)
 
     def alternatives(self, step: int, count: int) -> list[tuple[int, float, float]]:
-        """Id and both log-probabilities of the `count` likeliest tokens, the likeliest first."""
+        """Id and both log-probabilities of the `count` likeliest tokens, the likeliest first; fewer where the model can
+        draw fewer."""
         ids, raw, cut = self.rows[step, 4:].reshape(3, MAX_ALTERNATIVES)[:, :count]
-        return list(zip(ids.tolist(), raw.view(np.float32).tolist(), cut.view(np.float32).tolist(), strict=True))
+        rows = zip(ids.tolist(), raw.view(np.float32).tolist(), cut.view(np.float32).tolist(), strict=True)
+        return [row for row in rows if row[1] > -np.inf]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection
 
 import numpy as np
 
-from llama_core.engine.device_state import new_slot_state
+from llama_core.engine.device_state import Drawable, new_slot_state
 from llama_core.engine.device_work import DeviceResult, PrefillChunk, Programs
 from llama_core.engine.errors import NotFinite
 from llama_core.engine.metrics import EngineMetrics, EngineStats
@@ -39,19 +39,19 @@ class PendingWork:
 
 
 class Scheduler:
-    """The queue of requests and the slots. `programs` are set before the first turn. `vocab_size` and `eos_ids` are the
+    """The queue of requests and the slots. `programs` are set before the first turn. `drawable` and `eos_ids` are the
     model's; a reply that takes longer than `time_limit` seconds ends."""
 
     programs: Programs
 
     def __init__(
-        self, slots: int, max_seq_len: int, vocab_size: int, eos_ids: Collection[int], time_limit: float, form: Form
+        self, slots: int, max_seq_len: int, drawable: Drawable, eos_ids: Collection[int], time_limit: float, form: Form
     ):
         self.lock = threading.Condition()
         self.slots = [Slot(index) for index in range(slots)]
         self.queue: deque[Request] = deque()
         self._running: list[Request] = []  # those with a slot
-        self._vocab_size, self._eos_ids = vocab_size, tuple(eos_ids)
+        self._drawable, self._eos_ids = drawable, tuple(eos_ids)
         self._max_seq_len, self._time_limit = max_seq_len, time_limit
         self._pending: list[PendingWork] = []
         self._metrics = EngineMetrics()
@@ -175,7 +175,8 @@ class Scheduler:
         limit, stop_ids = request.prompt_tokens + max_tokens, self.stop_ids(request.params)
         begin = request.prompt_tokens - request.begun_tokens
         ids = request.prompt_ids[:begin], request.prompt_ids[begin:]
-        row = new_slot_state(*ids, request.prefilled, limit, stop_ids, request.params, self._vocab_size)
+        told = *ids, request.prefilled, limit, stop_ids, request.params
+        row = new_slot_state(*told, len(self._drawable), self._drawable)
         self.programs.prepare(slot.index, row, is_new)
 
     def _dispatch_prefill(self) -> None:

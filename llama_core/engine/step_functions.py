@@ -58,7 +58,8 @@ def choose_token(
     params: Params, table: SlotState, hidden: Float[Array, "B D"], active: Bool[Array, "B"]
 ) -> tuple[SlotState, Int32[Array, "B P"], Float[Array, "B V"]]:
     """Sample each active row's next token and record it in the state of the slots, whose rows are those of `hidden`."""
-    scores = logits(params, hidden)
+    # An id that the tokenizer cannot write has no share: it is not drawn, not an alternative, and not counted.
+    scores = jnp.where(table.drawable, logits(params, hidden), -jnp.inf)
     positions = table.positions + 1
     choice = sample(scores, table.sampling, table.penalties, positions)
     is_stop = jnp.any(choice.token[:, None] == table.stops, axis=-1)

@@ -3,6 +3,11 @@
 import importlib.metadata
 import os
 
+from packaging.version import InvalidVersion, Version
+
+# Versions of jaxlib that are known to have the flag; pre-releases of the last are not.
+FIRST, AFTER = Version("0.10.1"), Version("0.13.dev0")
+
 
 def choose_cpu_kernels() -> None:
     """On CPUs, have YNNPACK compute the matrix products and nothing else.
@@ -11,7 +16,10 @@ def choose_cpu_kernels() -> None:
     wrong in jaxlib 0.10.2 (jax-ml/jax#39103). Must run before jax is imported, and only with versions that are known to
     have the flag: others abort on unknown flags.
     """
-    version = tuple(int(part) for part in importlib.metadata.version("jaxlib").split(".")[:3])
-    if (0, 10, 1) <= version < (0, 13):
+    try:
+        version = Version(importlib.metadata.version("jaxlib"))
+    except InvalidVersion:  # a build of one's own
+        return
+    if FIRST <= version < AFTER:
         flag = "--xla_cpu_experimental_ynn_fusion_type=individual_dot"
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()

@@ -70,6 +70,12 @@ class Tokenizer:
         """The largest id plus one."""
         return len(self.token_bytes)
 
+    @property
+    def writable(self) -> list[bool]:
+        """For each id whether there is a token with it, text or special: the ids of some tokenizers have holes."""
+        special = set(self.special_tokens.values())
+        return [bool(text) or token_id in special for token_id, text in enumerate(self.token_bytes)]
+
     def bytes_of(self, token_id: int) -> bytes:
         """What a token decodes to; nothing for special tokens and for the padding of the model's vocabulary.
 

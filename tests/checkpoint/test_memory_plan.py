@@ -42,6 +42,21 @@ def test_the_workspace_holds_what_xla_asks_for(config):
     assert asked <= Plan(config, "float32", 4, 1024).workspace * 1.5
 
 
+def test_the_largest_array_may_be_another_than_the_embedding():
+    wide = dataclasses.replace(TINY, intermediate_size=2000 * TINY.hidden_size)
+    largest = max(
+        leaf.size for leaf in jax.tree.leaves(jax.eval_shape(lambda: init_model_params(jax.random.key(0), wide)))
+    )
+    assert largest > wide.vocab_size * wide.hidden_size and Plan(wide, "float32", 1, 256).workspace >= 4 * largest
+
+
+def test_one_look_inside_has_room_beside_the_replies():
+    config = NAMED_CONFIGS["135M"]
+    shorter, longer = (Plan(config, "float32", 4, length).workspace for length in (1024, 4096))
+    scores = 4 * config.num_attention_heads * (4096 - 1024) * 2 * max(forms.PLAIN.chunk_sizes)
+    assert longer - shorter - scores >= 4 * (4096 - 1024) * 2 * config.hidden_size  # what all tokens are at a layer
+
+
 def test_what_fits_passes():
     require_memory(TINY, "float32", 4, 2048, free=10**9)
     require_memory(LARGE, "bfloat16", 1, 2048, free=24 * 10**9)
@@ -107,6 +122,8 @@ def test_a_container_has_less_than_its_machine(tmp_path):
         ("gpu", "7.5", "float16"),
         ("gpu", "8.0", "bfloat16"),
         ("gpu", "10.0", "bfloat16"),
+        ("gpu", "12", "bfloat16"),
+        ("gpu", "gfx90a", "bfloat16"),
         ("tpu", None, "bfloat16"),
     ],
 )

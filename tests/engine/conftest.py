@@ -33,7 +33,7 @@ def cold():
 
     def compile(params, config, slots, max_seq_len, form, advance):
         advance(1, 2)
-        gate.wait(10)
+        gate.wait(60)
         advance(2, 2)
         return fake
 

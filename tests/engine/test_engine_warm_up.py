@@ -69,7 +69,7 @@ def test_closing_a_cold_engine_ends_its_warm_up(cold):
     engine.close()
     assert waiting.finish_reason == "shutdown"
     gate.set()
-    thread.join(5)
+    thread.join(60)
     assert not engine.ready and "the engine is closed" in problems[0]
 
 

@@ -39,11 +39,12 @@ def test_an_edit_leaves_the_old_branch_in_its_slot(start):
 
 def test_a_prefix_is_copied_from_a_slot_that_is_busy(start):
     engine, fake = start(slots=2, max_seq_len=256)
-    fake.pace = 0.002
+    fake.pause_after = 5
     system = [7] * 40
     busy = engine.submit(system + [1], params(150))
-    wait_for(lambda: len(busy.token_ids) > 2)
+    wait_for(lambda: fake.is_paused)
     other = engine.submit(system + [2], params(5))
+    fake.gate.set()
     assert ids(other) == expected_tokens(system + [2], 5) and other.cached_tokens == 40
     busy.cancel()
     assert ids(busy) == expected_tokens(system + [1], len(busy.token_ids))

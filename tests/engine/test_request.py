@@ -30,14 +30,14 @@ def test_a_reply_ends_where_the_context_ends(start):
 
 def test_cancelling_frees_the_slot_whatever_it_is_doing(start):
     engine, fake = start(slots=1, max_seq_len=256)
-    fake.pace = 0.005
+    fake.pause_after = 5
     decoding = engine.submit([1], params(200))
     queued = engine.submit([2], params(5))
-    wait_for(lambda: len(decoding.tokens) > 2)
+    wait_for(lambda: fake.is_paused)
     queued.cancel()
-    wait_for(lambda: queued.finish_reason == "cancelled")
     decoding.cancel()
-    wait_for(lambda: decoding.finish_reason == "cancelled")
+    fake.gate.set()
+    wait_for(lambda: queued.finish_reason == decoding.finish_reason == "cancelled")
     assert engine.stats().busy == 0
     fake.gate.clear()
     reading = engine.submit([3] * 250, params(5))
@@ -98,10 +98,11 @@ def test_context_is_lowered_to_what_the_model_was_made_for(start):
 
 def test_a_reply_is_bent_while_it_is_written(start):
     engine, fake = start()
-    fake.pace = 0.002
+    fake.pause_after = 10
     generation = engine.submit([5, 6], params(60))
-    wait_for(lambda: len(generation.token_ids) > 5)
+    wait_for(lambda: fake.is_paused)
     generation.update(SamplingParams(temperature=0.5, max_new_tokens=60, seed=99))
+    fake.gate.set()
     reply = ids(generation)
     [(before, changed)] = generation.changes
     assert 5 < before < 60 and changed.temperature == 0.5 and changed.seed == generation.params.seed != 99
@@ -110,10 +111,11 @@ def test_a_reply_is_bent_while_it_is_written(start):
 
 def test_an_update_can_end_a_reply_sooner(start):
     engine, fake = start(max_seq_len=256)
-    fake.pace = 0.002
+    fake.pause_after = 10
     generation = engine.submit([5, 6], params(200))
-    wait_for(lambda: len(generation.token_ids) > 5)
+    wait_for(lambda: fake.is_paused)
     generation.update(params(3))
+    fake.gate.set()
     assert len(ids(generation)) < 100 and generation.finish_reason == "length"
     with pytest.raises(EngineError, match="token id 97"):
         generation.update(SamplingParams(logit_bias={97: 1.0}))
@@ -137,9 +139,12 @@ def test_a_crash_in_one_request_leaves_the_others(start):
 
 
 def test_a_reply_that_takes_too_long_is_ended(start):
-    engine, fake = start(slots=1, max_seq_len=256, time_limit=0.2)
-    fake.pace = 0.01
+    engine, fake = start(slots=1, max_seq_len=256)
+    fake.pause_after = 30
     running, queued = engine.submit([1], params(200)), engine.submit([2], params(200))
+    wait_for(lambda: fake.is_paused)
+    engine._scheduler._time_limit = 0.0  # the limit is there in the middle of the reply, however slow the machine is
+    fake.gate.set()
     assert len(ids(running)) > 0 and running.finish_reason == "time_limit"
     ids(queued)
     assert queued.finish_reason == "time_limit"

@@ -12,6 +12,11 @@ from llama_core import SamplingParams
 from llama_core.engine import QueueFull
 
 
+def begun(generation):
+    """When the first token came."""
+    return generation.submitted + generation.time_to_first_token
+
+
 def test_everyone_gets_their_own_tokens(start):
     engine, _ = start(slots=3)
     prompts = [[i + 1, 2 * i + 1, 7] * (i % 4 + 1) for i in range(12)]
@@ -30,16 +35,16 @@ def test_first_come_first_served(start):
     fake.gate.set()
     for generation in generations:
         ids(generation)
-    begun = sorted(range(5), key=lambda i: generations[i].submitted + generations[i].time_to_first_token)
-    assert begun == [0, 1, 2, 3, 4]
+    assert generations == sorted(generations, key=begun)
 
 
 def test_a_long_prompt_is_read_between_the_others_words(start):
     engine, fake = start(slots=2, max_seq_len=256)
-    fake.pace = 0.005
-    talking = engine.submit([1], params(100))
-    wait_for(lambda: len(talking.tokens) > 3)
+    fake.pause_after = 5
+    talking = engine.submit([1], params(250))
+    wait_for(lambda: fake.is_paused)
     reading = engine.submit([2] * 250, params(2))
+    fake.gate.set()
     ids(reading)
     talking.cancel()
     spoken = [call[0] for call in fake.calls if call[0] == "decode" or call[:2] == ("layers", 1)]
@@ -48,13 +53,13 @@ def test_a_long_prompt_is_read_between_the_others_words(start):
 
 def test_a_short_prompt_does_not_wait_for_a_long_one(start):
     engine, fake = start(slots=3)
+    fake.pause_after = 5
     writer = engine.submit([1], params(200))
-    wait_for(lambda: writer.token_ids)
-    fake.gate.clear()
+    wait_for(lambda: fake.is_paused)
     long, short = engine.submit([2] * 240, params(2)), engine.submit([3] * 40, params(2))
     fake.gate.set()
-    assert ids(short) == expected_tokens([3] * 40, 2) and not long.token_ids
-    assert ids(long) == expected_tokens([2] * 240, 2)
+    assert ids(short) == expected_tokens([3] * 40, 2) and ids(long) == expected_tokens([2] * 240, 2)
+    assert begun(short) < begun(long) and ids(writer)
 
 
 def test_a_long_prompt_is_read_however_many_short_ones_come(start):
@@ -62,9 +67,10 @@ def test_a_long_prompt_is_read_however_many_short_ones_come(start):
     fake.gate.clear()
     long, *short = [engine.submit(prompt, params(1)) for prompt in ([2] * 240, *([3 + i] * 20 for i in range(60)))]
     fake.gate.set()
-    assert ids(long) == expected_tokens([2] * 240, 1) and sum(not reply.token_ids for reply in short) > 20
+    assert ids(long) == expected_tokens([2] * 240, 1)
     for i, reply in enumerate(short):
         assert ids(reply) == expected_tokens([3 + i] * 20, 1)
+    assert sum(begun(reply) > begun(long) for reply in short) > 20
 
 
 def test_a_full_line_takes_no_more(start):
@@ -82,7 +88,6 @@ def test_a_full_line_takes_no_more(start):
 
 def test_blocks_grow_after_the_first_word(start):
     engine, fake = start(max_seq_len=256)
-    fake.pace = 0.001
     ids(engine.submit([1], params(200)))
     steps = [call[2] for call in fake.calls if call[0] == "decode"]
     assert steps[0] == 1 and max(steps) > 4

@@ -1,6 +1,7 @@
 """Tokens become text in one place: stop sequences wherever pieces end, held-back tokens, ends in the middle of one."""
 
 import asyncio
+import time
 
 from fakes import FAKE_MODEL, FakePrograms
 from hypothesis import given
@@ -58,14 +59,14 @@ def test_a_reply_is_the_text_of_its_tokens_and_ends_at_a_stop_string():
 
 def test_pieces_are_gathered_never_one_a_token():
     async def collect():
-        reply = ask(engine, SamplingParams(max_new_tokens=200))
-        return [piece async for piece in reply.pieces(0.05)]
+        reply, begin = ask(engine, SamplingParams(max_new_tokens=200)), time.monotonic()
+        return [piece async for piece in reply.pieces(0.05)], time.monotonic() - begin
 
     fake = FakePrograms(1)
     fake.pace = 0.002
     with Engine(FAKE_MODEL, 1, compile=lambda *_: fake) as engine:
-        pieces = asyncio.run(collect())
-    assert len("".join(pieces)) == 200 and len(pieces) < 40
+        pieces, seconds = asyncio.run(collect())
+    assert len("".join(pieces)) == 200 and len(pieces) <= seconds / 0.05 + 2  # on a slow machine they are more
 
 
 class Scripted:

@@ -79,9 +79,9 @@ def test_a_killed_process_goes_on(options, tmp_path):
     time.sleep(0.5)  # somewhere in the middle of writing and computing
     process.send_signal(signal.SIGKILL)
     process.wait()
-    load_checkpoint(options.out)
     lines = []
     done = train(options, lines.append)
+    load_checkpoint(options.out)
     assert done.validation[-1][0] == 300 and re.match(r"step (\d+)/300", lines[1])
     assert int(re.match(r"step (\d+)/300", lines[1])[1]) > 2, "it began anew"
 

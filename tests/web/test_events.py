@@ -8,12 +8,10 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import gradio as gr
-import numpy as np
 import pytest
 from conversations import CONTROLS, KNOBS, talk
-from fake_engine import CONFIG, FakeEngine, fake_model
+from fake_engine import FakeEngine, fake_model
 
-from llama_core.model.lens import Inside
 from llama_core.tokenizer.chat_template import Chat
 from web.chat import codec, export
 from web.chat.codec import write_conversation
@@ -209,27 +207,6 @@ def test_replies_by_the_guide_from_before_models_had_ids_are_its_own(page):
     assert "written by guide; load that model" in update["status"]
     page.manager._served = replace(page.manager.served, is_guide=True)
     assert len(act(page, old, do="branch", node=1, index=1, id=2)) > 1
-
-
-def test_what_tabs_point_at_has_a_bound_in_bytes_and_the_newest_stays(monkeypatch):
-    inspected, served = InspectedTokens(), Served(FakeEngine(), fake_model())
-    of_one = CONFIG.vocab_size * 4
-    monkeypatch.setattr(inspected_module, "MAX_BYTES", 4 * of_one)
-    for tab in map(str, range(10)):
-        asyncio.run(inspected.plot(Pointer(tab, 1, 1), talk(), CONTROLS, served))
-        held = [token.logits.nbytes for token in inspected._tabs.values()]
-        assert sum(held) <= 4 * of_one and inspected.redraw(tab, CONTROLS)
-    assert 1 < len(held) < 10 and inspected.redraw("0", CONTROLS) is None
-
-
-def test_the_attention_of_a_look_inside_counts(monkeypatch):
-    inspected, served = InspectedTokens(), Served(FakeEngine(), fake_model())
-    inside = Inside(np.ones((2, 1), np.int32), np.ones((2, 1)), np.ones((2, 4, 3)))
-    monkeypatch.setattr(inspected_module, "inspect", lambda *_: inside)
-    monkeypatch.setattr(inspected_module, "MAX_BYTES", 2 * inside.attention.nbytes)
-    for tab in ("first", "second", "third"):
-        inspected.look_inside(Pointer(tab, 1, 1), talk(), CONTROLS, served)
-    assert list(inspected._tabs) == ["third"]  # two would be over it, with their prompts
 
 
 def test_that_the_model_takes_no_system_prompt_is_said_beside_it(page):

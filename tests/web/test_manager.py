@@ -4,12 +4,16 @@ import gc
 import threading
 import time
 import weakref
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from fake_engine import FakeEngine, fake_model
 
+from llama_core.checkpoint import memory_plan
+from llama_core.checkpoint.memory_plan import Plan
+from llama_core.model.config import NAMED_CONFIGS
 from llama_core.runtime.files import ModelFileError
 from llama_core.sampling.params import SamplingParams
 from web.models import catalog
@@ -19,7 +23,7 @@ from web.settings import GUIDE, Settings
 
 
 def wait(condition):
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.01)
@@ -82,10 +86,13 @@ def test_the_old_model_serves_until_the_new_one_is_ready(manager, monkeypatch):
 
 
 def test_another_model_takes_over_and_running_replies_end_in_peace(manager):
-    before, generation = manager.served.engine, manager.served.engine.submit([20], SamplingParams(max_new_tokens=30))
+    before = manager.served.engine
+    before.hold = 1
+    generation = before.submit([20], SamplingParams(max_new_tokens=30))
     manager.begin("random:second")
     wait(lambda: manager.served.model.name == "second")
     assert manager.served.engine is not before and not before.closed
+    before.hold = None
     wait(lambda: before.closed)
     assert generation.finish_reason == "length"
 
@@ -98,11 +105,27 @@ def test_what_cannot_be_loaded_leaves_the_old_one_in_place(manager):
     )
 
 
+def test_a_context_that_nobody_asked_for_is_cut_until_weights_that_the_config_denies_fit(monkeypatch):
+    """A model is checked a second time if its file has a head of its own that the config does not name."""
+    tied, served = replace(NAMED_CONFIGS["1B"], tie_word_embeddings=True), []
+    free = Plan(tied, "float32", 8, 4096).total
+    monkeypatch.setattr(memory_plan, "free_bytes", lambda device: free)
+
+    def load(name, dtype, progress, check, **_):
+        check(tied, "float32")
+        check(replace(tied, tie_word_embeddings=False), "float32")
+        return fake_model(name)
+
+    with ModelManager(Settings(slots=8), load, lambda *given: served.append(given) or FakeEngine()) as manager:
+        manager.put("random:own-head", lambda *_: None)
+    assert served[0][2] < 4096
+
+
 def test_one_at_a_time_and_cancelled_at_will():
     gate = threading.Event()
 
     def slow(name, dtype, progress, **_):
-        gate.wait(5)
+        gate.wait(60)
         progress(1, 2)
         return fake_model(name)
 

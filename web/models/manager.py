@@ -171,8 +171,8 @@ class ModelManager:
         settings, context = self.settings, self.settings.max_seq_len
 
         def check(config: LlamaConfig, dtype: str) -> None:
-            nonlocal context
-            if context:
+            nonlocal context  # found anew if this is called again, because there are more weights than the config says
+            if settings.max_seq_len:
                 require_memory(config, dtype, settings.slots, context)
             else:
                 context = fitting_context(config, dtype, settings.slots)

@@ -1,6 +1,5 @@
 """The tab "Under the hood": what under_the_hood.py draws, and when."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -22,7 +21,7 @@ class HoodPanel:
     """Built inside the tab."""
 
     def __init__(self, manager: ModelManager, inspected: InspectedTokens):
-        self.manager, self.inspected, self._looking = manager, inspected, asyncio.Lock()
+        self.manager, self.inspected = manager, inspected
         html(f"<h2>{TEXT['hood_token']}</h2>")
         self.lens = html(f'<p class="hint">{TEXT["hood_none"]}</p>', elem_id="lens")
         with gr.Row(elem_id="head-choice"):
@@ -63,11 +62,9 @@ class HoodPanel:
     ) -> AsyncIterator[PageUpdate]:
         """Opens the tab: first it says that it takes a moment, then it shows the lens of the token (the attention
         follows it) or why there is none."""
-        yield PageUpdate(lens=under_the_hood.looking(), tab="hood")
+        yield PageUpdate(lens=under_the_hood.looking(self.inspected.looks), tab="hood")
         try:
-            # One at a time: each takes a thread and memory of its own, and prompts wait for threads too.
-            async with self._looking:
-                lens = await asyncio.to_thread(self.inspected.look_inside, at, conversation, controls, served)
+            lens = await self.inspected.look_inside(at, conversation, controls, served)
         except UserError as problem:
             lens = f"<p>{status.problem(str(problem))}</p>"
         yield PageUpdate(lens=lens)

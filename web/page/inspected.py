@@ -5,12 +5,13 @@ import asyncio
 import math
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from llama_core.errors import UserError
-from llama_core.model.lens import Inside, inspect
+from llama_core.model.lens import Inside, InspectionError, inspect
 from llama_core.sampling.sampler import next_token_distribution
 from web.chat.actions import Controls, own_node, sampling_params
 from web.chat.conversation import Conversation
@@ -18,11 +19,13 @@ from web.chat.prompt import Prompt, prompt_for
 from web.chat.stream import Labels
 from web.models.manager import Served
 from web.page import plots, under_the_hood
+from web.strings import TEXT
 
 MAX_TABS = 64
-# What they hold together. The attention of one token in a model of a billion parameters is up to 8 MB.
+# What they hold together. The attention of one token in a model of a billion parameters is up to 4 MB.
 MAX_BYTES = 64_000_000
 BYTES_PER_ID = 40  # an integer of Python's in a list
+MAX_LOOKS = 16  # looks inside that may wait
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,10 @@ class InspectedTokens:
     def __init__(self) -> None:
         self._tabs: OrderedDict[str, InspectedToken] = OrderedDict()
         self._lock = threading.Lock()
+        # One look at a time, so that the memory plan needs to count one. Also when a tab was closed in the middle: its
+        # look goes on to its end.
+        self._looking = ThreadPoolExecutor(1, "look inside")
+        self.looks = 0
 
     def point(self, at: Pointer, conversation: Conversation, controls: Controls, served: Served) -> InspectedToken:
         """Raises `HistoryError` for a token that this model has not written."""
@@ -106,13 +113,24 @@ class InspectedTokens:
         after = next_token_distribution(token.logits, params, token.prompt.ids, token.prompt.prompt_tokens)
         return plots.distribution_table(own, np.asarray(after), token.labels.of, token.token_id)
 
-    def look_inside(self, at: Pointer, conversation: Conversation, controls: Controls, served: Served) -> str:
-        """Point at a token and draw the lens. Takes a moment: everything is computed again without a cache. Raises
-        what `point` does, and `InspectionError`."""
-        token = self.point(at, conversation, controls, served)
-        token.inside = inspect(served.model.params, served.model.config, token.prompt.ids)
+    async def look_inside(self, at: Pointer, conversation: Conversation, controls: Controls, served: Served) -> str:
+        """Point at a token and draw the lens. Takes a moment: everything is computed again without a cache, one look
+        after the other; `looks` counts those that are not done. Raises what `point` does, and `InspectionError`."""
+        if self.looks > MAX_LOOKS:
+            raise InspectionError(TEXT["hood_full"])
+        self.looks += 1
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._looking, self._look_inside, at, conversation, controls, served)
+        finally:
+            self.looks -= 1
+
+    def _look_inside(self, at: Pointer, conversation: Conversation, controls: Controls, served: Served) -> str:
+        token, model = self.point(at, conversation, controls, served), served.model
+        inside = inspect(model.params, model.config, token.prompt.ids, model.drawable)
+        token.inside = replace(inside, attention=inside.attention.astype(np.float16))
         self._make_room()
-        return under_the_hood.lens(token.inside, token.labels.of)
+        return under_the_hood.lens(inside, token.labels.of)
 
     def attention(self, session: str, layer: float, head: float) -> str:
         """Where a head attended; layer and head are counted from 1. Nothing without a token."""

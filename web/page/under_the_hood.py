@@ -155,9 +155,9 @@ def _table(title: str, rows: Mapping[str, str]) -> str:
     return f'<table class="facts"><caption>{escape(title)}</caption><tbody>{body}</tbody></table>'
 
 
-def looking() -> str:
-    """Until the lens is there."""
-    words = escape(TEXT["hood_looking"])
+def looking(others: int) -> str:
+    """Until the lens is there; `others` come first."""
+    words = escape(TEXT["hood_waiting"].format(count=others) if others else TEXT["hood_looking"])
     bar = f'<div class="progress endless" role="progressbar" aria-label="{words}"><b></b></div>'
     return f'{bar}<p class="hint">{words}</p>'
 
