@@ -6,6 +6,7 @@ import jax
 
 from llama_core.checkpoint import hub
 from llama_core.checkpoint.configs import read_config
+from llama_core.checkpoint.gguf.open import read_gguf_config
 from llama_core.checkpoint.memory_plan import Plan, free_bytes, resolve_dtype
 from llama_core.checkpoint.random_model import is_random_name, random_config
 from llama_core.model.config import LlamaConfig
@@ -29,7 +30,8 @@ class Estimate:
 
 
 def estimate(name: str, dtype: str, slots: int, max_seq_len: int) -> Estimate:
-    """The sizes of a folder, a Hub id or `random:NAME`. Of a Hub id only the small files are downloaded.
+    """The sizes of a folder, a GGUF file, a Hub id or `random:NAME`. Of a Hub id only the small files are downloaded,
+    of GGUF files their headers.
 
     Raises `HubError`, `ConfigError` and `ModelFileError`.
     """
@@ -42,5 +44,5 @@ def estimate(name: str, dtype: str, slots: int, max_seq_len: int) -> Estimate:
 def _config_and_file_bytes(name: str) -> tuple[LlamaConfig, int]:
     if is_random_name(name):
         return random_config(name), 0
-    folder, file_bytes = hub.preview(name)
-    return read_config(folder), file_bytes
+    located, file_bytes = hub.preview(name)
+    return read_gguf_config(located.gguf) if located.gguf else read_config(located.folder), file_bytes

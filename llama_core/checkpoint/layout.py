@@ -24,9 +24,10 @@ OTHER_FILES = (
 # A file in the folder of the index, or in a folder in it: an index must not lead elsewhere. No part of it begins with a
 # dot (`..`), and none has the signs of a pattern (`*?[]`), which the Hub's library would take it for.
 _PART = r"[\w-][\w .()+,=@~-]*"
-SHARD = re.compile(rf"(?:{_PART}/)*{_PART}\.safetensors")
+PLAIN_PATH = re.compile(rf"(?:{_PART}/)*{_PART}")
+SHARD = re.compile(rf"{PLAIN_PATH.pattern}\.safetensors")
 LONGEST_NAME = 255  # bytes; what file systems take
-OTHER_WEIGHT_SUFFIXES = (".bin", ".pth", ".pt", ".gguf")
+OTHER_WEIGHT_SUFFIXES = (".bin", ".pth", ".pt")
 
 
 class CheckpointError(ModelFileError):

@@ -1,11 +1,11 @@
-"""The door of this room: a folder, a Hub id or `random:NAME` → a `Model`.
+"""The door of this room: a folder, a GGUF file, a Hub id or `random:NAME` → a `Model`.
 
 Everything is checked against the configuration, from the headers of the files, before memory is taken for weights.
-Weights in other formats than safetensors are never opened: a pickle can run code.
+Weights in other formats than safetensors and GGUF are never opened: a pickle can run code.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import jax
@@ -13,19 +13,21 @@ import jax
 from llama_core.checkpoint import hub
 from llama_core.checkpoint.configs import read_configs
 from llama_core.checkpoint.find_tensors import find_tensors
+from llama_core.checkpoint.gguf.open import open_gguf, read_gguf_config
 from llama_core.checkpoint.hub import Progress
-from llama_core.checkpoint.identity import folder_id
+from llama_core.checkpoint.identity import folder_id, gguf_id
 from llama_core.checkpoint.layout import TOKENIZERS, CheckpointError, tokenizer_path
 from llama_core.checkpoint.memory_plan import AUTO, resolve_dtype
 from llama_core.checkpoint.model import Model
 from llama_core.checkpoint.random_model import is_random_name, random_config, random_model
-from llama_core.checkpoint.safetensors_reader import Stored, read_tensors
+from llama_core.checkpoint.read_tensors import StoredTensor, describe_formats, read_tensors
 from llama_core.model.checks import quote_value
 from llama_core.model.config import LlamaConfig
 from llama_core.model.parameter_table import Placement
 from llama_core.model.params import Params, build_params
-from llama_core.sampling.params import MAX_END_TOKENS
+from llama_core.sampling.params import MAX_END_TOKENS, SamplingParams
 from llama_core.tokenizer.chat_template import Chat
+from llama_core.tokenizer.gguf_vocabulary import gguf_template, gguf_tokenizer
 from llama_core.tokenizer.loading import load_tokenizer
 from llama_core.tokenizer.tokenizer import Tokenizer
 
@@ -42,7 +44,11 @@ def load_checkpoint(
     check: Check | None = None,
     download: Progress | None = None,
 ) -> Model:
-    """The model of a folder, a Hub id (`name/repo`, `name/repo@revision`) or `random:NAME`, with weights in `dtype`.
+    """The model of a folder, a GGUF file, a Hub id or `random:NAME`, with weights in `dtype`. Quantised weights of GGUF
+    files are dequantised to it.
+
+    Hub ids are `name/repo` and `name/repo@revision`; of a repository of GGUF files `name/repo:CHOICE` takes one, by its
+    quantisation (`Q4_K_M`) or its name.
 
     `dtype` "auto" is the number format that suits the first device best. `progress(done, total)` counts tensors,
     `download(done, total)` megabytes. `check(config, dtype)` may raise to refuse the model before its weights are
@@ -57,8 +63,27 @@ def load_checkpoint(
     if is_random_name(str(name)):
         check(random_config(str(name)), dtype)
         return random_model(str(name), dtype)
-    located = hub.resolve(str(name), lambda folder: check(read_configs(folder).config, dtype), download)
-    return _load_folder(located, dtype, progress, check)
+    located = hub.resolve(str(name), lambda found: check(read_shape(found), dtype), download)
+    opened = _open_gguf(located) if located.gguf else _open_folder(located)
+    config = opened.config
+    check(config, dtype)
+    params = _read_params(config, opened.tensors, dtype, progress)
+    return Model(
+        located.id or opened.id,
+        located.name,
+        _with_ends(config, opened.chat),
+        params,
+        opened.tokenizer,
+        opened.chat,
+        opened.defaults,
+        notes=(*located.notes, *opened.notes),
+        stored=describe_formats(opened.tensors.values()),
+    )
+
+
+def read_shape(located: hub.Located) -> LlamaConfig:
+    """The configuration of a model whose weights need not be there. Raises `ConfigError`, `ModelFileError`."""
+    return read_gguf_config(located.gguf) if located.gguf else read_configs(located.folder).config
 
 
 def load_shape(folder: Path) -> tuple[LlamaConfig, Tokenizer, Chat]:
@@ -68,16 +93,43 @@ def load_shape(folder: Path) -> tuple[LlamaConfig, Tokenizer, Chat]:
     return _with_ends(config, chat), tokenizer, chat
 
 
-def _load_folder(located: hub.Located, dtype: str, progress: Progress | None, check: Check) -> Model:
+@dataclasses.dataclass(frozen=True)
+class _Opened:
+    """All of a checkpoint but its weights, and where these lie. `id` is made from the content of the files."""
+
+    id: str
+    config: LlamaConfig
+    tensors: Mapping[str, StoredTensor]
+    tokenizer: Tokenizer
+    chat: Chat
+    defaults: SamplingParams = SamplingParams()
+    notes: tuple[str, ...] = ()
+
+
+def _open_folder(located: hub.Located) -> _Opened:
     configs = read_configs(located.folder)
     config, tensors = find_tensors(located.folder, configs.config)
-    if config != configs.config:
-        check(config, dtype)
     tokenizer, chat = _read_tokenizer(located.folder, config)
-    model_id = located.id or folder_id(located.folder)
-    params = _read_params(config, tensors, dtype, progress)
-    config = _with_ends(config, chat)
-    return Model(model_id, located.name, config, params, tokenizer, chat, configs.defaults, notes=configs.notes)
+    return _Opened(
+        folder_id(located.folder) if located.id is None else located.id,
+        config,
+        tensors,
+        tokenizer,
+        chat,
+        configs.defaults,
+        configs.notes,
+    )
+
+
+def _open_gguf(located: hub.Located) -> _Opened:
+    opened, name = open_gguf(located.gguf), located.gguf[0].name
+    whole, notes = gguf_tokenizer(name, opened.metadata)
+    tokenizer = _fitted(whole, opened.config)
+    chat = Chat.checked(tokenizer, gguf_template(opened.metadata))
+    _require_spare_ids(name, "its weights have", whole, opened.config.vocab_size, chat.template or "")
+    model_id = gguf_id(located.name, opened.metadata, opened.tensors.values())
+    config = dataclasses.replace(opened.config, bos_token_id=tokenizer.bos_id)
+    return _Opened(model_id, config, opened.tensors, tokenizer, chat, notes=notes)
 
 
 def _with_ends(config: LlamaConfig, chat: Chat) -> LlamaConfig:
@@ -94,15 +146,21 @@ def _read_tokenizer(folder: Path, config: LlamaConfig) -> tuple[Tokenizer, Chat]
     if path is None:
         raise CheckpointError(f"{folder} has no tokenizer; expected {' or '.join(TOKENIZERS)}")
     whole = load_tokenizer(path)
-    tokenizer = _within(whole, config.vocab_size) if whole.vocab_size > config.vocab_size else whole
-    bos_id = config.bos_token_id if tokenizer.bos_id is None else tokenizer.bos_id
-    tokenizer = dataclasses.replace(tokenizer, bos_id=bos_id, model_vocab_size=config.vocab_size)
+    tokenizer = _fitted(whole, config)
     chat = Chat.from_folder(folder, tokenizer)
-    _require_spare_ids(path, whole, config.vocab_size, chat.template or "")
+    _require_spare_ids(path, "config.json says", whole, config.vocab_size, chat.template or "")
     return tokenizer, chat
 
 
-def _require_spare_ids(path: Path, tokenizer: Tokenizer, vocab_size: int, template: str) -> None:
+def _fitted(tokenizer: Tokenizer, config: LlamaConfig) -> Tokenizer:
+    """The tokenizer as the model can use it: with no more tokens than it has, and with its begin token."""
+    if tokenizer.vocab_size > config.vocab_size:
+        tokenizer = _within(tokenizer, config.vocab_size)
+    bos_id = config.bos_token_id if tokenizer.bos_id is None else tokenizer.bos_id
+    return dataclasses.replace(tokenizer, bos_id=bos_id, model_vocab_size=config.vocab_size)
+
+
+def _require_spare_ids(place: Path | str, source: str, tokenizer: Tokenizer, vocab_size: int, template: str) -> None:
     """Raises `CheckpointError` unless the ids that the model does not know are special tokens that no conversation
     needs, such as the `<pad>` that was added to many tokenizers for training."""
     spare = {token_id: marker for marker, token_id in tokenizer.special_tokens.items() if token_id >= vocab_size}
@@ -110,13 +168,12 @@ def _require_spare_ids(path: Path, tokenizer: Tokenizer, vocab_size: int, templa
         tokenizer.token_bytes[token_id] for token_id in range(vocab_size, tokenizer.vocab_size) if token_id not in spare
     ):
         raise CheckpointError(
-            f"{path} has {tokenizer.vocab_size} tokens, config.json says {vocab_size}; the two are from "
-            "different models"
+            f"{place} has {tokenizer.vocab_size} tokens, {source} {vocab_size}; the two are from different models"
         )
     needed = next((token_id for token_id, marker in spare.items() if marker in template), None)
     if needed is not None:
         raise CheckpointError(
-            f"{path}: the chat template uses {quote_value(spare[needed])}, which is token {needed}, config.json says "
+            f"{place}: the chat template uses {quote_value(spare[needed])}, which is token {needed}, {source} "
             f"{vocab_size} tokens; the two are from different models"
         )
 
@@ -135,7 +192,9 @@ def _within(tokenizer: Tokenizer, vocab_size: int) -> Tokenizer:
     )
 
 
-def _read_params(config: LlamaConfig, places: dict[str, Stored], dtype: str, progress: Progress | None) -> Params:
+def _read_params(
+    config: LlamaConfig, places: Mapping[str, StoredTensor], dtype: str, progress: Progress | None
+) -> Params:
     done = 0
 
     def read(placement: Placement) -> jax.Array:

@@ -14,12 +14,14 @@ class Model:
     """A loaded checkpoint.
 
     - `id` tells models apart: two with the same id give the same replies. It is short and stays the same after a
-      restart and on another machine: `guide-1a2b3c4d` for a folder (a hash of its files, see `identity.py`),
-      `name/repo@commit` from the Hub, `random:NAME`.
+      restart and on another machine: `guide-1a2b3c4d` for a folder or a GGUF file (a hash of what is in it, see
+      `identity.py`), `name/repo@commit` from the Hub (`name/repo@commit:CHOICE` for one of its GGUF files),
+      `random:NAME`.
     - `name` is for people; two different folders can have the same.
     - `defaults` are the sampling parameters that the makers of the model recommend.
     - `is_random`: the weights are noise.
     - `notes` are lines for whoever loads it: what in its files was ignored, and why.
+    - `stored` says how its weights lie on disk ("Q4_1 and Q8_0, 5.8 bits a weight"); empty for noise.
     """
 
     id: str
@@ -31,6 +33,7 @@ class Model:
     defaults: SamplingParams = SamplingParams()
     is_random: bool = False
     notes: tuple[str, ...] = ()
+    stored: str = ""
 
     @property
     def dtype(self) -> str:
