@@ -5,7 +5,7 @@ import math
 from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -16,6 +16,7 @@ SHARE_TO_NAME = 0.02  # of all numbers; norms are fewer
 ALIGNMENT = 64  # bytes; on a CPU, JAX uses memory that is aligned so without copying it
 
 
+@runtime_checkable
 class StoredTensor(Protocol):
     """One tensor of a file. `format` is what the format of the file calls the number format, `size` is in bytes."""
 
