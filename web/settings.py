@@ -29,7 +29,10 @@ class Settings:
     """How one run of the app is set up. Made once at the door and passed down. Raises `SettingsError`."""
 
     model: str = setting(
-        GUIDE, "GLASS_LLAMA_MODEL", "a Hub id (name/repo or name/repo@revision), a folder, or random:NAME"
+        GUIDE,
+        "GLASS_LLAMA_MODEL",
+        "a Hub id (name/repo, name/repo@revision, for GGUF files name/repo:Q4_K_M), a folder, a GGUF file, or "
+        "random:NAME",
     )
     dtype: str = setting(
         "auto",

@@ -1,5 +1,5 @@
-"""Downloads one big file of the Hub, or its beginning, and continues where an earlier try stopped. What goes wrong is
-said as a `HubError`.
+"""Downloads files of the Hub: small ones, a big one or its beginning, and continues where an earlier try stopped. What
+goes wrong is said as a `HubError`.
 
 huggingface-hub 2.4 retries for some seconds when a connection breaks, and deletes the partial file when it gives up
 (file_download.py, `_download_to_tmp_and_move`). Here the partial file is kept, beside the blobs of the
@@ -32,6 +32,28 @@ class HubError(UserError):
 
 class Cancelled(Exception):
     """Raised by a `progress` function to stop a download. What has arrived is kept."""
+
+
+def fetch_files(repo_id: str, revision: str | None, names: list[str]) -> str:
+    """Download small files, or link those that `fetch_file` has fetched. The path of the folder of this commit.
+
+    Raises the errors of huggingface-hub, `OSError`.
+    """
+    with _quiet():
+        return huggingface_hub.snapshot_download(repo_id, revision=revision, allow_patterns=names)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Hides the library's own progress bars, which would be drawn over ours."""
+    if huggingface_hub.utils.are_progress_bars_disabled():
+        yield
+        return
+    huggingface_hub.utils.disable_progress_bars()
+    try:
+        yield
+    finally:
+        huggingface_hub.utils.enable_progress_bars()
 
 
 def fetch_file(repo_id: str, name: str, commit: str, blobs: Path, arrived: Callable[[int], None]) -> None:

@@ -5,18 +5,24 @@ Only the files that are needed are downloaded, the small ones first. A download 
 stopped.
 """
 
-import contextlib
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import huggingface_hub
 from huggingface_hub import constants, errors
 from huggingface_hub.file_download import repo_folder_name
 
-from llama_core.checkpoint.download import Cancelled, HubError, fetch_file, first_line, translate_hub_errors
+from llama_core.checkpoint.download import (
+    Cancelled,
+    HubError,
+    fetch_file,
+    fetch_files,
+    first_line,
+    translate_hub_errors,
+)
 from llama_core.checkpoint.gguf.files import SUFFIX, choose, files_here, gguf_models, name_of, notes_on_choice
 from llama_core.checkpoint.gguf.header import GgufFile, local_file
 from llama_core.checkpoint.gguf.remote import fetch_header
@@ -60,6 +66,7 @@ class _Snapshot:
     sizes: dict[str, int] | None
     models: dict[str, list[str]]
     choice: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def weights(self) -> list[str]:
@@ -67,9 +74,12 @@ class _Snapshot:
 
     def located(self, gguf: tuple[GgufFile, ...]) -> Located:
         commit, chosen = self.folder.name, f":{self.choice}" if self.choice else ""  # a folder per commit in the cache
-        notes = notes_on_choice(self.models, self.choice) if self.choice else ()
         return Located(
-            self.folder, f"{self.repo_id}@{commit[:7]}{chosen}", f"{self.repo_id}@{commit[:12]}{chosen}", gguf, notes
+            self.folder,
+            f"{self.repo_id}@{commit[:7]}{chosen}",
+            f"{self.repo_id}@{commit[:12]}{chosen}",
+            gguf,
+            self.notes,
         )
 
 
@@ -119,13 +129,16 @@ def preview(name: str) -> tuple[Located, int]:
 
 
 def list_gguf(name: str) -> list[tuple[str, int]]:
-    """The GGUF models of a repository: the name by which each can be loaded, and its size in bytes. Empty for
-    repositories of other files and for everything on this machine.
+    """The GGUF models of a folder or a repository: the name by which each can be loaded, and its size in bytes. Empty
+    where there are safetensors, or none of either.
 
     Raises `HubError`.
     """
-    if _located_here(name) is not None or not re.fullmatch(REPOSITORY, name.partition(":")[0].partition("@")[0]):
-        return []
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        models = _models_in(folder)
+        files = {str(folder / names[0]): names for names in models.values()}
+        return [(key, sum((folder / name).stat().st_size for name in names)) for key, names in files.items()]
     repo_id, revision, _ = _split(name)
     with translate_hub_errors(repo_id, revision):
         sizes = _sizes(huggingface_hub.HfApi().model_info(repo_id, revision=revision or None, files_metadata=True))
@@ -142,16 +155,18 @@ def _located_here(name: str) -> Located | None:
         return Located(path.parent, name_of(files), gguf=files)
     if not path.is_dir():
         return None
-    models = {} if any((path / name).is_file() for name in (WEIGHTS, INDEX)) else gguf_models(_names_in(path))
+    models = _models_in(path)
     if not models:
         return Located(path, path.resolve().name)
-    choice = choose(models, "", str(path))
+    choice = choose(models, "", str(path), is_folder=True)
     files = tuple(local_file(path / name) for name in models[choice])
-    return Located(path, name_of(files), gguf=files, notes=notes_on_choice(models, choice))
+    return Located(path, name_of(files), gguf=files, notes=notes_on_choice(models, choice, ""))
 
 
-def _names_in(folder: Path) -> list[str]:
-    return [path.name for path in folder.iterdir() if path.is_file()]
+def _models_in(folder: Path) -> dict[str, list[str]]:
+    """The GGUF models of a folder; none where there are safetensors, which go first."""
+    names = {path.name for path in folder.iterdir() if path.is_file()}
+    return {} if names & {WEIGHTS, INDEX} else gguf_models(names)
 
 
 def _split(name: str) -> tuple[str, str, str]:
@@ -181,11 +196,16 @@ def _find_snapshot(repo_id: str, revision: str | None, choice: str) -> _Snapshot
     models = gguf_models(sizes) if choice or not sizes.keys() & {WEIGHTS, INDEX} else {}
     if choice or models:
         folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo_id, repo_type="model") / "snapshots"
-        return _Snapshot(repo_id, revision, folder / str(info.sha), sizes, models, choose(models, choice, repo_id))
+        return _of_gguf(_Snapshot(repo_id, revision, folder / str(info.sha), sizes, models), choice)
     # Asked for by the name of the revision, so that a later start without a network finds it in the cache by that name.
     # Everything after this asks for the commit that the name stood for.
-    folder = Path(_snapshot(repo_id, revision, _small_files(repo_id, sizes)))
+    folder = Path(fetch_files(repo_id, revision, _small_files(repo_id, sizes)))
     return _Snapshot(repo_id, revision, folder, sizes, {})
+
+
+def _of_gguf(snapshot: _Snapshot, choice: str) -> _Snapshot:
+    taken = choose(snapshot.models, choice, snapshot.repo_id)
+    return replace(snapshot, choice=taken, notes=notes_on_choice(snapshot.models, taken, choice))
 
 
 def _sizes(info: huggingface_hub.ModelInfo) -> dict[str, int]:
@@ -209,11 +229,6 @@ def _blobs(snapshot: _Snapshot) -> Path:
     return snapshot.folder.parents[1] / "blobs"
 
 
-def _snapshot(repo_id: str, revision: str | None, files: list[str]) -> str:
-    with _quiet():
-        return huggingface_hub.snapshot_download(repo_id, revision=revision, allow_patterns=files)
-
-
 def _fetch_weights(snapshot: _Snapshot, sizes: dict[str, int], progress: Progress) -> None:
     repo_id, folder, weights = snapshot.repo_id, snapshot.folder, snapshot.weights
     blobs = _blobs(snapshot)
@@ -235,37 +250,22 @@ def _fetch_weights(snapshot: _Snapshot, sizes: dict[str, int], progress: Progres
     arrived(total - needed)
     for name in missing:
         fetch_file(repo_id, name, folder.name, blobs, arrived)
-    _snapshot(repo_id, folder.name, weights)  # finds the blobs and links them
+    fetch_files(repo_id, folder.name, weights)  # finds the blobs and links them
     if snapshot.choice:  # no small file was asked for by the name of the revision
-        _snapshot(repo_id, snapshot.revision, weights)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Hides the library's own progress bars, which would be drawn over ours."""
-    if huggingface_hub.utils.are_progress_bars_disabled():
-        yield
-        return
-    huggingface_hub.utils.disable_progress_bars()
-    try:
-        yield
-    finally:
-        huggingface_hub.utils.enable_progress_bars()
+        fetch_files(repo_id, snapshot.revision, weights)
 
 
 def _from_cache(repo_id: str, revision: str | None, choice: str, problem: Exception) -> _Snapshot:
     """What an earlier run has downloaded, for a start without a network. Raises `HubError` if that is incomplete."""
     try:
-        # Asked for all files, the library would miss those that we never download.
+        # Asked for all files, or for none in particular, the library would miss those that we never download.
         folder = Path(
-            huggingface_hub.snapshot_download(
-                repo_id, revision=revision, allow_patterns=["config.json"], local_files_only=True
-            )
+            huggingface_hub.snapshot_download(repo_id, revision=revision, allow_patterns=[], local_files_only=True)
         )
         names = [path.relative_to(folder).as_posix() for path in folder.rglob(f"*{SUFFIX}")]
         models = gguf_models(names) if choice or not (folder / CONFIG).exists() else {}
         if models:
-            return _Snapshot(repo_id, revision, folder, None, models, choose(models, choice, repo_id))
+            return _of_gguf(_Snapshot(repo_id, revision, folder, None, models), choice)
         if not choice and all((folder / name).exists() for name in _weight_names(folder)):
             return _Snapshot(repo_id, revision, folder, None, {})
         state = "only a part of it was"

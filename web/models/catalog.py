@@ -1,8 +1,10 @@
-"""The models that the page offers: the guide, folders in weights/, a few good small ones on the Hub, and noise."""
+"""The models that the page offers: the guide, folders and GGUF files in weights/, a few good small ones on the Hub, and
+noise."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
+from llama_core.checkpoint.gguf.files import is_gguf
 from web import settings
 from web.strings import TEXT
 
@@ -35,7 +37,9 @@ def choices(weights: Path = WEIGHTS, guide: Path = GUIDE) -> list[tuple[str, str
     """What can be chosen: the words on the page, and the name that `load_checkpoint` takes."""
     found: list[tuple[str, str]] = []
     for folder in sorted(weights.iterdir()) if weights.is_dir() else ():
-        if (folder / "config.json").is_file():
+        if is_gguf(folder):
+            found.append((TEXT["model_gguf"].format(name=folder.name), str(folder)))
+        elif (folder / "config.json").is_file():
             is_guide = folder.resolve() == guide.resolve()
             words = TEXT["model_guide"] if is_guide else TEXT["model_folder"].format(name=folder.name)
             found.insert(0 if is_guide else len(found), (words, str(folder)))

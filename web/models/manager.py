@@ -10,8 +10,9 @@ from pathlib import Path
 from llama_core import Engine, LlamaConfig, load_checkpoint
 from llama_core.checkpoint import Model
 from llama_core.checkpoint.estimate import Estimate, estimate
-from llama_core.checkpoint.hub import Cancelled
+from llama_core.checkpoint.hub import Cancelled, list_gguf
 from llama_core.checkpoint.memory_plan import LONGEST_AUTOMATIC_CONTEXT, Plan, fitting_context, require_memory
+from llama_core.checkpoint.random_model import is_random_name
 from llama_core.engine.metrics import EngineStats
 from llama_core.runtime.host_memory import return_freed_memory
 from web.settings import GUIDE, Settings
@@ -127,6 +128,10 @@ class ModelManager:
         """What a model would take here. Raises what `llama_core.checkpoint.estimate` does."""
         context = self.settings.max_seq_len or LONGEST_AUTOMATIC_CONTEXT
         return estimate(name, self.settings.dtype, self.settings.slots, context)
+
+    def files(self, name: str) -> list[tuple[str, int]]:
+        """The GGUF models of a folder or a Hub repository, each with the name to load it by and its size in bytes."""
+        return [] if is_random_name(name) or Path(name).expanduser().is_file() else list_gguf(name)
 
     def start(self, name: str, progress: Progress) -> ModelLoading:
         """Load the first model. It can be looked at and asked at once, while its programs are compiled. Raises what

@@ -29,6 +29,9 @@ class ModelPanel:
             return
         self.picked = gr.Radio(catalog.choices(), label=TEXT["model_choice"], elem_id="model-choice")
         self.typed = gr.Textbox(label=TEXT["model_typed"], info=TEXT["model_typed_hint"], max_lines=1)
+        self.file = gr.Dropdown(
+            [], label=TEXT["model_file"], info=TEXT["model_file_hint"], visible=False, elem_id="model-file"
+        )
         with gr.Row():
             self.check = gr.Button(TEXT["model_check"])
             self.load = gr.Button(TEXT["model_load"], variant="primary")
@@ -42,21 +45,27 @@ class ModelPanel:
         # When the page is opened, not when it is built: a folder may have come into weights/ since.
         page.load(lambda: gr.Radio(choices=catalog.choices()), None, self.picked, **quiet)
         names = [self.picked, self.typed]
-        gr.on([self.check.click, self.picked.input], self._check, names, self.said, trigger_mode="always_last", **quiet)
+        said = [self.said, self.file]
+        gr.on([self.check.click, self.picked.input], self._check, names, said, trigger_mode="always_last", **quiet)
+        chosen = self.file.input(lambda name: name, self.file, self.typed, **quiet)
+        chosen.then(self._check, names, said, **quiet)
         self.cancel.click(self._cancel, None, self.said, **quiet)
         run = self.load.click(self._load, names, [self.said, self.now], **quiet)
         run.success(swapped, length, shown, **quiet)
 
-    async def _check(self, picked: Any, typed: Any) -> AsyncIterator[str]:
+    async def _check(self, picked: Any, typed: Any) -> AsyncIterator[list]:
         name = _name(picked, typed)
         if not name:
-            yield status.problem(TEXT["model_choose"])
+            yield [status.problem(TEXT["model_choose"]), gr.skip()]
             return
-        yield status.line(TEXT["model_looking"].format(name=name))
+        yield [status.line(TEXT["model_looking"].format(name=name)), gr.skip()]
+        files: list[tuple[str, int]] = []
         try:
-            yield await asyncio.to_thread(self._estimate, name)
+            files = await asyncio.to_thread(self.manager.files, name)
+            said = await asyncio.to_thread(self._estimate, name)
         except Exception as problem:  # whatever the Hub, a file or a network says goes to the person
-            yield status.problem(str(problem))
+            said = status.problem(str(problem))
+        yield [said, _file_choice(files, name)]
 
     def _estimate(self, name: str) -> str:
         found = self.manager.estimate(name)
@@ -111,6 +120,12 @@ def _now(served: Served) -> str:
 
 def _name(picked: Any, typed: Any) -> str:
     return (typed or "").strip() or (picked or "")
+
+
+def _file_choice(files: list[tuple[str, int]], name: str) -> gr.Dropdown:
+    """The GGUF files among which there is a choice, with their sizes; hidden where there is none."""
+    choices = [(TEXT["model_file_row"].format(name=file, size=bytes_in_words(size)), file) for file, size in files]
+    return gr.Dropdown(choices, value=name if name in dict(files) else None, visible=len(files) > 1)
 
 
 def _progress(loading: ModelLoading) -> str:

@@ -126,6 +126,7 @@ def numbers(model: Model, plan: Plan, stats: EngineStats) -> str:
     )
     rows = {
         "fact_parameters": f"{model.parameter_count:,} ({count_in_words(model.parameter_count)})",
+        **({"fact_stored": model.stored} if model.stored else {}),
         "fact_weights": bytes_in_words(plan.params),
         "fact_dtype": model.dtype,
         "fact_layers": config.num_hidden_layers,

@@ -51,31 +51,39 @@ def gguf_models(names: Iterable[str]) -> dict[str, list[str]]:
     }
 
 
-def choose(models: Mapping[str, list[str]], choice: str, place: str) -> str:
+def choose(models: Mapping[str, list[str]], choice: str, place: str, is_folder: bool = False) -> str:
     """The key of the model that is meant by `choice` (a quantisation or the name of a file, in any case; empty: nobody
     chose) among those that `place` has.
 
     Raises `CheckpointError` with what there is to choose from.
     """
-    wanted = choice.casefold()
+    wanted = choice.removesuffix(SUFFIX).casefold()
     for key, names in models.items():
-        spellings = (key, key.removesuffix(SUFFIX), names[0], Path(names[0]).name)
-        if choice and wanted in (spelling.casefold() for spelling in spellings):
+        spellings = (key, names[0], Path(names[0]).name)
+        if wanted and wanted in (spelling.removesuffix(SUFFIX).casefold() for spelling in spellings):
             return key
     if not choice and len(models) == 1:
         return next(iter(models))
     preferred = next((label for label in PREFERRED if label in models), None)
     if not choice and preferred:
         return preferred
-    listed = ", ".join(f"{place}:{key}" for key in models)
+    listed = ", ".join(f"{place}/{names[0]}" if is_folder else f"{place}:{key}" for key, names in models.items())
     found = f"no GGUF model {choice!r}" if choice else f"{len(models)} GGUF models"
     raise CheckpointError(f"{place} has {found}; choose one of {listed}" if models else f"{place} has {found}")
 
 
-def notes_on_choice(models: Mapping[str, list[str]], choice: str) -> tuple[str, ...]:
-    """A line for people where one of several models was taken."""
-    others = ", ".join(key for key in models if key != choice)
-    return (f"{choice} was taken of {len(models)} GGUF models; the others are {others}",) if others else ()
+def is_gguf(path: Path) -> bool:
+    """Whether this is a GGUF file, of split ones the first, or a folder with one."""
+    if path.is_dir():
+        return any(map(is_gguf, path.iterdir())) and not any(path.glob("*.safetensors"))
+    split = SPLIT.fullmatch(path.name.removesuffix(SUFFIX))
+    return path.name.endswith(SUFFIX) and (split is None or int(split[2]) == 1)
+
+
+def notes_on_choice(models: Mapping[str, list[str]], taken: str, choice: str) -> tuple[str, ...]:
+    """A line for people where one of several models was taken although nobody chose."""
+    others = "" if choice else ", ".join(key for key in models if key != taken)
+    return (f"{taken} was taken of {len(models)} GGUF models; the others are {others}",) if others else ()
 
 
 def files_here(path: Path) -> tuple[GgufFile, ...]:
