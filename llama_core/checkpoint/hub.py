@@ -286,7 +286,8 @@ def _small_files(repo_id: str, files: Iterable[str]) -> list[str]:
     files = set(files)
     if not files & {WEIGHTS, INDEX}:
         raise HubError(
-            f"{repo_id} has {describe_missing_weights(files)}: choose a repository that has model.safetensors"
+            f"{repo_id} has {describe_missing_weights(files)}: choose a repository that has model.safetensors "
+            "or a GGUF file"
         )
     index = [] if WEIGHTS in files else [INDEX]
     tokenizer = [file for file in TOKENIZERS if file in files][:1]

@@ -72,4 +72,4 @@ def describe_missing_weights(names: Iterable[str]) -> str:
     """For errors: what there is among these file names instead of safetensors, and why that is not read."""
     others = sorted(name for name in names if name.endswith(OTHER_WEIGHT_SUFFIXES))
     found = f"only {others[0]}" if others else "no weights"
-    return f"{found}; weights are read from safetensors alone (a pickle can run code)"
+    return f"{found}; weights are read from safetensors and GGUF alone (a pickle can run code)"

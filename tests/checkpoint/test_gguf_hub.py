@@ -121,7 +121,10 @@ def test_safetensors_go_first_unless_a_file_is_chosen(repository, files):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("us/gguf:Q2_K", "us/gguf has no GGUF model 'Q2_K'; choose one of us/gguf:F16, us/gguf:Q4_0, us/gguf:Q8_0"),
+        (
+            "us/gguf:Q2_K",
+            "us/gguf has no GGUF model 'Q2_K'; choose one of us/gguf:F16, us/gguf:Q4_0, us/gguf:Q4_1, us/gguf:Q8_0",
+        ),
         ("us/whole:Q2_K", "us/whole has no GGUF model 'Q2_K'"),
         ("us/notes", "no weights"),
         ("us/odd", "us/odd has 2 GGUF models; choose one of us/odd:IQ1_S, us/odd:IQ2_M"),

@@ -177,7 +177,7 @@ def test_a_revision_that_moves_is_followed_and_the_old_one_stays(fake_hub):
         ("us/private", "no model us/private, or it is private"),
         ("us/gated", "us/gated is gated; ask for access"),
         ("us/whole@nowhere", "no revision 'nowhere'"),
-        ("us/pickled", "us/pickled has only pytorch_model.bin; weights are read from safetensors alone"),
+        ("us/pickled", "us/pickled has only pytorch_model.bin; weights are read from safetensors and GGUF alone"),
         ("us/down", "cannot reach the Hugging Face Hub for us/down .*503"),
         ("us/forbidden", "the token in HF_TOKEN may not read us/forbidden"),
         ("us/evil", "expected safetensors files of the same folder"),
