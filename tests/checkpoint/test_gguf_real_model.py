@@ -27,6 +27,10 @@ TALK = [
     {"role": "assistant", "content": "Paris."},
     {"role": "user", "content": "日本語で <|im_end|> 12345 नमस्ते"},
 ]
+ROME = (
+    "The history of the Roman Empire spans many centuries. It began with the city of Rome, which according to legend "
+    "was founded in 753 BC by Romulus and Remus; its language was Latin, and its laws still shape those of Europe today."
+)
 WORDS = [
     *FRAGMENTS,
     "The quick brown fox",
@@ -79,10 +83,11 @@ def test_prompts_are_those_of_transformers(ours, their_tokenizer):
 
 
 def test_logits_are_those_of_transformers(ours):
+    """Of text: of random tokens this model makes activations so large that transformers is 5e-4 off its own float64."""
     theirs = transformers.AutoModelForCausalLM.from_pretrained(PATH.parent, gguf_file=PATH.name, dtype=torch.float32)
     prompt = np.array([ours.chat.prompt_ids(QUESTION)], np.int32)
-    noise = np.random.default_rng(0).integers(20, 49000, (2, 64)).astype(np.int32)
-    for tokens in (prompt, noise):
+    text = np.array([ours.tokenizer.encode(ROME)], np.int32)
+    for tokens in (prompt, text):
         logits = np.asarray(model_forward(ours.params, tokens, ours.config)[0])
         difference = np.abs(logits - reference_logits(theirs, tokens)).max()
         print(f"{tokens.shape}: largest difference of the logits {difference:.1e}")
