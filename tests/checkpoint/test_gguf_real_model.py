@@ -29,7 +29,7 @@ TALK = [
 ]
 ROME = (
     "The history of the Roman Empire spans many centuries. It began with the city of Rome, which according to legend "
-    "was founded in 753 BC by Romulus and Remus; its language was Latin, and its laws still shape those of Europe today."
+    "was founded in 753 BC by Romulus and Remus; its language was Latin, and its laws still shape those of Europe."
 )
 WORDS = [
     *FRAGMENTS,
