@@ -209,7 +209,7 @@ def test_of_a_folder_with_several_the_usual_one_is_taken_and_said(tmp_path):
     assert model.notes == ("Q8_0 was taken of 2 GGUF models; the others are F16",)
     assert load_checkpoint(tmp_path / "m-F16.gguf").stored.startswith("F16, 1")
     (tmp_path / "m.Q8_0.gguf").rename(tmp_path / "m.F32.gguf")
-    with pytest.raises(CheckpointError, match="2 GGUF models; choose one of .*:F16, .*:F32"):
+    with pytest.raises(CheckpointError, match="2 GGUF models; choose one of .*m-F16.gguf, .*m.F32.gguf"):
         load_checkpoint(tmp_path)
 
 
