@@ -12,9 +12,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from llama_core.model.quantization import Int4Matrix, Int8Matrix, Matrix, QuantizedMatrix, dequantize
 from llama_core.runtime.arrays import AnyArray
 
 PLAIN = (jax.Array,)  # a weight that is one array of floating-point numbers
+QUANTIZED = (Int8Matrix, Int4Matrix)
 
 # From so many rows on a product is bound by arithmetic, and weight-first is the slower way on a CPU too: ten layers of
 # a 135M model take 197 instead of 232 ms at 512 rows, but 58 instead of 54 ms at 128 rows.
@@ -24,7 +26,7 @@ MANY_ROWS = 256
 SMALL_WEIGHT = 400_000
 
 
-def linear(x: Float[Array, "*B I"], weight: Float[Array, "... I"], dtype: Any = None) -> Float[Array, "..."]:
+def linear(x: Float[Array, "*B I"], weight: Matrix, dtype: Any = None) -> Float[Array, "..."]:
     """x Wᵀ in `dtype`, by default that of x. `weight` is [*O, I] as checkpoints have it, the result [*B, *O]."""
     rows, matrix = x.reshape(-1, x.shape[-1]), weight.reshape(-1, weight.shape[-1])
     fitting = [row for row in PRODUCTS if isinstance(matrix, row.weight_types) and row.fits(len(rows), matrix)]
@@ -35,8 +37,8 @@ def linear(x: Float[Array, "*B I"], weight: Float[Array, "... I"], dtype: Any = 
     return product.reshape(*x.shape[:-1], *weight.shape[:-1])
 
 
-def embed(weight: Float[Array, "V D"], tokens: Int[AnyArray, "*B"]) -> Float[Array, "*B D"]:
-    """The row of `weight` that belongs to each token."""
+def embed(weight: Matrix, tokens: Int[AnyArray, "*B"]) -> Float[Array, "*B D"]:
+    """The row of `weight`, [V, D], that belongs to each token."""
     return next(row.look_up for row in LOOKUPS if isinstance(weight, row.weight_types))(weight, tokens)
 
 
@@ -63,6 +65,17 @@ def weight_in_halves(rows: Float[Array, "1 I"], weight: Float[Array, "O I"], dty
     halves, twice = weight.reshape(2, -1, weight.shape[1]), jnp.stack([rows[0], rows[0]])
     product = _contract(halves, twice, (((2,), (1,)), ((0,), (0,))), dtype).reshape(-1, 1)
     return jax.lax.optimization_barrier(product).T
+
+
+def dequantize_first(rows: Float[Array, "N I"], weight: QuantizedMatrix, dtype: Any) -> Float[Array, "N O"]:
+    """rows · weightᵀ with the numbers that the weight stands for: the reference for kernels that read it as it is. XLA
+    writes them out on every platform, which takes longer than a product of few rows."""
+    return weight_first(rows, dequantize(weight, rows.dtype), dtype)
+
+
+def dequantize_rows(weight: QuantizedMatrix, tokens: Int[AnyArray, "*B"]) -> Float[Array, "*B D"]:
+    """The numbers that the rows of these tokens stand for."""
+    return dequantize(jax.tree.map(lambda leaf: jnp.asarray(leaf)[tokens], weight))
 
 
 class Product(NamedTuple):
@@ -93,5 +106,6 @@ PRODUCTS = (
     Product(PLAIN, "cpu", _is_small, weight_in_halves),
     Product(PLAIN, "cpu", lambda rows, weight: rows < MANY_ROWS, weight_first),
     Product(PLAIN, ANYWHERE, lambda rows, weight: True, rows_first),
+    Product(QUANTIZED, ANYWHERE, lambda rows, weight: True, dequantize_first),
 )
-LOOKUPS = (Lookup(PLAIN, lambda weight, tokens: weight[tokens]),)
+LOOKUPS = (Lookup(PLAIN, lambda weight, tokens: weight[tokens]), Lookup(QUANTIZED, dequantize_rows))
