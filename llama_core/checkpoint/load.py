@@ -7,6 +7,7 @@ Weights in other formats than safetensors are never opened: a pickle can run cod
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -16,14 +17,16 @@ from llama_core.checkpoint.find_tensors import find_tensors
 from llama_core.checkpoint.hub import Progress
 from llama_core.checkpoint.identity import folder_id
 from llama_core.checkpoint.layout import TOKENIZERS, CheckpointError, tokenizer_path
-from llama_core.checkpoint.memory_plan import AUTO, resolve_dtype
+from llama_core.checkpoint.memory_plan import AUTO, NONE, resolve_dtype, resolve_quantize
 from llama_core.checkpoint.model import Model
 from llama_core.checkpoint.random_model import is_random_name, random_config, random_model
-from llama_core.checkpoint.safetensors_reader import Stored, read_tensors
+from llama_core.checkpoint.safetensors_reader import Stored, read_tensors, row_ranges
+from llama_core.kernels import prepare_kernels
 from llama_core.model.checks import quote_value
 from llama_core.model.config import LlamaConfig
 from llama_core.model.parameter_table import Placement
 from llama_core.model.params import Params, build_params
+from llama_core.model.quantization import ROUNDINGS, QuantizedMatrix, stack_rows
 from llama_core.sampling.params import MAX_END_TOKENS
 from llama_core.tokenizer.chat_template import Chat
 from llama_core.tokenizer.loading import load_tokenizer
@@ -39,26 +42,43 @@ def load_checkpoint(
     dtype: str = "float32",
     progress: Progress | None = None,
     *,
+    quantize: str = NONE,
+    kernels: str = "auto",
     check: Check | None = None,
     download: Progress | None = None,
 ) -> Model:
     """The model of a folder, a Hub id (`name/repo`, `name/repo@revision`) or `random:NAME`, with weights in `dtype`.
 
-    `dtype` "auto" is the number format that suits the first device best. `progress(done, total)` counts tensors,
-    `download(done, total)` megabytes. `check(config, dtype)` may raise to refuse the model before its weights are
-    downloaded or memory is taken for them.
+    `dtype` "auto" is the number format that suits the first device best. `quantize` rounds the matrices to "q8" or "q4"
+    while they are read, each by itself; "auto": if that is faster here. `kernels` says whether native kernels read
+    weights that are smaller than float32 ("auto", "on", "off", see `prepare_kernels`). `progress(done, total)` counts
+    tensors, `download(done, total)` megabytes. `check(config, dtype)` may raise to refuse the model before its weights
+    are downloaded or memory is taken for them.
 
-    Raises `HubError` if the model cannot be found, `ConfigError`, `ModelFileError` or `ChatError` if it cannot be used.
+    Raises `HubError` if the model cannot be found, `ConfigError`, `ModelFileError` or `ChatError` if it cannot be used,
+    `KernelError` for `kernels` "on" without kernels.
     """
-    if dtype not in (*DTYPES, AUTO):
-        raise CheckpointError(f"dtype is {dtype!r}; expected {' or '.join((*DTYPES, AUTO))}")
-    dtype = resolve_dtype(dtype, jax.devices()[0])
+    dtype, quantize, note = _choose_formats(dtype, quantize, kernels)
     check = check or (lambda config, dtype: None)
     if is_random_name(str(name)):
         check(random_config(str(name)), dtype)
-        return random_model(str(name), dtype)
-    located = hub.resolve(str(name), lambda folder: check(read_configs(folder).config, dtype), download)
-    return _load_folder(located, dtype, progress, check)
+        model = random_model(str(name), dtype, quantize)
+    else:
+        located = hub.resolve(str(name), lambda folder: check(read_configs(folder).config, dtype), download)
+        model = _load_folder(located, dtype, quantize, progress, check)
+    return dataclasses.replace(model, notes=(*model.notes, *note))
+
+
+def _choose_formats(dtype: str, quantize: str, kernels: str) -> tuple[str, str, list[str]]:
+    """The number format and the rounding of the weights on this device, with kernels that read them where there can be
+    some, and a note if there are none."""
+    if dtype not in (*DTYPES, AUTO):
+        raise CheckpointError(f"dtype is {dtype!r}; expected {' or '.join((*DTYPES, AUTO))}")
+    if quantize not in (NONE, AUTO, *ROUNDINGS):
+        raise CheckpointError(f"quantize is {quantize!r}; expected {' or '.join((NONE, AUTO, *ROUNDINGS))}")
+    dtype = resolve_dtype(dtype, jax.devices()[0])
+    note = prepare_kernels(kernels) if quantize != NONE or dtype == "bfloat16" else None
+    return dtype, resolve_quantize(quantize), [] if note is None else [note]
 
 
 def load_shape(folder: Path) -> tuple[LlamaConfig, Tokenizer, Chat]:
@@ -68,16 +88,18 @@ def load_shape(folder: Path) -> tuple[LlamaConfig, Tokenizer, Chat]:
     return _with_ends(config, chat), tokenizer, chat
 
 
-def _load_folder(located: hub.Located, dtype: str, progress: Progress | None, check: Check) -> Model:
+def _load_folder(located: hub.Located, dtype: str, quantize: str, progress: Progress | None, check: Check) -> Model:
     configs = read_configs(located.folder)
     config, tensors = find_tensors(located.folder, configs.config)
     if config != configs.config:
         check(config, dtype)
     tokenizer, chat = _read_tokenizer(located.folder, config)
     model_id = located.id or folder_id(located.folder)
-    params = _read_params(config, tensors, dtype, progress)
-    config = _with_ends(config, chat)
-    return Model(model_id, located.name, config, params, tokenizer, chat, configs.defaults, notes=configs.notes)
+    params = _read_params(config, tensors, dtype, quantize, progress)
+    config, defaults = _with_ends(config, chat), configs.defaults
+    return Model(
+        model_id, located.name, config, params, tokenizer, chat, defaults, notes=configs.notes, quantize=quantize
+    )
 
 
 def _with_ends(config: LlamaConfig, chat: Chat) -> LlamaConfig:
@@ -135,17 +157,28 @@ def _within(tokenizer: Tokenizer, vocab_size: int) -> Tokenizer:
     )
 
 
-def _read_params(config: LlamaConfig, places: dict[str, Stored], dtype: str, progress: Progress | None) -> Params:
+def _read_params(
+    config: LlamaConfig, places: dict[str, Stored], dtype: str, quantize: str, progress: Progress | None
+) -> Params:
     done = 0
 
-    def read(placement: Placement) -> jax.Array:
+    def read(placement: Placement) -> jax.Array | QuantizedMatrix:
         nonlocal done
         stored = [places[name] for name in placement.tensors]
-        stacked = read_tensors(stored, dtype, placement.groups).reshape(placement.shape)
-        stacked = jax.device_put(stacked).block_until_ready()
+        if placement.row.may_be_quantized and quantize in ROUNDINGS:
+            weight: Any = placement.stack_quantized([_read_rounded(one, dtype, quantize) for one in stored])
+        else:
+            weight = read_tensors(stored, dtype, placement.groups).reshape(placement.shape)
+        weight = jax.block_until_ready(jax.device_put(weight))
         done += len(stored)
         if progress is not None:
             progress(done, len(places))
-        return stacked
+        return weight
 
     return build_params(config, read)
+
+
+def _read_rounded(stored: Stored, dtype: str, quantize: str) -> QuantizedMatrix:
+    """A tensor rounded to small numbers, a few rows at a time: it is never in memory as it is stored."""
+    parts = [ROUNDINGS[quantize].round(read_tensors([rows], "float32")) for rows in row_ranges(stored)]
+    return dataclasses.replace(stack_rows(parts, 1, stored.shape), dtype=dtype)

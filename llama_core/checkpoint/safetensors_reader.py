@@ -78,6 +78,17 @@ def read_tensors(several: Sequence[Stored], dtype: str, groups: int = 1) -> np.n
     return out.reshape(-1, *several[0].shape[1:])
 
 
+def row_ranges(stored: Stored) -> Iterator[Stored]:
+    """A matrix in pieces of whole rows, each about as large as what is read at once."""
+    rows, columns = stored.shape
+    row_size = columns * FORMATS[stored.format].itemsize
+    step = max(1, STEP // columns)
+    for first in range(0, rows, step):
+        count = min(step, rows - first)
+        start, size = stored.start + first * row_size, count * row_size
+        yield dataclasses.replace(stored, shape=(count, columns), start=start, size=size)
+
+
 def have_equal_numbers(first: Stored, second: Stored) -> bool:
     """Whether two tensors of the same shape hold the same numbers, each in a format of its own. Only as much is read as
     it takes to find a difference."""

@@ -12,9 +12,10 @@ are:
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, no_type_check
+from typing import Any, NamedTuple, no_type_check
 
 import jax
 import jax.numpy as jnp
@@ -46,7 +47,7 @@ class _Matrix:
     @property
     def size(self) -> int:
         """How many numbers it stands for."""
-        return int(np.prod(self.shape))
+        return math.prod(self.shape)
 
     @property
     def nbytes(self) -> int:
@@ -98,6 +99,11 @@ QuantizedMatrix = Int8Matrix | Int4Matrix
 Matrix = AnyArray | QuantizedMatrix
 
 
+def is_quantized(weight: object) -> bool:
+    """Whether a weight is a matrix of small numbers."""
+    return isinstance(weight, QuantizedMatrix)
+
+
 def pack_nibbles(quants: UInt8[np.ndarray, "*O P"]) -> UInt8[np.ndarray, "*O P/2"]:
     """Numbers from 0 to 15, P a multiple of 32, in the order of `Int4Matrix`."""
     halves = quants.reshape(*quants.shape[:-1], -1, 2, GROUP // 2)
@@ -126,7 +132,7 @@ def as_int8(matrix: QuantizedMatrix, group: int = GROUP) -> Int8Matrix:
     if isinstance(matrix, Int4Matrix):
         quants = unpack_nibbles(matrix.quants).astype(jnp.int8)
         matrix = Int8Matrix(quants, matrix.scales, matrix.minimums, columns=matrix.columns, dtype=matrix.dtype)
-    repeat = functools.partial(
+    repeat: Callable[..., Any] = functools.partial(
         np.repeat if isinstance(matrix.quants, np.ndarray) else jnp.repeat, repeats=matrix.group // group, axis=-1
     )
     minimums = None if matrix.minimums is None else repeat(matrix.minimums)
@@ -206,8 +212,19 @@ def _fit_line(quants: np.ndarray, grouped: np.ndarray) -> tuple[np.ndarray, np.n
     return scales, mean - scales * middle
 
 
-# The formats by the names that people choose them by: how an array becomes one, and its bits a number.
-ROUNDINGS: dict[str, Callable[[np.ndarray], QuantizedMatrix]] = {"q8": round_to_int8, "q4": round_to_int4}
+class Rounding(NamedTuple):
+    """How arrays become small numbers, and how many bytes a group of 32 of them takes."""
+
+    round: Callable[[np.ndarray], QuantizedMatrix]
+    group_bytes: int
+
+    def bytes_of(self, shape: tuple[int, ...]) -> int:
+        """How many bytes a matrix of this shape takes."""
+        return math.prod(shape[:-1]) * -(-shape[-1] // GROUP) * self.group_bytes
+
+
+# By the names that people choose them by: 8.5 and 5 bits a number.
+ROUNDINGS = {"q8": Rounding(round_to_int8, 34), "q4": Rounding(round_to_int4, 20)}
 
 
 def _grouped(weight: np.ndarray) -> np.ndarray:
