@@ -51,6 +51,8 @@ def fake_model(name="fake", bytes_of=None):
         defaults=SamplingParams(),
         is_random=False,
         dtype="float32",
+        weights="float32",
+        quantize="none",
         parameter_count=12_345,
     )
 

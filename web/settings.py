@@ -40,6 +40,18 @@ class Settings:
         "number format of the weights; auto: what suits the machine",
         choices=("auto", "float32", "bfloat16", "float16"),
     )
+    quantize: str = setting(
+        "none",
+        "GLASS_LLAMA_QUANTIZE",
+        "round the weights to 8 or 4 bits while they are loaded; auto: to 8 bits where that is faster",
+        choices=("none", "q8", "q4", "auto"),
+    )
+    kernels: str = setting(
+        "auto",
+        "GLASS_LLAMA_KERNELS",
+        "native kernels for weights smaller than float32, on a CPU: compiled once if there is a C++ compiler",
+        choices=("auto", "on", "off"),
+    )
     slots: int = setting(
         4, "GLASS_LLAMA_SLOTS", "how many replies are written at the same time", minimum=1, maximum=256
     )

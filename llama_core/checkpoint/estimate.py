@@ -7,7 +7,7 @@ import jax
 from llama_core.checkpoint import hub
 from llama_core.checkpoint.configs import read_config
 from llama_core.checkpoint.gguf.open import read_gguf_config
-from llama_core.checkpoint.memory_plan import Plan, free_bytes, resolve_dtype
+from llama_core.checkpoint.memory_plan import NONE, Plan, free_bytes, resolve_dtype, resolve_quantize
 from llama_core.checkpoint.random_model import is_random_name, random_config
 from llama_core.model.config import LlamaConfig
 from llama_core.model.params import count_params
@@ -29,7 +29,7 @@ class Estimate:
         return self.free is None or self.plan.total <= self.free
 
 
-def estimate(name: str, dtype: str, slots: int, max_seq_len: int) -> Estimate:
+def estimate(name: str, dtype: str, slots: int, max_seq_len: int, quantize: str = NONE) -> Estimate:
     """The sizes of a folder, a GGUF file, a Hub id or `random:NAME`. Of a Hub id only the small files are downloaded,
     of GGUF files their headers.
 
@@ -37,7 +37,7 @@ def estimate(name: str, dtype: str, slots: int, max_seq_len: int) -> Estimate:
     """
     config, file_bytes = _config_and_file_bytes(name)
     device = jax.devices()[0]
-    plan = Plan(config, resolve_dtype(dtype, device), slots, max_seq_len)
+    plan = Plan(config, resolve_dtype(dtype, device), slots, max_seq_len, resolve_quantize(quantize))
     return Estimate(count_params(config), file_bytes, plan, free_bytes(device))
 
 

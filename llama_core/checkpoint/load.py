@@ -7,6 +7,7 @@ Weights in other formats than safetensors and GGUF are never opened: a pickle ca
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -17,14 +18,16 @@ from llama_core.checkpoint.gguf.open import open_gguf, read_gguf_config
 from llama_core.checkpoint.hub import Progress
 from llama_core.checkpoint.identity import folder_id, gguf_id
 from llama_core.checkpoint.layout import TOKENIZERS, CheckpointError, tokenizer_path
-from llama_core.checkpoint.memory_plan import AUTO, resolve_dtype
+from llama_core.checkpoint.memory_plan import AUTO, NONE, resolve_dtype, resolve_quantize
 from llama_core.checkpoint.model import Model
 from llama_core.checkpoint.random_model import is_random_name, random_config, random_model
 from llama_core.checkpoint.read_tensors import StoredTensor, describe_formats, read_tensors
+from llama_core.kernels import prepare_kernels
 from llama_core.model.checks import quote_value
 from llama_core.model.config import LlamaConfig
 from llama_core.model.parameter_table import Placement
 from llama_core.model.params import Params, build_params
+from llama_core.model.quantization import ROUNDINGS, QuantizedMatrix, stack_rows
 from llama_core.sampling.params import MAX_END_TOKENS, SamplingParams
 from llama_core.tokenizer.chat_template import Chat
 from llama_core.tokenizer.gguf_vocabulary import gguf_template, gguf_tokenizer
@@ -41,49 +44,55 @@ def load_checkpoint(
     dtype: str = "float32",
     progress: Progress | None = None,
     *,
+    quantize: str = NONE,
+    kernels: str = "auto",
     check: Check | None = None,
     download: Progress | None = None,
 ) -> Model:
-    """The model of a folder, a GGUF file, a Hub id or `random:NAME`, with weights in `dtype`. Quantised weights of GGUF
-    files are dequantised to it.
+    """The model of a folder, a GGUF file, a Hub id or `random:NAME`, with weights in `dtype`.
 
     Hub ids are `name/repo` and `name/repo@revision`; of a repository of GGUF files `name/repo:CHOICE` takes one, by its
     quantisation (`Q4_K_M`) or its name.
 
-    `dtype` "auto" is the number format that suits the first device best. `progress(done, total)` counts tensors,
-    `download(done, total)` megabytes. `check(config, dtype)` may raise to refuse the model before its weights are
-    downloaded or memory is taken for them.
+    `dtype` "auto" is the number format that suits the first device best. `quantize` rounds the matrices to "q8" or "q4"
+    while they are read, each by itself; "auto": if that is faster here. What a GGUF file has in
+    small numbers already then stays as it is; with "none" all matrices are in `dtype`. `kernels` says whether native
+    kernels read weights that are smaller than float32 ("auto", "on", "off", see `prepare_kernels`).
 
-    Raises `HubError` if the model cannot be found, `ConfigError`, `ModelFileError` or `ChatError` if it cannot be used.
+    `progress(done, total)` counts tensors, `download(done, total)` megabytes. `check(config, dtype)` may raise to
+    refuse the model before its weights are downloaded or memory is taken for them.
+
+    Raises `HubError` if the model cannot be found, `ConfigError`, `ModelFileError` or `ChatError` if it cannot be used,
+    `KernelError` for `kernels` "on" without kernels.
     """
-    if dtype not in (*DTYPES, AUTO):
-        raise CheckpointError(f"dtype is {dtype!r}; expected {' or '.join((*DTYPES, AUTO))}")
-    dtype = resolve_dtype(dtype, jax.devices()[0])
+    dtype, quantize, note = _choose_formats(dtype, quantize, kernels)
     check = check or (lambda config, dtype: None)
     if is_random_name(str(name)):
         check(random_config(str(name)), dtype)
-        return random_model(str(name), dtype)
-    located = hub.resolve(str(name), lambda found: check(read_shape(found), dtype), download)
-    opened = _open_gguf(located) if located.gguf else _open_folder(located)
-    config = opened.config
-    check(config, dtype)
-    params = _read_params(config, opened.tensors, dtype, progress)
-    return Model(
-        located.id or opened.id,
-        located.name,
-        _with_ends(config, opened.chat),
-        params,
-        opened.tokenizer,
-        opened.chat,
-        opened.defaults,
-        notes=(*located.notes, *opened.notes),
-        stored=describe_formats(opened.tensors.values()),
-    )
+        model = random_model(str(name), dtype, quantize)
+    else:
+        located = hub.resolve(str(name), lambda found: check(read_shape(found), dtype), download)
+        opened = _open_gguf(located) if located.gguf else _open_folder(located)
+        check(opened.config, dtype)
+        model = _read_model(located, opened, dtype, quantize, progress)
+    return dataclasses.replace(model, notes=(*model.notes, *note))
 
 
 def read_shape(located: hub.Located) -> LlamaConfig:
     """The configuration of a model whose weights need not be there. Raises `ConfigError`, `ModelFileError`."""
     return read_gguf_config(located.gguf) if located.gguf else read_configs(located.folder).config
+
+
+def _choose_formats(dtype: str, quantize: str, kernels: str) -> tuple[str, str, list[str]]:
+    """The number format and the rounding of the weights on this device, with kernels that read them where there can be
+    some, and a note if there are none."""
+    if dtype not in (*DTYPES, AUTO):
+        raise CheckpointError(f"dtype is {dtype!r}; expected {' or '.join((*DTYPES, AUTO))}")
+    if quantize not in (NONE, AUTO, *ROUNDINGS):
+        raise CheckpointError(f"quantize is {quantize!r}; expected {' or '.join((NONE, AUTO, *ROUNDINGS))}")
+    dtype = resolve_dtype(dtype, jax.devices()[0])
+    note = prepare_kernels(kernels) if quantize != NONE or dtype == "bfloat16" else None
+    return dtype, resolve_quantize(quantize), [] if note is None else [note]
 
 
 def load_shape(folder: Path) -> tuple[LlamaConfig, Tokenizer, Chat]:
@@ -130,6 +139,21 @@ def _open_gguf(located: hub.Located) -> _Opened:
     model_id = gguf_id(located.name, opened.metadata, opened.tensors.values())
     config = dataclasses.replace(opened.config, bos_token_id=tokenizer.bos_id)
     return _Opened(model_id, config, opened.tensors, tokenizer, chat, notes=notes)
+
+
+def _read_model(located: hub.Located, opened: _Opened, dtype: str, quantize: str, progress: Progress | None) -> Model:
+    return Model(
+        located.id or opened.id,
+        located.name,
+        _with_ends(opened.config, opened.chat),
+        _read_params(opened.config, opened.tensors, dtype, quantize, progress),
+        opened.tokenizer,
+        opened.chat,
+        opened.defaults,
+        notes=(*located.notes, *opened.notes),
+        quantize=quantize,
+        stored=describe_formats(opened.tensors.values()),
+    )
 
 
 def _with_ends(config: LlamaConfig, chat: Chat) -> LlamaConfig:
@@ -193,18 +217,27 @@ def _within(tokenizer: Tokenizer, vocab_size: int) -> Tokenizer:
 
 
 def _read_params(
-    config: LlamaConfig, places: Mapping[str, StoredTensor], dtype: str, progress: Progress | None
+    config: LlamaConfig, places: Mapping[str, StoredTensor], dtype: str, quantize: str, progress: Progress | None
 ) -> Params:
     done = 0
 
-    def read(placement: Placement) -> jax.Array:
+    def read(placement: Placement) -> jax.Array | QuantizedMatrix:
         nonlocal done
         stored = [places[name] for name in placement.tensors]
-        stacked = read_tensors(stored, dtype, placement.groups).reshape(placement.shape)
-        stacked = jax.device_put(stacked).block_until_ready()
+        if placement.row.may_be_quantized and quantize in ROUNDINGS:
+            weight: Any = placement.stack_quantized([_read_small(one, dtype, quantize) for one in stored])
+        else:
+            weight = read_tensors(stored, dtype, placement.groups).reshape(placement.shape)
+        weight = jax.block_until_ready(jax.device_put(weight))
         done += len(stored)
         if progress is not None:
             progress(done, len(places))
-        return stacked
+        return weight
 
     return build_params(config, read)
+
+
+def _read_small(stored: StoredTensor, dtype: str, quantize: str) -> QuantizedMatrix:
+    """A matrix as small numbers, a few rows at a time: it is never in memory as floating-point numbers."""
+    parts = [rows.read_small(quantize) for rows in stored.row_ranges()]
+    return dataclasses.replace(stack_rows(parts, 1, stored.shape), dtype=dtype)

@@ -8,11 +8,13 @@ import jax
 import jax.numpy as jnp
 
 from llama_core.errors import UserError
+from llama_core.kernels import NATIVE
 from llama_core.model.config import LlamaConfig
 from llama_core.model.params import params_bytes
 from llama_core.runtime.forms import PLAIN
 
-AUTO = "auto"  # as a dtype: what suits the device
+AUTO = "auto"  # as a dtype or a rounding: what suits the device
+NONE = "none"  # as a rounding: weights stay in their number format
 # Limit and use of a container's memory, in version 2 and version 1 of cgroups.
 CGROUP_FILES = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
 SHORTEST_CONTEXT = 256
@@ -25,18 +27,24 @@ class MemoryShortage(UserError):
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How a model is to run: its number format, how many replies at the same time (`slots`), and how many tokens a
-    conversation may have. The properties are bytes."""
+    """How a model is to run: its number format, how many replies at the same time (`slots`), how many tokens a
+    conversation may have, and to what its weights are rounded (`quantize`). The properties are bytes."""
 
     config: LlamaConfig
     dtype: str
     slots: int
     max_seq_len: int
+    quantize: str = NONE
+
+    @property
+    def weights(self) -> str:
+        """The format of the weights in a word."""
+        return self.dtype if self.quantize == NONE else self.quantize
 
     @property
     def params(self) -> int:
         """The weights."""
-        return params_bytes(self.config, self.dtype)
+        return params_bytes(self.config, self.dtype, self.quantize)
 
     @property
     def cache(self) -> int:
@@ -54,6 +62,8 @@ class Plan:
         widths = 8 * config.hidden_size + 3 * config.intermediate_size
         scores = 2 * config.num_attention_heads * length
         running = 4 * (tokens * (widths + scores) + 6 * self.slots * config.vocab_size)
+        if self.quantize != NONE:  # for a chunk of a prompt the largest matrix of a block is written out
+            running += 4 * 2 * config.intermediate_size * config.hidden_size
         loading = 4 * config.vocab_size * config.hidden_size
         return max(running, loading)
 
@@ -63,21 +73,23 @@ class Plan:
         return self.params + self.cache + self.workspace
 
 
-def require_memory(config: LlamaConfig, dtype: str, slots: int, max_seq_len: int, free: int | None = None) -> None:
+def require_memory(
+    config: LlamaConfig, dtype: str, slots: int, max_seq_len: int, free: int | None = None, quantize: str = NONE
+) -> None:
     """Raises `MemoryShortage` if the model does not fit into `free` bytes (default: what the first device has)."""
     free = free_bytes(jax.devices()[0]) if free is None else free
-    plan = Plan(config, dtype, slots, max_seq_len)
+    plan = Plan(config, dtype, slots, max_seq_len, quantize)
     if free is None or plan.total <= free:
         return
     fitting = next((words for other, words in _smaller(plan) if other.total <= free), None)
     remedy = f"{fitting} would fit" if fitting else "choose a smaller model or a machine with more memory"
     raise MemoryShortage(
-        f"the model needs {_gb(plan.total)} ({_gb(plan.params)} weights in {dtype}, {_gb(plan.cache)} cache for "
+        f"the model needs {_gb(plan.total)} ({_gb(plan.params)} weights in {plan.weights}, {_gb(plan.cache)} cache for "
         f"{slots} x {max_seq_len} tokens, {_gb(plan.workspace)} workspace) and {_gb(free)} are free; {remedy}"
     )
 
 
-def fitting_context(config: LlamaConfig, dtype: str, slots: int, free: int | None = None) -> int:
+def fitting_context(config: LlamaConfig, dtype: str, slots: int, free: int | None = None, quantize: str = NONE) -> int:
     """The longest conversation, in tokens, where the settings name none: the longest that the model is made for,
     at most `LONGEST_AUTOMATIC_CONTEXT`, halved until it fits into `free` bytes (default: what the first device has).
 
@@ -85,16 +97,17 @@ def fitting_context(config: LlamaConfig, dtype: str, slots: int, free: int | Non
     """
     free = free_bytes(jax.devices()[0]) if free is None else free
     length = min(LONGEST_AUTOMATIC_CONTEXT, config.longest_context)
-    while length // 2 >= SHORTEST_CONTEXT and free is not None and Plan(config, dtype, slots, length).total > free:
-        length //= 2
-    require_memory(config, dtype, slots, length, free)
-    return length
+    plan = Plan(config, dtype, slots, length, quantize)
+    while plan.max_seq_len // 2 >= SHORTEST_CONTEXT and free is not None and plan.total > free:
+        plan = dataclasses.replace(plan, max_seq_len=plan.max_seq_len // 2)
+    require_memory(config, dtype, slots, plan.max_seq_len, free, quantize)
+    return plan.max_seq_len
 
 
 def _smaller(plan: Plan) -> Iterator[tuple[Plan, str]]:
     """Plans that need less, the mildest change first, with the command line options that choose them."""
     lengths = [1 << power for power in range(30, 0, -1) if SHORTEST_CONTEXT <= 1 << power < plan.max_seq_len]
-    dtypes = [plan.dtype] if plan.dtype != "float32" else ["float32", "bfloat16"]
+    dtypes = [plan.dtype] if plan.dtype != "float32" or plan.quantize != NONE else ["float32", "bfloat16"]
     for dtype in dtypes:
         for slots in dict.fromkeys((plan.slots, max(1, plan.slots // 2), 1)):
             for length in (plan.max_seq_len, *lengths):
@@ -145,6 +158,14 @@ def best_dtype(device: jax.Device) -> str:
         return "float32"
     capability = getattr(device, "compute_capability", None)
     return "float16" if capability is not None and float(capability) < 8.0 else "bfloat16"
+
+
+def resolve_quantize(quantize: str) -> str:
+    """`quantize`, or for "auto" what is fastest here and keeps the replies: 8 bits where there are native kernels to
+    read them; elsewhere weights are not rounded."""
+    if quantize != AUTO:
+        return quantize
+    return "q8" if NATIVE.ready else NONE
 
 
 def resolve_dtype(dtype: str, device: jax.Device) -> str:

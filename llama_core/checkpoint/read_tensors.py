@@ -3,12 +3,13 @@ What a tensor of one file format is, and how it is read, is up to that format (`
 
 import math
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from llama_core.model.quantization import QuantizedMatrix
 from llama_core.runtime.files import ModelFileError
 
 STEP = 1 << 19  # numbers that are read, checked and converted at once; so many stay in the processor's cache
@@ -41,6 +42,15 @@ class StoredTensor(Protocol):
     def read_into(self, groups: np.ndarray) -> None:
         """Read the tensor into the rows of `groups`, one after the other: each takes an equal share of its numbers, in
         their order. Raises `ModelFileError`."""
+        ...
+
+    def row_ranges(self) -> "Iterator[StoredTensor]":
+        """A matrix in pieces of whole rows, each about as large as what is read at once."""
+        ...
+
+    def read_small(self, quantize: str) -> QuantizedMatrix:
+        """A matrix as small numbers: those of the file where it has them, else rounded by a row of `ROUNDINGS`. Raises
+        `ModelFileError`."""
         ...
 
 
@@ -79,11 +89,7 @@ def take_over(piece: np.ndarray, target: np.ndarray, stored: StoredTensor) -> No
 
     Raises `ModelFileError` for NaN and infinity, and for numbers that are too large for the format in memory.
     """
-    if not _is_finite(piece):
-        raise ModelFileError(
-            f"{stored.path.name}: tensor {stored.name} holds NaN or infinity; download it again, or choose "
-            "another model"
-        )
+    require_finite(piece, stored)
     if piece is target:
         return
     with np.errstate(over="ignore"):  # an overflow is refused below, in words
@@ -91,6 +97,15 @@ def take_over(piece: np.ndarray, target: np.ndarray, stored: StoredTensor) -> No
     if not _is_finite(target):
         raise ModelFileError(
             f"{stored.path.name}: tensor {stored.name} holds numbers too large for {target.dtype}; choose another dtype"
+        )
+
+
+def require_finite(numbers: np.ndarray, stored: StoredTensor) -> None:
+    """Raises `ModelFileError` for NaN and infinity among numbers of a tensor."""
+    if not _is_finite(numbers):
+        raise ModelFileError(
+            f"{stored.path.name}: tensor {stored.name} holds NaN or infinity; download it again, or choose "
+            "another model"
         )
 
 

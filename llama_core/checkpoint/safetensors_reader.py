@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors
 
-from llama_core.checkpoint.read_tensors import STEP, take_over
+from llama_core.checkpoint.read_tensors import STEP, read_tensors, take_over
+from llama_core.model.quantization import ROUNDINGS, QuantizedMatrix
 from llama_core.runtime.files import ModelFileError, check_file
 
 # The number formats, by their names in safetensors headers, in which weights may be stored.
@@ -54,6 +55,20 @@ class Stored:
                 if file.readinto(piece.view(np.uint8).data) != piece.nbytes:
                     raise ModelFileError(f"{self.path} ends within tensor {self.name}; download it again")
                 take_over(piece, target, self)
+
+    def row_ranges(self) -> "Iterator[Stored]":
+        """A matrix in pieces of whole rows, each about as large as what is read at once."""
+        rows, columns = self.shape
+        row_size = columns * FORMATS[self.format].itemsize
+        step = max(1, STEP // columns)
+        for first in range(0, rows, step):
+            count = min(step, rows - first)
+            start, size = self.start + first * row_size, count * row_size
+            yield dataclasses.replace(self, shape=(count, columns), start=start, size=size)
+
+    def read_small(self, quantize: str) -> QuantizedMatrix:
+        """A matrix rounded to small numbers, by a row of `ROUNDINGS`. Raises `ModelFileError`."""
+        return ROUNDINGS[quantize].round(read_tensors([self], "float32"))
 
 
 def stored_tensors(path: Path) -> Iterator[Stored]:

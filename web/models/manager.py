@@ -11,7 +11,13 @@ from llama_core import Engine, LlamaConfig, load_checkpoint
 from llama_core.checkpoint import Model
 from llama_core.checkpoint.estimate import Estimate, estimate
 from llama_core.checkpoint.hub import Cancelled, list_gguf
-from llama_core.checkpoint.memory_plan import LONGEST_AUTOMATIC_CONTEXT, Plan, fitting_context, require_memory
+from llama_core.checkpoint.memory_plan import (
+    LONGEST_AUTOMATIC_CONTEXT,
+    Plan,
+    fitting_context,
+    require_memory,
+    resolve_quantize,
+)
 from llama_core.checkpoint.random_model import is_random_name
 from llama_core.engine.metrics import EngineStats
 from llama_core.runtime.host_memory import return_freed_memory
@@ -36,7 +42,8 @@ class Served:
     def plan(self) -> Plan:
         """The memory that the model takes."""
         stats = self.engine.stats()
-        return Plan(self.model.config, self.model.dtype, stats.slots, stats.context_size // stats.slots)
+        length = stats.context_size // stats.slots
+        return Plan(self.model.config, self.model.dtype, stats.slots, length, self.model.quantize)
 
 
 class ModelLoading:
@@ -127,7 +134,8 @@ class ModelManager:
     def estimate(self, name: str) -> Estimate:
         """What a model would take here. Raises what `llama_core.checkpoint.estimate` does."""
         context = self.settings.max_seq_len or LONGEST_AUTOMATIC_CONTEXT
-        return estimate(name, self.settings.dtype, self.settings.slots, context)
+        settings = self.settings
+        return estimate(name, settings.dtype, settings.slots, context, settings.quantize)
 
     def files(self, name: str) -> list[tuple[str, int]]:
         """The GGUF models of a folder or a Hub repository, each with the name to load it by and its size in bytes."""
@@ -170,13 +178,20 @@ class ModelManager:
 
         def check(config: LlamaConfig, dtype: str) -> None:
             nonlocal context
+            quantize = resolve_quantize(settings.quantize)
             if context:
-                require_memory(config, dtype, settings.slots, context)
+                require_memory(config, dtype, settings.slots, context, quantize=quantize)
             else:
-                context = fitting_context(config, dtype, settings.slots)
+                context = fitting_context(config, dtype, settings.slots, quantize=quantize)
 
         model = self._load(
-            name, settings.dtype, _for_step("weights", progress), check=check, download=_for_step("download", progress)
+            name,
+            settings.dtype,
+            _for_step("weights", progress),
+            quantize=settings.quantize,
+            kernels=settings.kernels,
+            check=check,
+            download=_for_step("download", progress),
         )
         # By its path: another folder may have the same name.
         is_guide = Path(name).resolve() == Path(GUIDE).resolve()

@@ -76,7 +76,7 @@ class ModelPanel:
             files=bytes_in_words(found.file_bytes),
             memory=bytes_in_words(plan.total),
             weights=bytes_in_words(plan.params),
-            dtype=plan.dtype,
+            dtype=plan.weights,
             cache=bytes_in_words(plan.cache),
             slots=plan.slots,
             context=min(plan.max_seq_len, plan.config.longest_context),
@@ -114,7 +114,7 @@ class ModelPanel:
 
 def _now(served: Served) -> str:
     model = served.model
-    facts = (model.name, TEXT["parameters"].format(count=count_in_words(model.parameter_count)), model.dtype)
+    facts = (model.name, TEXT["parameters"].format(count=count_in_words(model.parameter_count)), model.weights)
     return f"<h2>{TEXT['model_now']}</h2><p>{escape(' · '.join(facts))}</p>"
 
 

@@ -10,16 +10,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+import jax
 import numpy as np
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 from gguf.quants import dequantize
 
+from llama_core.checkpoint.gguf.blocks import small_matrix
 from llama_core.checkpoint.gguf.header import Header, TensorInfo
 from llama_core.checkpoint.layout import CheckpointError
-from llama_core.checkpoint.read_tensors import STEP, take_over
+from llama_core.checkpoint.read_tensors import STEP, read_tensors, require_finite, take_over
 from llama_core.model.checks import quote_value
 from llama_core.model.config import LlamaConfig
 from llama_core.model.params import placements
+from llama_core.model.quantization import ROUNDINGS, QuantizedMatrix
 from llama_core.runtime.files import ModelFileError
 
 # What the package can dequantise: floating point, blocks of 32 with a scale, and mixtures with blocks of 256.
@@ -93,14 +96,37 @@ class GgufTensor:
         Raises `ModelFileError` for a file that ends early and for numbers that cannot be used.
         """
         rows = groups.shape[1] // self.row_length
-        whole = self.head_rows or 1
-        step = max(STEP // self.row_length // whole, 1) * whole
         with self.path.open("rb", buffering=0) as file:
             for number, group in enumerate(groups):
-                for start in range(0, rows, step):
-                    stop, first = min(start + step, rows), number * rows
+                for start in range(0, rows, self._step):
+                    stop, first = min(start + self._step, rows), number * rows
                     piece = self.rows(file, first + start, first + stop).reshape(-1)
                     take_over(piece, group[start * self.row_length : stop * self.row_length], self)
+
+    def row_ranges(self) -> "Iterator[GgufTensor]":
+        """A matrix in pieces of whole rows and whole heads, each about as large as what is read at once."""
+        for first in range(0, self.shape[0], self._step):
+            count = min(self._step, self.shape[0] - first)
+            start, size = self.start + first * self.row_bytes, count * self.row_bytes
+            yield dataclasses.replace(self, shape=(count, self.row_length), start=start, size=size)
+
+    def read_small(self, quantize: str) -> QuantizedMatrix:
+        """A matrix as small numbers. Blocks stay as they are where `blocks.py` has an exact form, and are rounded to 8
+        bits where not; floating-point numbers are rounded by a row of `ROUNDINGS`. Raises `ModelFileError`."""
+        with self.path.open("rb", buffering=0) as file:
+            exact = small_matrix(self.blocks(file, 0, self.shape[0]), self.kind)
+        if exact is not None:
+            for numbers in jax.tree.leaves((exact.scales, exact.minimums)):
+                require_finite(numbers, self)
+            return exact
+        is_float = GGML_QUANT_SIZES[self.kind][0] == 1
+        return ROUNDINGS[quantize if is_float else "q8"].round(read_tensors([self], "float32"))
+
+    @property
+    def _step(self) -> int:
+        """How many rows are read at once."""
+        whole = self.head_rows or 1
+        return max(STEP // self.row_length // whole, 1) * whole
 
 
 def find_gguf_tensors(headers: Sequence[Header], config: LlamaConfig) -> dict[str, GgufTensor]:
