@@ -53,6 +53,7 @@ def fake_model(name="fake", bytes_of=None):
         dtype="float32",
         weights="float32",
         quantize="none",
+        stored="F32, 32.0 bits a weight",
         parameter_count=12_345,
     )
 

@@ -43,7 +43,7 @@ def main(port, pace, state="warm"):
     serve(app, listener, lambda: loading.wait() is None)
 
 
-def load(name, dtype, progress, check, download):
+def load(name, dtype, progress, check, download, **_):
     """As `load_checkpoint`: one model that takes a minute, one that cannot be loaded, and others."""
     from fake_engine import fake_model
 
