@@ -15,7 +15,7 @@ from checkpoints import reference_logits, reference_model, write_checkpoint
 from gguf.quants import dequantize
 from gguf_files import TEMPLATE, permute, random_blocks, unpermute, write_gguf
 
-from llama_core import load_checkpoint, model_forward
+from llama_core import load_checkpoint, model_forward, save_checkpoint
 from llama_core.checkpoint.estimate import estimate
 from llama_core.checkpoint.gguf.tensors import READABLE
 from llama_core.checkpoint.load import CheckpointError
@@ -32,6 +32,11 @@ LLAMA3 = {
     "original_max_position_embeddings": 8192,
 }
 YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 128}
+YARN_KEYS = {
+    "llama.rope.scaling.type": "yarn",
+    "llama.rope.scaling.factor": 4.0,
+    "llama.rope.scaling.original_context_length": 128,
+}
 
 
 def logits_of(model, tokens=TOKENS):
@@ -160,6 +165,15 @@ def test_transformers_reads_the_same_model_from_the_same_file(tmp_path):
     read = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file=path.name, dtype=torch.float32)
     np.testing.assert_allclose(logits_of(load_checkpoint(path)), reference_logits(read, TOKENS), atol=2e-4)
     assert np.abs(reference_logits(read, TOKENS) - reference_logits(theirs, TOKENS)).max() > 0.01
+
+
+def test_a_model_from_a_gguf_file_is_saved_for_the_hub(tmp_path):
+    theirs = reference_model(rope_parameters=YARN, num_hidden_layers=2)
+    model = load_checkpoint(write_gguf(tmp_path / "x.gguf", theirs, changes=YARN_KEYS))
+    save_checkpoint(tmp_path / "saved", model.config, model.params)
+    read = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "saved")
+    np.testing.assert_allclose(reference_logits(read, TOKENS), reference_logits(theirs, TOKENS), atol=2e-4)
+    assert read.config.bos_token_id == 0 and 1 in model.config.eos_token_id
 
 
 def test_a_file_a_folder_with_it_and_its_parts_are_the_same_model(tmp_path):

@@ -94,10 +94,13 @@ def test_logits_are_those_of_transformers(ours):
         assert difference <= 2e-4
 
 
-def test_it_knows_the_capital_of_france(ours):
-    assert ours.stored == "Q4_1 and Q8_0, 5.7 bits a weight" and ours.config.eos_token_id[0] == 2
+@pytest.mark.parametrize("quantize", ["none", "q8", "q4"])
+def test_it_knows_the_capital_of_france(ours, quantize):
+    """With "q8" and "q4" its blocks stay as they are: the same weights as with "none", in other products."""
+    model = ours if quantize == "none" else load_checkpoint(PATH, quantize=quantize)
+    assert model.stored == "Q4_1 and Q8_0, 5.7 bits a weight" and model.config.eos_token_id[0] == 2
     greedy = SamplingParams(temperature=0.0, max_new_tokens=24)
-    with Engine(ours, slots=1, max_seq_len=128) as engine:
-        reply = ids(engine.submit(ours.chat.prompt_ids(QUESTION), greedy))
-    print(ours.tokenizer.decode(reply))
-    assert "Paris" in ours.tokenizer.decode(reply) and reply[-1] == 2
+    with Engine(model, slots=1, max_seq_len=128) as engine:
+        reply = ids(engine.submit(model.chat.prompt_ids(QUESTION), greedy))
+    print(model.weights, model.tokenizer.decode(reply))
+    assert "Paris" in model.tokenizer.decode(reply) and reply[-1] == 2
