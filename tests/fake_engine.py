@@ -55,6 +55,7 @@ def fake_model(name="fake", bytes_of=None):
         quantize="none",
         stored="F32, 32.0 bits a weight",
         parameter_count=12_345,
+        weight_bytes=49_380,
     )
 
 

@@ -6,10 +6,9 @@ import jax
 
 from llama_core.checkpoint import hub
 from llama_core.checkpoint.configs import read_config
-from llama_core.checkpoint.gguf.open import read_gguf_config
+from llama_core.checkpoint.gguf.open import gguf_weight_bytes, read_gguf_config
 from llama_core.checkpoint.memory_plan import NONE, Plan, free_bytes, resolve_dtype, resolve_quantize
 from llama_core.checkpoint.random_model import is_random_name, random_config
-from llama_core.model.config import LlamaConfig
 from llama_core.model.params import count_params
 
 
@@ -35,14 +34,14 @@ def estimate(name: str, dtype: str, slots: int, max_seq_len: int, quantize: str 
 
     Raises `HubError`, `ConfigError` and `ModelFileError`.
     """
-    config, file_bytes = _config_and_file_bytes(name)
     device = jax.devices()[0]
-    plan = Plan(config, resolve_dtype(dtype, device), slots, max_seq_len, resolve_quantize(quantize))
-    return Estimate(count_params(config), file_bytes, plan, free_bytes(device))
-
-
-def _config_and_file_bytes(name: str) -> tuple[LlamaConfig, int]:
+    dtype, quantize = resolve_dtype(dtype, device), resolve_quantize(quantize)
+    weight_bytes, file_bytes = None, 0
     if is_random_name(name):
-        return random_config(name), 0
-    located, file_bytes = hub.preview(name)
-    return read_gguf_config(located.gguf) if located.gguf else read_config(located.folder), file_bytes
+        config = random_config(name)
+    else:
+        located, file_bytes = hub.preview(name)
+        config = read_gguf_config(located.gguf) if located.gguf else read_config(located.folder)
+        weight_bytes = gguf_weight_bytes(located.gguf, dtype, quantize) if located.gguf else None
+    plan = Plan(config, dtype, slots, max_seq_len, quantize, weight_bytes)
+    return Estimate(count_params(config), file_bytes, plan, free_bytes(device))

@@ -24,7 +24,7 @@ from llama_core.checkpoint.download import (
     translate_hub_errors,
 )
 from llama_core.checkpoint.gguf.files import SUFFIX, choose, files_here, gguf_models, name_of, notes_on_choice
-from llama_core.checkpoint.gguf.header import GgufFile, local_file
+from llama_core.checkpoint.gguf.header import Header, local_file, read_header
 from llama_core.checkpoint.gguf.remote import fetch_header
 from llama_core.checkpoint.layout import (
     CONFIG,
@@ -45,13 +45,13 @@ REPOSITORY = r"[\w-][\w.-]*/[\w-][\w.-]*"
 @dataclass(frozen=True)
 class Located:
     """Where a model lies on this machine. `name` is for people. `id` names the commit of a model from the Hub; None
-    for a folder, which is identified by its content. `gguf` are its files where it is a model of that format. `notes`
-    are lines for people: which of several models was taken."""
+    for a folder, which is identified by its content. `gguf` are the headers of GGUF files, if it consists of such.
+    `notes` are lines for people: which of several models was taken."""
 
     folder: Path
     name: str
     id: str | None = None
-    gguf: tuple[GgufFile, ...] = ()
+    gguf: tuple[Header, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -72,7 +72,7 @@ class _Snapshot:
     def weights(self) -> list[str]:
         return self.models[self.choice] if self.choice else _weight_names(self.folder)
 
-    def located(self, gguf: tuple[GgufFile, ...]) -> Located:
+    def located(self, gguf: tuple[Header, ...]) -> Located:
         commit, chosen = self.folder.name, f":{self.choice}" if self.choice else ""  # a folder per commit in the cache
         return Located(
             self.folder,
@@ -106,7 +106,10 @@ def resolve(
     if snapshot.sizes is not None:
         with translate_hub_errors(repo_id, revision):
             _fetch_weights(snapshot, snapshot.sizes, progress or (lambda done, total: None))
-    return snapshot.located(tuple(local_file(snapshot.folder / name) for name in snapshot.weights if snapshot.choice))
+    paths = [snapshot.folder / name for name in snapshot.weights]
+    return snapshot.located(
+        tuple(replace(header, file=local_file(path)) for header, path in zip(headers, paths, strict=False))
+    )
 
 
 def preview(name: str) -> tuple[Located, int]:
@@ -117,7 +120,7 @@ def preview(name: str) -> tuple[Located, int]:
     here = _located_here(name)
     if here is not None:
         paths = [here.folder / name for name in _weight_names(here.folder)] if not here.gguf else ()
-        return here, sum(path.stat().st_size for path in paths if path.is_file()) + sum(f.size for f in here.gguf)
+        return here, sum(path.stat().st_size for path in paths if path.is_file()) + sum(h.file.size for h in here.gguf)
     repo_id, revision, choice = _split(name)
     with translate_hub_errors(repo_id, revision):
         snapshot = _find_snapshot(repo_id, revision or None, choice)
@@ -152,7 +155,7 @@ def _located_here(name: str) -> Located | None:
     path = Path(name).expanduser()
     if path.is_file() and path.name.endswith(SUFFIX):
         files = files_here(path)
-        return Located(path.parent, name_of(files), gguf=files)
+        return Located(path.parent, name_of(files), gguf=tuple(map(read_header, files)))
     if not path.is_dir():
         return None
     models = _models_in(path)
@@ -160,7 +163,7 @@ def _located_here(name: str) -> Located | None:
         return Located(path, path.resolve().name)
     choice = choose(models, "", str(path), is_folder=True)
     files = tuple(local_file(path / name) for name in models[choice])
-    return Located(path, name_of(files), gguf=files, notes=notes_on_choice(models, choice, ""))
+    return Located(path, name_of(files), gguf=tuple(map(read_header, files)), notes=notes_on_choice(models, choice, ""))
 
 
 def _models_in(folder: Path) -> dict[str, list[str]]:
@@ -212,16 +215,15 @@ def _sizes(info: huggingface_hub.ModelInfo) -> dict[str, int]:
     return {entry.rfilename: entry.size or 0 for entry in info.siblings or ()}
 
 
-def _fetch_headers(snapshot: _Snapshot) -> tuple[GgufFile, ...]:
+def _fetch_headers(snapshot: _Snapshot) -> tuple[Header, ...]:
     """The beginnings of the GGUF files, which the download of the whole goes on from; nothing for other formats."""
     found = []
     for name in snapshot.weights if snapshot.choice else ():
-        path, sizes = snapshot.folder / name, snapshot.sizes or {}
-        is_here = path.exists()
-        commit, blobs = snapshot.folder.name, _blobs(snapshot)
-        found.append(
-            local_file(path) if is_here else fetch_header(snapshot.repo_id, name, commit, blobs, sizes.get(name, 0))
-        )
+        path, size = snapshot.folder / name, (snapshot.sizes or {}).get(name, 0)
+        if path.exists():
+            found.append(read_header(local_file(path)))
+        else:
+            found.append(fetch_header(snapshot.repo_id, name, snapshot.folder.name, _blobs(snapshot), size))
     return tuple(found)
 
 

@@ -5,6 +5,7 @@ Weights in other formats than safetensors and GGUF are never opened: a pickle ca
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,11 @@ import jax
 from llama_core.checkpoint import hub
 from llama_core.checkpoint.configs import read_configs
 from llama_core.checkpoint.find_tensors import find_tensors
-from llama_core.checkpoint.gguf.open import open_gguf, read_gguf_config
+from llama_core.checkpoint.gguf.open import gguf_weight_bytes, open_gguf, read_gguf_config
 from llama_core.checkpoint.hub import Progress
 from llama_core.checkpoint.identity import folder_id, gguf_id
 from llama_core.checkpoint.layout import TOKENIZERS, CheckpointError, tokenizer_path
-from llama_core.checkpoint.memory_plan import AUTO, NONE, resolve_dtype, resolve_quantize
+from llama_core.checkpoint.memory_plan import AUTO, NONE, require_room_for_weights, resolve_dtype, resolve_quantize
 from llama_core.checkpoint.model import Model
 from llama_core.checkpoint.random_model import is_random_name, random_config, random_model
 from llama_core.checkpoint.read_tensors import StoredTensor, describe_formats, read_tensors
@@ -71,11 +72,19 @@ def load_checkpoint(
         check(random_config(str(name)), dtype)
         model = random_model(str(name), dtype, quantize)
     else:
-        located = hub.resolve(str(name), lambda found: check(read_shape(found), dtype), download)
+        located = hub.resolve(str(name), functools.partial(_look, check, dtype, quantize), download)
         opened = _open_gguf(located) if located.gguf else _open_folder(located)
         check(opened.config, dtype)
         model = _read_model(located, opened, dtype, quantize, progress)
     return dataclasses.replace(model, notes=(*model.notes, *note))
+
+
+def _look(check: Check, dtype: str, quantize: str, located: hub.Located) -> None:
+    """What is checked before weights are downloaded."""
+    check(read_shape(located), dtype)
+    if located.gguf:
+        size = gguf_weight_bytes(located.gguf, dtype, quantize)
+        require_room_for_weights(size, dtype if quantize == NONE else "blocks of small numbers")
 
 
 def read_shape(located: hub.Located) -> LlamaConfig:
@@ -131,7 +140,7 @@ def _open_folder(located: hub.Located) -> _Opened:
 
 
 def _open_gguf(located: hub.Located) -> _Opened:
-    opened, name = open_gguf(located.gguf), located.gguf[0].name
+    opened, name = open_gguf(located.gguf), located.gguf[0].file.name
     whole, notes = gguf_tokenizer(name, opened.metadata)
     tokenizer = _fitted(whole, opened.config)
     chat = Chat.checked(tokenizer, gguf_template(opened.metadata))

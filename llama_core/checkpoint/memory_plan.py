@@ -28,13 +28,15 @@ class MemoryShortage(UserError):
 @dataclasses.dataclass(frozen=True)
 class Plan:
     """How a model is to run: its number format, how many replies at the same time (`slots`), how many tokens a
-    conversation may have, and to what its weights are rounded (`quantize`). The properties are bytes."""
+    conversation may have, and to what its weights are rounded (`quantize`). `weight_bytes` is what the weights take
+    where that is known; formats of files differ from those that weights are rounded to. The properties are bytes."""
 
     config: LlamaConfig
     dtype: str
     slots: int
     max_seq_len: int
     quantize: str = NONE
+    weight_bytes: int | None = None
 
     @property
     def weights(self) -> str:
@@ -44,7 +46,8 @@ class Plan:
     @property
     def params(self) -> int:
         """The weights."""
-        return params_bytes(self.config, self.dtype, self.quantize)
+        known = self.weight_bytes
+        return params_bytes(self.config, self.dtype, self.quantize) if known is None else known
 
     @property
     def cache(self) -> int:
@@ -87,6 +90,17 @@ def require_memory(
         f"the model needs {_gb(plan.total)} ({_gb(plan.params)} weights in {plan.weights}, {_gb(plan.cache)} cache for "
         f"{slots} x {max_seq_len} tokens, {_gb(plan.workspace)} workspace) and {_gb(free)} are free; {remedy}"
     )
+
+
+def require_room_for_weights(size: int, weights: str, free: int | None = None) -> None:
+    """Raises `MemoryShortage` if weights of `size` bytes in this format do not fit into `free` bytes (default: what the
+    first device has), whatever else there is to be room for."""
+    free = free_bytes(jax.devices()[0]) if free is None else free
+    if free is not None and size > free:
+        raise MemoryShortage(
+            f"the weights take {_gb(size)} in {weights} and {_gb(free)} are free; choose a smaller file or a machine "
+            "with more memory"
+        )
 
 
 def fitting_context(config: LlamaConfig, dtype: str, slots: int, free: int | None = None, quantize: str = NONE) -> int:

@@ -47,6 +47,11 @@ class Model:
         return str(self.params.dtype)
 
     @property
+    def weight_bytes(self) -> int:
+        """How many bytes the weights take in memory."""
+        return sum(leaf.nbytes for leaf in jax.tree.leaves(self.params))
+
+    @property
     def weights(self) -> str:
         """The format of the weights for people: "float32", or "q8, 8.5 bits a weight"."""
         is_small = [leaf for leaf in jax.tree.leaves(self.params, is_leaf=is_quantized) if is_quantized(leaf)]

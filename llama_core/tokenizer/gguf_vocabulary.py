@@ -34,6 +34,9 @@ TEKKEN_PATTERN = (
 )
 HAN_AND_HANGUL = "[一-龥ࠀ-一가-퟿]+"
 DEEPSEEK_CODER = (r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", HAN_AND_HANGUL, r"\p{N}")
+# Letters with upper and lower case, which its tokenizer.json lists one by one.
+_CASED = r"\s?[\p{Lu}\p{Ll}\p{Lt}]+"
+DEEPSEEK_LLM = (r"[\r\n]", _CASED, r"\s?[!-/:-~！-／：-～‘-‟　-。]+", r"\s+$", HAN_AND_HANGUL, r"\p{N}+")
 
 
 def _byte_level(use_regex: bool) -> Json:
@@ -75,6 +78,7 @@ SPLITTINGS = {
     **dict.fromkeys(("qwen2", "deepseek-r1-qwen", "megrez", "kormo", "stablelm2"), _QWEN2),
     **dict.fromkeys(("tekken", "pixtral"), _TEKKEN),
     "deepseek-coder": Splitting(_split(*DEEPSEEK_CODER)),
+    "deepseek-llm": Splitting(_split(*DEEPSEEK_LLM)),
 }
 
 # Tokens of these spellings end a reply, whether a key names them or not.

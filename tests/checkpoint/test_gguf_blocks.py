@@ -10,7 +10,10 @@ from gguf.quants import dequantize as their_dequantize
 from gguf_files import random_blocks, write_gguf
 
 from llama_core import load_checkpoint, model_forward
+from llama_core.checkpoint import memory_plan
+from llama_core.checkpoint.estimate import estimate
 from llama_core.checkpoint.gguf.blocks import READERS, small_matrix
+from llama_core.checkpoint.memory_plan import MemoryShortage
 from llama_core.errors import UserError
 from llama_core.model.params import placements
 from llama_core.model.quantization import Int4Matrix, Int8Matrix, dequantize, is_quantized
@@ -93,7 +96,20 @@ def test_a_mixture_stays_exactly_what_it_is_in_small_numbers(tmp_path, quantize)
         np.testing.assert_array_equal(dequantize(found), expected, err_msg=field)
     logits = [model_forward(model.params, TOKENS, model.config)[0] for model in (exact, small)]
     np.testing.assert_allclose(*logits, atol=1e-3 * np.abs(logits[0]).max())
+    before = estimate(str(path), "float32", 1, 256, quantize).plan.params
+    assert 0.8 * small.weight_bytes < before <= small.weight_bytes  # q, k and v are in one format in memory
     assert small.weights.startswith("q4 and q8, ") and small.stored.startswith("Q4_K, Q4_1")
+
+
+@pytest.mark.parametrize("kind", [Kind.Q8_0, Kind.Q4_K, Kind.Q6_K, Kind.IQ4_XS, Kind.F16], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("quantize", ["none", "q8", "q4"])
+def test_the_plan_before_loading_is_what_the_weights_take(tmp_path, kind, quantize, monkeypatch):
+    path = with_formats(tmp_path / "x.gguf", dict.fromkeys(("blk", "output.", "token_embd"), kind))
+    taken = load_checkpoint(path, quantize=quantize, kernels="off").weight_bytes
+    assert estimate(str(path), "float32", 1, 256, quantize).plan.params == taken
+    monkeypatch.setattr(memory_plan, "free_bytes", lambda device: taken - 1)
+    with pytest.raises(MemoryShortage, match="the weights take 0.00 GB in"):
+        load_checkpoint(path, quantize=quantize, kernels="off")
 
 
 def test_rows_of_heads_keep_their_order_when_a_tensor_is_read_in_pieces(tmp_path, monkeypatch):

@@ -42,7 +42,7 @@ def test_only_the_chosen_file_is_fetched_and_each_byte_once(repository, files):
     found = resolve("us/gguf:q4_0")
     assert found.name == f"us/gguf@{SHA[:7]}:Q4_0" and found.id == f"us/gguf@{SHA[:12]}:Q4_0"
     assert {name for name, _ in fetched(repository)} == {"m-Q4_0.gguf"} and not found.notes
-    assert found.gguf[0].path.read_bytes() == files["m-Q4_0.gguf"]
+    assert found.gguf[0].file.path.read_bytes() == files["m-Q4_0.gguf"]
     ranges = [wanted.removeprefix("bytes=").partition("-") for _, wanted in fetched(repository)]
     ends = [int(last or len(files["m-Q4_0.gguf"]) - 1) for _, _, last in ranges]
     assert [int(first) for first, _, _ in ranges] == [0, *(end + 1 for end in ends[:-1])]
@@ -50,14 +50,14 @@ def test_only_the_chosen_file_is_fetched_and_each_byte_once(repository, files):
 
 @pytest.mark.parametrize("choice", ["m-Q4_0.gguf", "m-q4_0", "Q4_0"])
 def test_a_file_is_chosen_by_its_quantisation_or_its_name(repository, choice):
-    assert resolve(f"us/gguf@main:{choice}").gguf[0].name == "m-Q4_0.gguf"
+    assert resolve(f"us/gguf@main:{choice}").gguf[0].file.name == "m-Q4_0.gguf"
 
 
 def test_without_a_choice_the_usual_file_is_taken_and_said(repository):
     found = resolve("us/gguf")
     assert found.name.endswith(":Q8_0")
     assert found.notes == ("Q8_0 was taken of 4 GGUF models; the others are F16, Q4_0, Q4_1",)
-    assert resolve("us/one").gguf[0].name == "one.gguf"
+    assert resolve("us/one").gguf[0].file.name == "one.gguf"
 
 
 def test_a_model_in_parts_is_fetched_whole(repository):
@@ -83,7 +83,7 @@ def test_the_size_is_known_and_the_model_can_be_refused_from_the_header_alone(re
 
 def test_a_connection_that_breaks_is_taken_up_where_it_broke(repository, files):
     repository.cuts = [500, 3000]
-    assert resolve("us/gguf:F16").gguf[0].path.read_bytes() == files["m-F16.gguf"]
+    assert resolve("us/gguf:F16").gguf[0].file.path.read_bytes() == files["m-F16.gguf"]
 
 
 def test_without_a_network_what_was_fetched_is_found(repository):
@@ -91,7 +91,7 @@ def test_without_a_network_what_was_fetched_is_found(repository):
     resolve("us/gguf:Q4_1")
     repository.gone()
     assert resolve("us/gguf:Q4_0") == first
-    assert preview("us/gguf:Q4_0")[1] == first.gguf[0].size
+    assert preview("us/gguf:Q4_0")[1] == first.gguf[0].file.size
     assert len(resolve("us/gguf:Q4_1").gguf) == 2
     with pytest.raises(
         CheckpointError, match="us/gguf has no GGUF model 'F16'; choose one of us/gguf:Q4_0, us/gguf:Q4_1"
@@ -115,7 +115,7 @@ def test_the_files_of_a_repository_are_listed_with_their_sizes(repository, files
 def test_safetensors_go_first_unless_a_file_is_chosen(repository, files):
     repository.repositories["us/both"] = FILES | {"m-Q4_0.gguf": files["m-Q4_0.gguf"]}
     assert not resolve("us/both").gguf and list_gguf("us/both") == []
-    assert resolve("us/both:Q4_0").gguf[0].name == "m-Q4_0.gguf"
+    assert resolve("us/both:Q4_0").gguf[0].file.name == "m-Q4_0.gguf"
 
 
 @pytest.mark.parametrize(

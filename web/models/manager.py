@@ -43,7 +43,8 @@ class Served:
         """The memory that the model takes."""
         stats = self.engine.stats()
         length = stats.context_size // stats.slots
-        return Plan(self.model.config, self.model.dtype, stats.slots, length, self.model.quantize)
+        model = self.model
+        return Plan(model.config, model.dtype, stats.slots, length, model.quantize, model.weight_bytes)
 
 
 class ModelLoading:

@@ -7,7 +7,7 @@ Format: ggml-org/ggml, docs/gguf.md.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
@@ -63,7 +63,7 @@ class Header:
     """What a file says about itself: metadata by key, and its tensors in the order of the file."""
 
     file: GgufFile
-    metadata: dict[str, Value]
+    metadata: dict[str, Value] = field(compare=False)
     tensors: tuple[TensorInfo, ...]
 
 
@@ -99,7 +99,7 @@ def _read_counts(reader: "_Reader") -> tuple[int, int]:
     if version not in VERSIONS:
         is_swapped = int.from_bytes(version.to_bytes(4, "little"), "big") in VERSIONS
         found = "in the byte order of other processors (big-endian)" if is_swapped else f"of version {version}"
-        raise reader.refusal(f"it is {found}; expected version 2 or 3, little-endian: convert it again")
+        raise reader.refusal(f"it is {found}; expected version 2 or 3, little-endian")
     tensors, keys = reader.whole("<u8"), reader.whole("<u8")
     if keys > MAX_KEYS or tensors > MAX_TENSORS:
         raise reader.refusal(
@@ -119,7 +119,8 @@ def _read_tensor(reader: "_Reader") -> tuple[str, tuple[int, ...], GGMLQuantizat
     if number not in FORMATS:
         raise reader.refusal(
             f"tensor {quote_value(name)} is stored in format {number}, which this version of the gguf package does not "
-            "know; update the package (pip install -U gguf) or choose another file"
+            "know",
+            "update the package (pip install -U gguf) or choose another file",
         )
     return name, shape, FORMATS[number], reader.whole("<u8")
 
@@ -161,8 +162,8 @@ class _Reader:
         self.file, self.position = file, 0
         self._stream, self._end = stream, min(file.size, MAX_HEADER)
 
-    def refusal(self, words: str) -> CheckpointError:
-        return CheckpointError(f"{self.file.name}: {words}; download it again, or choose another file")
+    def refusal(self, words: str, remedy: str = "download it again, or choose another file") -> CheckpointError:
+        return CheckpointError(f"{self.file.name}: {words}; {remedy}")
 
     def take(self, size: int) -> bytes:
         """The next `size` bytes."""

@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import jax.numpy as jnp
+
 from llama_core.checkpoint.gguf.config import gguf_config, with_rope_factors
-from llama_core.checkpoint.gguf.header import GgufFile, Header, Value, read_header
-from llama_core.checkpoint.gguf.tensors import GgufTensor, find_gguf_tensors, read_rope_factors
+from llama_core.checkpoint.gguf.header import Header, Value
+from llama_core.checkpoint.gguf.tensors import GgufTensor, find_gguf_tensors, memory_bytes, read_rope_factors
 from llama_core.checkpoint.layout import CheckpointError
 from llama_core.model.config import LlamaConfig
 
@@ -20,26 +22,28 @@ class OpenedGguf:
     metadata: dict[str, Value]
 
 
-def read_gguf_config(files: Sequence[GgufFile]) -> LlamaConfig:
-    """The configuration of a model of which the beginnings of the files may be all that is here: its shape is known,
-    its rotary scaling may not be.
-
-    Raises `CheckpointError`, `ConfigError`.
-    """
-    return _config([read_header(file) for file in files])
+def gguf_weight_bytes(headers: Sequence[Header], dtype: str, quantize: str) -> int:
+    """How many bytes the weights take in memory: in `dtype` where `quantize` is no rounding, else as small numbers. (A
+    little more where the rows of q, k and v, which are one array, are in different formats.)"""
+    infos = [info for header in headers for info in header.tensors]
+    return sum(memory_bytes(info, jnp.dtype(dtype).itemsize, quantize) for info in infos)
 
 
-def open_gguf(files: Sequence[GgufFile]) -> OpenedGguf:
+def open_gguf(headers: Sequence[Header]) -> OpenedGguf:
     """A model whose files are here. Raises `CheckpointError`, `ConfigError`."""
-    headers = [read_header(file) for file in files]
-    config = _config(headers)
+    config = read_gguf_config(headers)
     factors = read_rope_factors(headers)
     if factors is not None:
-        config = with_rope_factors(config, factors, files[0].name)
+        config = with_rope_factors(config, factors, headers[0].file.name)
     return OpenedGguf(config, find_gguf_tensors(headers, config), headers[0].metadata)
 
 
-def _config(headers: Sequence[Header]) -> LlamaConfig:
+def read_gguf_config(headers: Sequence[Header]) -> LlamaConfig:
+    """The configuration of a model of which no more than the headers need be here: its shape is known, its rotary
+    scaling may not be.
+
+    Raises `CheckpointError`, `ConfigError`.
+    """
     for number, header in enumerate(headers):
         parts = header.metadata.get("split.count", 1)
         if parts != len(headers) or header.metadata.get("split.no", 0) != number:

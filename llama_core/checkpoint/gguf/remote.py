@@ -3,13 +3,14 @@
 from pathlib import Path
 
 from llama_core.checkpoint.download import fetch_start
-from llama_core.checkpoint.gguf.header import MAX_HEADER, CutOff, GgufFile, read_header
+from llama_core.checkpoint.gguf.header import MAX_HEADER, CutOff, GgufFile, Header, read_header
 
 FIRST_BYTES = 1 << 20  # SmolLM2's header has 1.7 MB, Llama 3's 7.8
 
 
-def fetch_header(repo_id: str, name: str, commit: str, blobs: Path, size: int) -> GgufFile:
-    """As much of a file of `size` bytes as its header takes, in the folder `blobs`; `fetch_file` goes on from it.
+def fetch_header(repo_id: str, name: str, commit: str, blobs: Path, size: int) -> Header:
+    """The header of a file of `size` bytes. As much of the file as that takes is left in the folder `blobs`;
+    `fetch_file` goes on from it.
 
     Raises `CheckpointError` for anything but a GGUF file, and what `fetch_start` raises.
     """
@@ -17,8 +18,7 @@ def fetch_header(repo_id: str, name: str, commit: str, blobs: Path, size: int) -
     while True:
         file = GgufFile(fetch_start(repo_id, name, commit, blobs, wanted), name, size)
         try:
-            read_header(file)
-            return file
+            return read_header(file)
         except CutOff:
             if wanted >= min(size, MAX_HEADER):
                 raise

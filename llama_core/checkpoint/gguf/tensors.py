@@ -6,6 +6,7 @@ intact.
 """
 
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -127,6 +128,18 @@ class GgufTensor:
         """How many rows are read at once."""
         whole = self.head_rows or 1
         return max(STEP // self.row_length // whole, 1) * whole
+
+
+def memory_bytes(info: TensorInfo, itemsize: int, quantize: str) -> int:
+    """How many bytes a tensor takes in memory, as small numbers (`GgufTensor.read_small`) if `quantize` is a rounding,
+    else as numbers of `itemsize` bytes."""
+    if len(info.shape) == 1 or quantize not in ROUNDINGS:
+        return math.prod(info.shape) * itemsize
+    block, block_bytes = GGML_QUANT_SIZES[info.kind]
+    exact = small_matrix(np.zeros((1, block_bytes), np.uint8), info.kind)
+    if exact is not None:
+        return math.prod(info.shape) // block * exact.nbytes
+    return ROUNDINGS[quantize if block == 1 else "q8"].bytes_of(info.shape)
 
 
 def find_gguf_tensors(headers: Sequence[Header], config: LlamaConfig) -> dict[str, GgufTensor]:
