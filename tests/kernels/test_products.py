@@ -27,7 +27,6 @@ def kernels():
         pytest.skip(reason)
     yield
     NATIVE.set_threads(usable_cores())
-    NATIVE.library = None  # tests of other rooms begin without
 
 
 def weight_of(kind, outputs, columns, generator):
