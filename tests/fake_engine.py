@@ -52,8 +52,12 @@ def fake_model(name="fake", bytes_of=None):
         defaults=SamplingParams(),
         is_random=False,
         dtype="float32",
+        weights="float32",
+        quantize="none",
+        stored="F32, 32.0 bits a weight",
         parameter_count=12_345,
         drawable=np.ones(CONFIG.vocab_size, bool),
+        weight_bytes=49_380,
     )
 
 

@@ -89,15 +89,16 @@ class FakeHub(http.server.BaseHTTPRequestHandler):
         return hashlib.sha1(data).hexdigest()
 
     def send_file(self, name, data):
-        start = int((self.headers.get("Range") or "bytes=0-").removeprefix("bytes=").partition("-")[0])
+        first, _, last = (self.headers.get("Range") or "bytes=0-").removeprefix("bytes=").partition("-")
+        start, end = int(first), int(last or len(data) - 1)
         code = 206 if self.headers.get("Range") else 200
         headers = {"X-Repo-Commit": self.server.sha, "ETag": f'"{self.etag(data)}"', "Accept-Ranges": "bytes"}
         if code == 206:
-            headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
+            headers["Content-Range"] = f"bytes {start}-{end}/{len(data)}"
         cut = None
-        if self.command == "GET" and name.endswith(".safetensors") and self.server.cuts:
+        if self.command == "GET" and name.endswith((".safetensors", ".gguf")) and self.server.cuts:
             cut = self.server.cuts.pop(0)
-        self.answer(code, data[start:], headers, cut)
+        self.answer(code, data[start : end + 1], headers, cut)
 
     def answer(self, code, body, headers=(), cut=None):
         """The whole body, or `cut` bytes of it and then a connection that is gone."""

@@ -30,13 +30,28 @@ class Settings:
     """How one run of the app is set up. Made once at the door and passed down. Raises `SettingsError`."""
 
     model: str = setting(
-        GUIDE, "GLASS_LLAMA_MODEL", "a Hub id (name/repo or name/repo@revision), a folder, or random:NAME"
+        GUIDE,
+        "GLASS_LLAMA_MODEL",
+        "a Hub id (name/repo, name/repo@revision, for GGUF files name/repo:Q4_K_M), a folder, a GGUF file, or "
+        "random:NAME",
     )
     dtype: str = setting(
         "auto",
         "GLASS_LLAMA_DTYPE",
         "number format of the weights; auto: what suits the machine",
         choices=("auto", "float32", "bfloat16", "float16"),
+    )
+    quantize: str = setting(
+        "none",
+        "GLASS_LLAMA_QUANTIZE",
+        "round the weights to 8 or 4 bits while they are loaded; auto: to 8 bits where that is faster",
+        choices=("none", "q8", "q4", "auto"),
+    )
+    kernels: str = setting(
+        "auto",
+        "GLASS_LLAMA_KERNELS",
+        "native kernels for weights smaller than float32, on a CPU: compiled once if there is a C++ compiler",
+        choices=("auto", "on", "off"),
     )
     slots: int = setting(
         4, "GLASS_LLAMA_SLOTS", "how many replies are written at the same time", minimum=1, maximum=256

@@ -8,8 +8,9 @@ import jax
 from llama_core.checkpoint import hub
 from llama_core.checkpoint.configs import read_config
 from llama_core.checkpoint.find_tensors import HEAD, find_tensors
+from llama_core.checkpoint.gguf.open import gguf_weight_bytes, read_gguf_config
 from llama_core.checkpoint.layout import INDEX, WEIGHTS, shard_names
-from llama_core.checkpoint.memory_plan import Plan, free_bytes, resolve_dtype
+from llama_core.checkpoint.memory_plan import NONE, Plan, free_bytes, resolve_dtype, resolve_quantize
 from llama_core.checkpoint.random_model import is_random_name, random_config
 from llama_core.model.config import LlamaConfig
 from llama_core.model.params import count_params
@@ -32,22 +33,25 @@ class Estimate:
         return self.free is None or self.plan.total <= self.free
 
 
-def estimate(name: str, dtype: str, slots: int, max_seq_len: int) -> Estimate:
-    """The sizes of a folder, a Hub id or `random:NAME`. Of a Hub id only the small files are downloaded.
+def estimate(name: str, dtype: str, slots: int, max_seq_len: int, quantize: str = NONE) -> Estimate:
+    """The sizes of a folder, a GGUF file, a Hub id or `random:NAME`. Of a Hub id only the small files are downloaded,
+    of GGUF files their headers.
 
     Raises `HubError`, `ConfigError` and `ModelFileError`.
     """
-    config, file_bytes = _config_and_file_bytes(name)
     device = jax.devices()[0]
-    plan = Plan(config, resolve_dtype(dtype, device), slots, max_seq_len)
-    return Estimate(count_params(config), file_bytes, plan, free_bytes(device))
-
-
-def _config_and_file_bytes(name: str) -> tuple[LlamaConfig, int]:
+    dtype, quantize = resolve_dtype(dtype, device), resolve_quantize(quantize)
+    weight_bytes, file_bytes = None, 0
     if is_random_name(name):
-        return random_config(name), 0
-    folder, file_bytes = hub.preview(name)
-    return _with_own_head(folder, read_config(folder)), file_bytes
+        config = random_config(name)
+    else:
+        located, file_bytes = hub.preview(name)
+        if located.gguf:
+            config, weight_bytes = read_gguf_config(located.gguf), gguf_weight_bytes(located.gguf, dtype, quantize)
+        else:
+            config = _with_own_head(located.folder, read_config(located.folder))
+    plan = Plan(config, dtype, slots, max_seq_len, quantize, weight_bytes)
+    return Estimate(count_params(config), file_bytes, plan, free_bytes(device))
 
 
 def _with_own_head(folder: Path, config: LlamaConfig) -> LlamaConfig:

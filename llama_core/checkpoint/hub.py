@@ -1,23 +1,33 @@
-"""A model's name → a folder on this machine. A folder is taken as it is; a Hub id (`name/repo`, `name/repo@revision`)
-is downloaded.
+"""A model's name → its files on this machine. A folder or a GGUF file is taken as it is; a Hub id (`name/repo`,
+`name/repo@revision`, and for GGUF files `name/repo:CHOICE`) is downloaded.
 
 Only the files that are needed are downloaded, the small ones first. A download that was interrupted continues where it
 stopped.
 """
 
-import contextlib
-import errno
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import huggingface_hub
-from huggingface_hub import errors
+from huggingface_hub import constants, errors
+from huggingface_hub.file_download import repo_folder_name
 
-from llama_core.checkpoint.download import fetch_file
+from llama_core.checkpoint.download import (
+    Cancelled,
+    HubError,
+    fetch_file,
+    fetch_files,
+    first_line,
+    translate_hub_errors,
+)
+from llama_core.checkpoint.gguf.files import SUFFIX, choose, files_here, gguf_models, name_of, notes_on_choice
+from llama_core.checkpoint.gguf.header import Header, local_file, read_header
+from llama_core.checkpoint.gguf.remote import fetch_header
 from llama_core.checkpoint.layout import (
+    CONFIG,
     INDEX,
     OTHER_FILES,
     TOKENIZERS,
@@ -26,88 +36,159 @@ from llama_core.checkpoint.layout import (
     require_whole,
     shard_names,
 )
-from llama_core.errors import UserError
-from llama_core.runtime.files import ModelFileError
+
+__all__ = ["Cancelled", "HubError", "Located", "Progress", "list_gguf", "preview", "resolve"]
 
 Progress = Callable[[int, int], None]  # (done, total)
-
-
-class HubError(UserError):
-    """A model that cannot be found or downloaded; one line with the reason and the remedy."""
-
-
-class Cancelled(Exception):
-    """Raised by a `progress` function to stop a download. What has arrived is kept."""
+REPOSITORY = r"[\w-][\w.-]*/[\w-][\w.-]*"
 
 
 @dataclass(frozen=True)
 class Located:
     """Where a model lies on this machine. `name` is for people. `id` names the commit of a model from the Hub; None
-    for a folder, which is identified by its content."""
+    for a folder, which is identified by its content. `gguf` are the headers of GGUF files, if it consists of such.
+    `notes` are lines for people: which of several models was taken."""
 
     folder: Path
     name: str
     id: str | None = None
+    gguf: tuple[Header, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Snapshot:
+    """One commit of a repository, and what is wanted of it. `sizes` are those of all its files; None if the Hub cannot
+    be reached and what is wanted is in the cache. `choice` is the model among GGUF files, empty for safetensors."""
+
+    repo_id: str
+    revision: str | None
+    folder: Path
+    sizes: dict[str, int] | None
+    models: dict[str, list[str]]
+    choice: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def weights(self) -> list[str]:
+        return self.models[self.choice] if self.choice else _weight_names(self.folder)
+
+    def located(self, gguf: tuple[Header, ...]) -> Located:
+        commit, chosen = self.folder.name, f":{self.choice}" if self.choice else ""  # a folder per commit in the cache
+        return Located(
+            self.folder,
+            f"{self.repo_id}@{commit[:7]}{chosen}",
+            f"{self.repo_id}@{commit[:12]}{chosen}",
+            gguf,
+            self.notes,
+        )
 
 
 def resolve(
-    name: str, before_weights: Callable[[Path], None] | None = None, progress: Progress | None = None
+    name: str, before_weights: Callable[[Located], None] | None = None, progress: Progress | None = None
 ) -> Located:
-    """The folder of `name`, downloaded first if it is a Hub id.
+    """Where `name` lies, downloaded first if it is a Hub id.
 
-    `before_weights(folder)` is called when the small files are there, before a download of gigabytes starts.
-    `progress(done, total)` counts megabytes of the download; the first call is at its start.
+    `before_weights(located)` is called when the small files are there (of GGUF files their headers), before a download
+    of gigabytes starts. `progress(done, total)` counts megabytes of the download; the first call is at its start.
 
-    Raises `HubError`, and what `before_weights` and `progress` raise (`Cancelled`).
+    Raises `HubError`, `ModelFileError`, and what `before_weights` and `progress` raise (`Cancelled`).
     """
-    before_weights = before_weights or (lambda folder: None)
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        require_whole(folder)
-        before_weights(folder)
-        return Located(folder, folder.resolve().name)
-    repo_id, revision = _split(name)
+    before_weights = before_weights or (lambda located: None)
+    here = _located_here(name)
+    if here is not None:
+        before_weights(here)
+        return here
+    repo_id, revision, choice = _split(name)
     with translate_hub_errors(repo_id, revision):
-        folder, sizes = _fetch_small_files(repo_id, revision or None)
-    before_weights(folder)
-    if sizes is not None:
+        snapshot = _find_snapshot(repo_id, revision or None, choice)
+        headers = _fetch_headers(snapshot)
+    before_weights(snapshot.located(headers))
+    if snapshot.sizes is not None:
         with translate_hub_errors(repo_id, revision):
-            _fetch_weights(repo_id, folder, sizes, progress or (lambda done, total: None))
-    commit = folder.name  # the library's cache has a folder per commit
-    return Located(folder, f"{repo_id}@{commit[:7]}", f"{repo_id}@{commit[:12]}")
+            _fetch_weights(snapshot, snapshot.sizes, progress or (lambda done, total: None))
+    paths = [snapshot.folder / name for name in snapshot.weights]
+    return snapshot.located(
+        tuple(replace(header, file=local_file(path)) for header, path in zip(headers, paths, strict=False))
+    )
 
 
-def preview(name: str) -> tuple[Path, int]:
-    """The folder of `name`, of a Hub id without the weights, and the size of the weights in bytes.
+def preview(name: str) -> tuple[Located, int]:
+    """Where `name` lies, of a Hub id without the weights, and the size of the weights in bytes.
 
     Raises `HubError`, `ModelFileError`.
     """
+    here = _located_here(name)
+    if here is not None:
+        paths = [here.folder / name for name in _weight_names(here.folder)] if not here.gguf else ()
+        return here, sum(path.stat().st_size for path in paths if path.is_file()) + sum(h.file.size for h in here.gguf)
+    repo_id, revision, choice = _split(name)
+    with translate_hub_errors(repo_id, revision):
+        snapshot = _find_snapshot(repo_id, revision or None, choice)
+        sizes = snapshot.sizes
+        file_bytes = sum(
+            sizes.get(name, 0) if sizes else (snapshot.folder / name).stat().st_size for name in snapshot.weights
+        )
+        return snapshot.located(_fetch_headers(snapshot)), file_bytes
+
+
+def list_gguf(name: str) -> list[tuple[str, int]]:
+    """The GGUF models of a folder or a repository: the name by which each can be loaded, and its size in bytes. Empty
+    where there are safetensors, or none of either.
+
+    Raises `HubError`.
+    """
     folder = Path(name).expanduser()
     if folder.is_dir():
-        require_whole(folder)
-        return folder, sum(
-            (folder / name).stat().st_size for name in _weight_names(folder) if (folder / name).is_file()
-        )
-    repo_id, revision = _split(name)
+        models = _models_in(folder)
+        files = {str(folder / names[0]): names for names in models.values()}
+        return [(key, sum((folder / name).stat().st_size for name in names)) for key, names in files.items()]
+    repo_id, revision, _ = _split(name)
     with translate_hub_errors(repo_id, revision):
-        folder, sizes = _fetch_small_files(repo_id, revision or None)
-        weights = _weight_names(folder)
-        return folder, sum(sizes.get(name, 0) if sizes else (folder / name).stat().st_size for name in weights)
+        sizes = _sizes(huggingface_hub.HfApi().model_info(repo_id, revision=revision or None, files_metadata=True))
+    place = name.partition(":")[0]
+    models = {} if sizes.keys() & {WEIGHTS, INDEX} else gguf_models(sizes)
+    return [(f"{place}:{key}", sum(sizes[file] for file in files)) for key, files in models.items()]
 
 
-def _split(name: str) -> tuple[str, str]:
-    """Repository and revision of a Hub id; the revision is empty where the id has none."""
+def _located_here(name: str) -> Located | None:
+    """A folder or a GGUF file on this machine; None for any other name."""
+    path = Path(name).expanduser()
+    if path.is_file() and path.name.endswith(SUFFIX):
+        files = files_here(path)
+        return Located(path.parent, name_of(files), gguf=tuple(map(read_header, files)))
+    if not path.is_dir():
+        return None
+    models = _models_in(path)
+    if not models:
+        require_whole(path)
+        return Located(path, path.resolve().name)
+    choice = choose(models, "", str(path), is_folder=True)
+    files = tuple(local_file(path / name) for name in models[choice])
+    return Located(path, name_of(files), gguf=tuple(map(read_header, files)), notes=notes_on_choice(models, choice, ""))
+
+
+def _models_in(folder: Path) -> dict[str, list[str]]:
+    """The GGUF models of a folder; none where there are safetensors, which go first."""
+    names = {path.name for path in folder.iterdir() if path.is_file()}
+    return {} if names & {WEIGHTS, INDEX} else gguf_models(names)
+
+
+def _split(name: str) -> tuple[str, str, str]:
+    """Repository, revision and choice of a Hub id; empty what it does not have."""
     if Path(name).expanduser().exists():
-        raise HubError(f"{name} is a file; give the folder that it lies in, with its config.json")
-    repo_id, _, revision = name.partition("@")
-    if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", repo_id):
-        raise HubError(f"there is no folder {name}; give a folder, a Hub id such as name/repo, or random:tiny")
-    return repo_id, revision
+        raise HubError(f"{name} is a file; give the folder that it lies in, with its config.json, or a GGUF file")
+    place, _, choice = name.partition(":")
+    repo_id, _, revision = place.partition("@")
+    if not re.fullmatch(REPOSITORY, repo_id):
+        raise HubError(
+            f"there is no folder {name}; give a folder, a GGUF file, a Hub id such as name/repo, or random:tiny"
+        )
+    return repo_id, revision, choice
 
 
-def _fetch_small_files(repo_id: str, revision: str | None) -> tuple[Path, dict[str, int] | None]:
-    """The folder of the snapshot, and the size of every file of the repository. The sizes are None if the Hub cannot be
-    reached and the folder is a complete one from the cache."""
+def _find_snapshot(repo_id: str, revision: str | None, choice: str) -> _Snapshot:
+    """The commit of a repository, with its small files downloaded."""
     try:
         info = huggingface_hub.HfApi().model_info(repo_id, revision=revision, files_metadata=True)
     except errors.HFValidationError:
@@ -115,23 +196,50 @@ def _fetch_small_files(repo_id: str, revision: str | None) -> tuple[Path, dict[s
     except Exception as problem:  # which network errors there are depends on the version of huggingface-hub
         if isinstance(problem, errors.HfHubHTTPError) and problem.response.status_code < 500:
             raise
-        return _from_cache(repo_id, revision, problem), None
-    sizes = {entry.rfilename: entry.size or 0 for entry in info.siblings or ()}
+        return _from_cache(repo_id, revision, choice, problem)
+    sizes = _sizes(info)
+    models = gguf_models(sizes) if choice or not sizes.keys() & {WEIGHTS, INDEX} else {}
+    if choice or models:
+        folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo_id, repo_type="model") / "snapshots"
+        return _of_gguf(_Snapshot(repo_id, revision, folder / str(info.sha), sizes, models), choice)
     # Asked for by the name of the revision, so that a later start without a network finds it in the cache by that name.
     # Everything after this asks for the commit that the name stood for.
-    return Path(_snapshot(repo_id, revision, _small_files(repo_id, sizes))), sizes
+    folder = Path(fetch_files(repo_id, revision, _small_files(repo_id, sizes)))
+    return _Snapshot(repo_id, revision, folder, sizes, {})
 
 
-def _snapshot(repo_id: str, revision: str | None, files: list[str]) -> str:
-    with _quiet():
-        return huggingface_hub.snapshot_download(repo_id, revision=revision, allow_patterns=files)
+def _of_gguf(snapshot: _Snapshot, choice: str) -> _Snapshot:
+    taken = choose(snapshot.models, choice, snapshot.repo_id)
+    return replace(snapshot, choice=taken, notes=notes_on_choice(snapshot.models, taken, choice))
 
 
-def _fetch_weights(repo_id: str, folder: Path, sizes: dict[str, int], progress: Progress) -> None:
-    weights = _weight_names(folder)
+def _sizes(info: huggingface_hub.ModelInfo) -> dict[str, int]:
+    return {entry.rfilename: entry.size or 0 for entry in info.siblings or ()}
+
+
+def _fetch_headers(snapshot: _Snapshot) -> tuple[Header, ...]:
+    """The beginnings of the GGUF files, which the download of the whole goes on from; nothing for other formats."""
+    found = []
+    for name in snapshot.weights if snapshot.choice else ():
+        path, size = snapshot.folder / name, (snapshot.sizes or {}).get(name, 0)
+        if path.exists():
+            found.append(read_header(local_file(path)))
+        else:
+            found.append(fetch_header(snapshot.repo_id, name, snapshot.folder.name, _blobs(snapshot), size))
+    return tuple(found)
+
+
+def _blobs(snapshot: _Snapshot) -> Path:
+    return snapshot.folder.parents[1] / "blobs"
+
+
+def _fetch_weights(snapshot: _Snapshot, sizes: dict[str, int], progress: Progress) -> None:
+    repo_id, folder, weights = snapshot.repo_id, snapshot.folder, snapshot.weights
+    blobs = _blobs(snapshot)
+    blobs.mkdir(parents=True, exist_ok=True)
     total, done = sum(sizes.get(name, 0) for name in weights), 0
     missing = [name for name in weights if not (folder / name).exists()]
-    free, needed = shutil.disk_usage(folder).free, sum(sizes.get(name, 0) for name in missing)
+    free, needed = shutil.disk_usage(blobs).free, sum(sizes.get(name, 0) for name in missing)
     if needed > free:
         raise HubError(
             f"{repo_id} needs {needed / 1e9:.1f} GB more and the disk with {folder} has {free / 1e9:.1f} GB free; free "
@@ -145,39 +253,30 @@ def _fetch_weights(repo_id: str, folder: Path, sizes: dict[str, int], progress: 
 
     arrived(total - needed)
     for name in missing:
-        fetch_file(repo_id, name, folder.name, folder.parents[1] / "blobs", arrived)
-    _snapshot(repo_id, folder.name, weights)  # finds the blobs and links them
+        fetch_file(repo_id, name, folder.name, blobs, arrived)
+    fetch_files(repo_id, folder.name, weights)  # finds the blobs and links them
+    if snapshot.choice:  # no small file was asked for by the name of the revision
+        fetch_files(repo_id, snapshot.revision, weights)
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Hides the library's own progress bars, which would be drawn over ours."""
-    if huggingface_hub.utils.are_progress_bars_disabled():
-        yield
-        return
-    huggingface_hub.utils.disable_progress_bars()
-    try:
-        yield
-    finally:
-        huggingface_hub.utils.enable_progress_bars()
-
-
-def _from_cache(repo_id: str, revision: str | None, problem: Exception) -> Path:
+def _from_cache(repo_id: str, revision: str | None, choice: str, problem: Exception) -> _Snapshot:
     """What an earlier run has downloaded, for a start without a network. Raises `HubError` if that is incomplete."""
     try:
-        # Asked for all files, the library would miss those that we never download.
+        # Asked for all files, or for none in particular, the library would miss those that we never download.
         folder = Path(
-            huggingface_hub.snapshot_download(
-                repo_id, revision=revision, allow_patterns=["config.json"], local_files_only=True
-            )
+            huggingface_hub.snapshot_download(repo_id, revision=revision, allow_patterns=[], local_files_only=True)
         )
-        if all((folder / name).exists() for name in _weight_names(folder)):
-            return folder
+        names = [path.relative_to(folder).as_posix() for path in folder.rglob(f"*{SUFFIX}")]
+        models = gguf_models(names) if choice or not (folder / CONFIG).exists() else {}
+        if models:
+            return _of_gguf(_Snapshot(repo_id, revision, folder, None, models), choice)
+        if not choice and all((folder / name).exists() for name in _weight_names(folder)):
+            return _Snapshot(repo_id, revision, folder, None, {})
         state = "only a part of it was"
     except errors.LocalEntryNotFoundError:
         state = "it was never"
     raise HubError(
-        f"cannot reach the Hugging Face Hub for {repo_id} ({_first_line(problem)}), and {state} fetched to this "
+        f"cannot reach the Hugging Face Hub for {repo_id} ({first_line(problem)}), and {state} fetched to this "
         "machine; check the network, or give a folder"
     )
 
@@ -191,42 +290,9 @@ def _small_files(repo_id: str, files: Iterable[str]) -> list[str]:
     files = set(files)
     if not files & {WEIGHTS, INDEX}:
         raise HubError(
-            f"{repo_id} has {describe_missing_weights(files)}: choose a repository that has model.safetensors"
+            f"{repo_id} has {describe_missing_weights(files)}: choose a repository that has model.safetensors "
+            "or a GGUF file"
         )
     index = [] if WEIGHTS in files else [INDEX]
     tokenizer = [file for file in TOKENIZERS if file in files][:1]
     return [*index, *tokenizer, *(file for file in OTHER_FILES if file in files)]
-
-
-@contextlib.contextmanager
-def translate_hub_errors(repo_id: str, revision: str) -> Iterator[None]:
-    """Turns the errors of the library, the network and the disk into `HubError`s with a remedy."""
-    try:
-        yield
-    except (HubError, ModelFileError, Cancelled):
-        raise
-    except Exception as problem:
-        raise HubError(_explain(problem, repo_id, revision)) from None
-
-
-def _explain(problem: Exception, repo_id: str, revision: str) -> str:
-    page = f"https://huggingface.co/{repo_id}"
-    match problem:
-        case errors.GatedRepoError():
-            return f"{repo_id} is gated; ask for access on {page}, then set HF_TOKEN to a token of your account"
-        case errors.RepositoryNotFoundError():
-            return f"the Hub has no model {repo_id}, or it is private; check the name, or set HF_TOKEN if it is yours"
-        case errors.RevisionNotFoundError():
-            return f"{repo_id} has no revision {revision!r}; see {page}/tree/main"
-        case errors.HfHubHTTPError() if problem.response.status_code == 401:
-            return f"the Hub does not accept the token in HF_TOKEN for {repo_id}; make a new one or unset it"
-        case errors.HfHubHTTPError() if problem.response.status_code == 403:
-            return f"the token in HF_TOKEN may not read {repo_id}; give it that right in your account's settings"
-        case OSError(errno=errno.ENOSPC):
-            return f"the disk is full while fetching {repo_id}; free some space or set HF_HOME to another disk"
-        case _:
-            return f"cannot fetch {repo_id} ({_first_line(problem)}); start again, it goes on where it ended"
-
-
-def _first_line(problem: Exception) -> str:
-    return str(problem).strip().partition("\n")[0] or type(problem).__name__

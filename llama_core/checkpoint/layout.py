@@ -24,11 +24,12 @@ OTHER_FILES = (
 # A file in the folder of the index, or in a folder in it: an index must not lead elsewhere. No part of it begins with a
 # dot (`..`), and none has the signs of a pattern (`*?[]`), which the Hub's library would take it for.
 _PART = r"[\w-][\w .()+,=@~-]*"
-SHARD = re.compile(rf"(?:{_PART}/)*{_PART}\.safetensors")
+PLAIN_PATH = re.compile(rf"(?:{_PART}/)*{_PART}")
+SHARD = re.compile(rf"{PLAIN_PATH.pattern}\.safetensors")
 # Where a save puts what it has written whole, before it replaces the folder's files one by one; the weights go last.
 COMPLETE = ".unfinished-checkpoint-to-be-renamed"
 LONGEST_NAME = 255  # bytes; what file systems take
-OTHER_WEIGHT_SUFFIXES = (".bin", ".pth", ".pt", ".gguf")
+OTHER_WEIGHT_SUFFIXES = (".bin", ".pth", ".pt")
 
 
 class CheckpointError(ModelFileError):
@@ -87,4 +88,4 @@ def describe_missing_weights(names: Iterable[str]) -> str:
     """For errors: what there is among these file names instead of safetensors, and why that is not read."""
     others = sorted(name for name in names if name.endswith(OTHER_WEIGHT_SUFFIXES))
     found = f"only {others[0]}" if others else "no weights"
-    return f"{found}; weights are read from safetensors alone (a pickle can run code)"
+    return f"{found}; weights are read from safetensors and GGUF alone (a pickle can run code)"

@@ -9,12 +9,14 @@ import jax
 import jax.numpy as jnp
 
 from llama_core.errors import UserError
+from llama_core.kernels import NATIVE
 from llama_core.model.config import LlamaConfig
 from llama_core.model.lens import inspection_bytes
 from llama_core.model.params import params_bytes, placements
 from llama_core.runtime.forms import PLAIN
 
-AUTO = "auto"  # as a dtype: what suits the device
+AUTO = "auto"  # as a dtype or a rounding: what suits the device
+NONE = "none"  # as a rounding: weights stay in their number format
 # Limit and use of a container's memory, in version 2 and version 1 of cgroups.
 CGROUP_FILES = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
 SHORTEST_CONTEXT = 256
@@ -27,18 +29,27 @@ class MemoryShortage(UserError):
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How a model is to run: its number format, how many replies at the same time (`slots`), and how many tokens a
-    conversation may have. The properties are bytes."""
+    """How a model is to run: its number format, how many replies at the same time (`slots`), how many tokens a
+    conversation may have, and to what its weights are rounded (`quantize`). `weight_bytes` is what the weights take
+    where that is known; formats of files differ from those that weights are rounded to. The properties are bytes."""
 
     config: LlamaConfig
     dtype: str
     slots: int
     max_seq_len: int
+    quantize: str = NONE
+    weight_bytes: int | None = None
+
+    @property
+    def weights(self) -> str:
+        """The format of the weights in a word."""
+        return self.dtype if self.quantize == NONE else self.quantize
 
     @property
     def params(self) -> int:
         """The weights."""
-        return params_bytes(self.config, self.dtype)
+        known = self.weight_bytes
+        return params_bytes(self.config, self.dtype, self.quantize) if known is None else known
 
     @property
     def cache(self) -> int:
@@ -56,6 +67,8 @@ class Plan:
         widths = 8 * config.hidden_size + 3 * config.intermediate_size
         scores = 2 * config.num_attention_heads * length
         running = 4 * (tokens * (widths + scores) + 6 * self.slots * config.vocab_size)
+        if self.quantize != NONE:  # for a chunk of a prompt the largest matrix of a block is written out
+            running += 4 * 2 * config.intermediate_size * config.hidden_size
         loading = 4 * max(math.prod(placement.shape) for placement in placements(config))
         return max(running + inspection_bytes(config, length), loading)
 
@@ -65,21 +78,34 @@ class Plan:
         return self.params + self.cache + self.workspace
 
 
-def require_memory(config: LlamaConfig, dtype: str, slots: int, max_seq_len: int, free: int | None = None) -> None:
+def require_memory(
+    config: LlamaConfig, dtype: str, slots: int, max_seq_len: int, free: int | None = None, quantize: str = NONE
+) -> None:
     """Raises `MemoryShortage` if the model does not fit into `free` bytes (default: what the first device has)."""
     free = free_bytes(jax.devices()[0]) if free is None else free
-    plan = Plan(config, dtype, slots, max_seq_len)
+    plan = Plan(config, dtype, slots, max_seq_len, quantize)
     if free is None or plan.total <= free:
         return
     fitting = next((words for other, words in _smaller(plan) if other.total <= free), None)
     remedy = f"{fitting} would fit" if fitting else "choose a smaller model or a machine with more memory"
     raise MemoryShortage(
-        f"the model needs {_gb(plan.total)} ({_gb(plan.params)} weights in {dtype}, {_gb(plan.cache)} cache for "
+        f"the model needs {_gb(plan.total)} ({_gb(plan.params)} weights in {plan.weights}, {_gb(plan.cache)} cache for "
         f"{slots} x {max_seq_len} tokens, {_gb(plan.workspace)} workspace) and {_gb(free)} are free; {remedy}"
     )
 
 
-def fitting_context(config: LlamaConfig, dtype: str, slots: int, free: int | None = None) -> int:
+def require_room_for_weights(size: int, weights: str, free: int | None = None) -> None:
+    """Raises `MemoryShortage` if weights of `size` bytes in this format do not fit into `free` bytes (default: what the
+    first device has), whatever else there is to be room for."""
+    free = free_bytes(jax.devices()[0]) if free is None else free
+    if free is not None and size > free:
+        raise MemoryShortage(
+            f"the weights take {_gb(size)} in {weights} and {_gb(free)} are free; choose a smaller file or a machine "
+            "with more memory"
+        )
+
+
+def fitting_context(config: LlamaConfig, dtype: str, slots: int, free: int | None = None, quantize: str = NONE) -> int:
     """The longest conversation, in tokens, where the settings name none: the longest that the model is made for,
     at most `LONGEST_AUTOMATIC_CONTEXT`, halved until it fits into `free` bytes (default: what the first device has).
 
@@ -87,16 +113,17 @@ def fitting_context(config: LlamaConfig, dtype: str, slots: int, free: int | Non
     """
     free = free_bytes(jax.devices()[0]) if free is None else free
     length = min(LONGEST_AUTOMATIC_CONTEXT, config.longest_context)
-    while length // 2 >= SHORTEST_CONTEXT and free is not None and Plan(config, dtype, slots, length).total > free:
-        length //= 2
-    require_memory(config, dtype, slots, length, free)
-    return length
+    plan = Plan(config, dtype, slots, length, quantize)
+    while plan.max_seq_len // 2 >= SHORTEST_CONTEXT and free is not None and plan.total > free:
+        plan = dataclasses.replace(plan, max_seq_len=plan.max_seq_len // 2)
+    require_memory(config, dtype, slots, plan.max_seq_len, free, quantize)
+    return plan.max_seq_len
 
 
 def _smaller(plan: Plan) -> Iterator[tuple[Plan, str]]:
     """Plans that need less, the mildest change first, with the command line options that choose them."""
     lengths = [1 << power for power in range(30, 0, -1) if SHORTEST_CONTEXT <= 1 << power < plan.max_seq_len]
-    dtypes = [plan.dtype] if plan.dtype != "float32" else ["float32", "bfloat16"]
+    dtypes = [plan.dtype] if plan.dtype != "float32" or plan.quantize != NONE else ["float32", "bfloat16"]
     for dtype in dtypes:
         for slots in dict.fromkeys((plan.slots, max(1, plan.slots // 2), 1)):
             for length in (plan.max_seq_len, *lengths):
@@ -147,6 +174,14 @@ def best_dtype(device: jax.Device) -> str:
         return "float32"
     major = str(getattr(device, "compute_capability", "")).partition(".")[0]
     return "float16" if major.isdigit() and int(major) < 8 else "bfloat16"  # AMD's read gfx90a
+
+
+def resolve_quantize(quantize: str) -> str:
+    """`quantize`, or for "auto" what is fastest here and keeps the replies: 8 bits where there are native kernels to
+    read them; elsewhere weights are not rounded."""
+    if quantize != AUTO:
+        return quantize
+    return "q8" if NATIVE.ready else NONE
 
 
 def resolve_dtype(dtype: str, device: jax.Device) -> str:

@@ -1,12 +1,19 @@
 """`random:NAME`: a model of a named shape with random weights, made without any file."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
 
 from llama_core.checkpoint.layout import CheckpointError
+from llama_core.checkpoint.memory_plan import NONE
 from llama_core.checkpoint.model import Model
 from llama_core.model.config import NAMED_CONFIGS, LlamaConfig
+from llama_core.model.parameter_table import Placement
 from llama_core.model.params import init_model_params
+from llama_core.model.quantization import ROUNDINGS, QuantizedMatrix
 from llama_core.tokenizer.chat_template import Chat
 from llama_core.tokenizer.random_words import random_tokenizer
 
@@ -27,9 +34,16 @@ def random_config(name: str) -> LlamaConfig:
     return config
 
 
-def random_model(name: str, dtype: str) -> Model:
+def random_model(name: str, dtype: str, quantize: str = NONE) -> Model:
     """The model `random:NAME`; the same weights each time. Raises `CheckpointError` as `random_config` does."""
     config = random_config(name)
     tokenizer = random_tokenizer(config.vocab_size, config.bos_token_id, config.eos_token_id)
-    params = init_model_params(jax.random.key(0), config, jnp.dtype(dtype))
-    return Model(name, name, config, params, tokenizer, Chat(tokenizer), is_random=True)
+    rounding = ROUNDINGS.get(quantize)
+
+    def finish(placement: Placement, weight: Array) -> Array | QuantizedMatrix:
+        if rounding is None or not placement.row.may_be_quantized:
+            return weight
+        return jax.device_put(dataclasses.replace(rounding.round(np.asarray(weight, np.float32)), dtype=dtype))
+
+    params = init_model_params(jax.random.key(0), config, jnp.dtype(dtype), finish)
+    return Model(name, name, config, params, tokenizer, Chat(tokenizer), is_random=True, quantize=quantize)

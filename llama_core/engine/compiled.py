@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import itertools
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -31,15 +31,16 @@ from llama_core.engine.step_functions import (
 )
 from llama_core.model.config import LlamaConfig
 from llama_core.model.kv_cache import init_cache
-from llama_core.model.params import Params
+from llama_core.model.params import Block, Params
 from llama_core.model.rope import precompute_freqs_cis
 from llama_core.runtime.compilation_cache import use_compilation_cache
 from llama_core.runtime.forms import Form
 from llama_core.runtime.host_memory import keep_freed_memory
 from llama_core.sampling.params import SamplingParams
 
-# The sliding windows of a group of layers; groups with the same windows share their programs.
-LayerGroup = tuple[int | None, ...]
+# The sliding window of each layer of a group, and how its weights are stored; equal groups share their programs. (Files
+# of small numbers often keep some layers in more bits than others.)
+LayerGroup = tuple[tuple[int | None, Hashable], ...]
 
 # A step function's name and shape, as the key of its program; the function and example arguments to compile it with.
 ProgramTable = dict[tuple[Any, ...], tuple[Callable, tuple]]
@@ -151,7 +152,7 @@ def compile_programs(
     empty = new_slot_state([], [], 0, 0, [], SamplingParams(), config.vocab_size)
     table = jax.tree.map(lambda column: jnp.repeat(jnp.asarray(column), slots, axis=0), empty)
     state = DeviceState(init_cache(config, slots, max_seq_len, params.dtype), table)
-    layer_groups = _layer_groups(config, form)
+    layer_groups = _layer_groups(config, params, form)
     jobs = _program_table(config, params, state, freqs_cis, form, layer_groups)
 
     def compile_one(name: tuple[Any, ...]) -> tuple[tuple[Any, ...], Callable]:
@@ -170,10 +171,16 @@ def compile_programs(
     return programs
 
 
-def _layer_groups(config: LlamaConfig, form: Form) -> list[LayerGroup]:
+def _layer_groups(config: LlamaConfig, params: Params, form: Form) -> list[LayerGroup]:
     L = config.num_hidden_layers
     size = max(size for size in range(1, form.layers_per_group + 1) if L % size == 0)
-    return [tuple(config.window_of(i) for i in range(first, first + size)) for first in range(0, L, size)]
+    layers = [(config.window_of(i), _storage(block)) for i, block in enumerate(params.blocks)]
+    return [tuple(layers[first : first + size]) for first in range(0, L, size)]
+
+
+def _storage(block: Block) -> Hashable:
+    """What two blocks have in common when one program can run both."""
+    return jax.tree.structure(block), tuple((leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(block))
 
 
 def _program_table(
@@ -195,10 +202,11 @@ def _program_table(
         table["decode", count] = decode, (*everything, *arguments)
     for group, size in itertools.product(dict.fromkeys(layer_groups), sorted(form.chunk_sizes, reverse=True)):
         layers = state.cache.layers[: len(group)]
+        first = layer_groups.index(group) * len(group)
         hidden = jax.ShapeDtypeStruct((1, size, config.hidden_size), params.dtype)
         table["prefill", size, group] = (
-            functools.partial(prefill_layers, config=config, sliding_windows=group),
-            (params.blocks[: len(group)], layers, freqs_cis, hidden, number, number, number),
+            functools.partial(prefill_layers, config=config, sliding_windows=tuple(window for window, _ in group)),
+            (params.blocks[first : first + len(group)], layers, freqs_cis, hidden, number, number, number),
         )
     last = jax.ShapeDtypeStruct((1, config.hidden_size), params.dtype)
     table["sample_first",] = functools.partial(sample_first, config=config), (*everything, last, number, number)

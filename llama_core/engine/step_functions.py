@@ -16,6 +16,7 @@ from llama_core.model.kv_cache import LayerCache
 from llama_core.model.linear import embed
 from llama_core.model.llama import hidden_states, logits, rms_norm, run_blocks
 from llama_core.model.params import Block, Params
+from llama_core.model.quantization import Matrix
 from llama_core.sampling.sampler import sample
 
 
@@ -80,7 +81,7 @@ def choose_token(
     return table, pack(status, choice), scores
 
 
-def embed_tokens(embedding: Float[Array, "V D"], tokens: Int[Array, "1 T"]) -> Float[Array, "1 T D"]:
+def embed_tokens(embedding: Matrix, tokens: Int[Array, "1 T"]) -> Float[Array, "1 T D"]:
     """The input of the first layer."""
     return embed(embedding, tokens)
 

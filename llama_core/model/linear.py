@@ -12,19 +12,26 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from llama_core.kernels.library import NATIVE
+from llama_core.kernels.products import multiply
+from llama_core.model.quantization import Int4Matrix, Int8Matrix, Matrix, QuantizedMatrix, dequantize
 from llama_core.runtime.arrays import AnyArray
 
 PLAIN = (jax.Array,)  # a weight that is one array of floating-point numbers
+QUANTIZED = (Int8Matrix, Int4Matrix)
 
 # From so many rows on a product is bound by arithmetic, and weight-first is the slower way on a CPU too: ten layers of
 # a 135M model take 197 instead of 232 ms at 512 rows, but 58 instead of 54 ms at 128 rows.
 MANY_ROWS = 256
 
+# Up to so many rows a native kernel reads the weight once and does all of its arithmetic meanwhile.
+NATIVE_ROWS = 16
+
 # XLA's CPU backend leaves the product of one row and a weight of fewer numbers than this to one thread.
 SMALL_WEIGHT = 400_000
 
 
-def linear(x: Float[Array, "*B I"], weight: Float[Array, "... I"], dtype: Any = None) -> Float[Array, "..."]:
+def linear(x: Float[Array, "*B I"], weight: Matrix, dtype: Any = None) -> Float[Array, "..."]:
     """x Wᵀ in `dtype`, by default that of x. `weight` is [*O, I] as checkpoints have it, the result [*B, *O]."""
     rows, matrix = x.reshape(-1, x.shape[-1]), weight.reshape(-1, weight.shape[-1])
     fitting = [row for row in PRODUCTS if isinstance(matrix, row.weight_types) and row.fits(len(rows), matrix)]
@@ -35,8 +42,8 @@ def linear(x: Float[Array, "*B I"], weight: Float[Array, "... I"], dtype: Any = 
     return product.reshape(*x.shape[:-1], *weight.shape[:-1])
 
 
-def embed(weight: Float[Array, "V D"], tokens: Int[AnyArray, "*B"]) -> Float[Array, "*B D"]:
-    """The row of `weight` that belongs to each token."""
+def embed(weight: Matrix, tokens: Int[AnyArray, "*B"]) -> Float[Array, "*B D"]:
+    """The row of `weight`, [V, D], that belongs to each token."""
     return next(row.look_up for row in LOOKUPS if isinstance(weight, row.weight_types))(weight, tokens)
 
 
@@ -65,6 +72,26 @@ def weight_in_halves(rows: Float[Array, "1 I"], weight: Float[Array, "O I"], dty
     return jax.lax.optimization_barrier(product).T
 
 
+def native_product(rows: Float[Array, "N I"], weight: Matrix, dtype: Any) -> Float[Array, "N O"]:
+    """rows · weightᵀ by a native kernel, which reads bfloat16 and small numbers as they are stored; XLA's CPU backend
+    writes them out as float32 first."""
+    x = rows.astype(jnp.float32)
+    if isinstance(weight, QUANTIZED):
+        return multiply(x, weight.quants, weight.scales, weight.minimums).astype(dtype)
+    return multiply(x, weight).astype(dtype)
+
+
+def dequantize_first(rows: Float[Array, "N I"], weight: QuantizedMatrix, dtype: Any) -> Float[Array, "N O"]:
+    """rows · weightᵀ with the numbers that the weight stands for: the reference for kernels that read it as it is. XLA
+    writes them out on every platform, which takes longer than a product of few rows."""
+    return weight_first(rows, dequantize(weight, rows.dtype), dtype)
+
+
+def dequantize_rows(weight: QuantizedMatrix, tokens: Int[AnyArray, "*B"]) -> Float[Array, "*B D"]:
+    """The numbers that the rows of these tokens stand for."""
+    return dequantize(jax.tree.map(lambda leaf: jnp.asarray(leaf)[tokens], weight))
+
+
 class Product(NamedTuple):
     """One way to compute rows · weightᵀ: for which types of weights, on which platform, and for how many rows."""
 
@@ -88,10 +115,17 @@ def _is_small(rows: int, weight: Any) -> bool:
     return rows == 1 and weight.size < SMALL_WEIGHT and len(weight) % 2 == 0
 
 
+def _is_for_kernels(rows: int, weight: Any) -> bool:
+    is_small = isinstance(weight, QUANTIZED) or weight.dtype == jnp.bfloat16
+    return rows <= NATIVE_ROWS and is_small and NATIVE.ready
+
+
 # On each platform the first row that fits; ANYWHERE is for platforms without a row of their own.
 PRODUCTS = (
+    Product(PLAIN + QUANTIZED, "cpu", _is_for_kernels, native_product),
     Product(PLAIN, "cpu", _is_small, weight_in_halves),
     Product(PLAIN, "cpu", lambda rows, weight: rows < MANY_ROWS, weight_first),
     Product(PLAIN, ANYWHERE, lambda rows, weight: True, rows_first),
+    Product(QUANTIZED, ANYWHERE, lambda rows, weight: True, dequantize_first),
 )
-LOOKUPS = (Lookup(PLAIN, lambda weight, tokens: weight[tokens]),)
+LOOKUPS = (Lookup(PLAIN, lambda weight, tokens: weight[tokens]), Lookup(QUANTIZED, dequantize_rows))

@@ -6,7 +6,7 @@ fastest order for decoding.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
 from llama_core.model.config import LlamaConfig
+from llama_core.model.quantization import QuantizedMatrix, stack_rows
 
 # What each axis measures: D model width, F feed-forward width, V vocabulary, H query heads, K key/value heads, G = H/K,
 # E head dim. A sharding refers to the axes of a row: K, F and V can be cut without cutting through a head, or parting a
@@ -108,6 +109,10 @@ class Placement:
         """The array in memory, from its tensors."""
         grouped = [tensor.reshape(self.groups, -1, *tensor.shape[1:]) for tensor in tensors]
         return jnp.concatenate(grouped, axis=1).reshape(self.shape)
+
+    def stack_quantized(self, tensors: Sequence[QuantizedMatrix]) -> QuantizedMatrix:
+        """The same for tensors of small numbers, which may be in different formats."""
+        return stack_rows(tensors, self.groups, self.shape)
 
     def split(self, stacked: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
         """The inverse of `stack`: the name and the contents of each tensor."""

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from llama_core.model.config import LlamaConfig
 from llama_core.model.parameter_table import BLOCK_PARAMETERS, MODEL_PARAMETERS, Placement, Shape
+from llama_core.model.quantization import ROUNDINGS, QuantizedMatrix
 
 
 @no_type_check  # JAX puts stand-ins into pytrees
@@ -73,7 +74,7 @@ def named_tensors(config: LlamaConfig, params: Params) -> Iterator[tuple[str, np
         yield from placement.split(np.asarray(getattr(holder, placement.row.field)))
 
 
-def build_params(config: LlamaConfig, make: Callable[[Placement], Array]) -> Params:
+def build_params(config: LlamaConfig, make: Callable[[Placement], Array | QuantizedMatrix]) -> Params:
     """A whole model from `make`, which is called once per array, in the order of `placements`."""
     outside: dict[str, Any] = {}
     blocks: list[dict[str, Any]] = [{} for _ in range(config.num_hidden_layers)]
@@ -96,13 +97,20 @@ def matrices(params: Params) -> Params:
     return jax.tree_util.tree_map_with_path(lambda path, _: by_field[path[-1].name], params)
 
 
-def init_model_params(key: PRNGKeyArray, config: LlamaConfig, dtype: Any = jnp.float32) -> Params:
-    """Random weights for a model of this configuration, each with a key of its own, by the initialiser of its row."""
+def init_model_params(
+    key: PRNGKeyArray,
+    config: LlamaConfig,
+    dtype: Any = jnp.float32,
+    finish: Callable[[Placement, Array], Array | QuantizedMatrix] = lambda placement, array: array,
+) -> Params:
+    """Random weights for a model of this configuration, each with a key of its own, by the initialiser of its row.
+    `finish` gives the form that an array has in memory."""
     keys = iter(jax.random.split(key, sum(1 for _ in hub_tensors(config))))
 
-    def make(placement: Placement) -> Array:
+    def make(placement: Placement) -> Array | QuantizedMatrix:
         init = placement.row.initializer
-        return placement.stack([init(keys, shape, config, dtype) for shape in placement.tensors.values()])
+        stacked = placement.stack([init(keys, shape, config, dtype) for shape in placement.tensors.values()])
+        return finish(placement, stacked)
 
     return build_params(config, make)
 
@@ -112,6 +120,12 @@ def count_params(config: LlamaConfig) -> int:
     return sum(math.prod(shape) for _, shape in hub_tensors(config))
 
 
-def params_bytes(config: LlamaConfig, dtype: Any = jnp.float32) -> int:
-    """How many bytes the weights take in `dtype`."""
-    return count_params(config) * jnp.dtype(dtype).itemsize
+def params_bytes(config: LlamaConfig, dtype: Any = jnp.float32, quantize: str = "none") -> int:
+    """How many bytes the weights take in `dtype`, with those that may be rounded to `quantize`."""
+    rounding, size = ROUNDINGS.get(quantize), jnp.dtype(dtype).itemsize
+    return sum(
+        rounding.bytes_of(placement.shape)
+        if rounding is not None and placement.row.may_be_quantized
+        else math.prod(placement.shape) * size
+        for placement in placements(config)
+    )

@@ -45,7 +45,12 @@ class Chat:
 
         Raises `ModelFileError` for files that cannot be read, `ChatError` for a template that is not Jinja.
         """
-        chat = cls(tokenizer, find_template(folder))
+        return cls.checked(tokenizer, find_template(folder))
+
+    @classmethod
+    def checked(cls, tokenizer: Tokenizer, template: str | None) -> "Chat":
+        """Raises `ChatError` for a template that is not Jinja."""
+        chat = cls(tokenizer, template)
         chat._template  # noqa: B018 - compiles the template: a broken one is refused now, not at the first message
         return chat
 

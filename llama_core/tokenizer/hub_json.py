@@ -27,7 +27,7 @@ from llama_core.tokenizer.tokenizer import AddedTokenFlags, Tokenizer, Tokenizer
 Json = dict[str, Any]  # an object of the file; its form is that of huggingface/tokenizers
 
 
-def hub_tokenizer(values: Json, path: Path, settings: TokenizerSettings | None = None) -> Tokenizer:
+def hub_tokenizer(values: Json, path: Path | str, settings: TokenizerSettings | None = None) -> Tokenizer:
     """The tokenizer that a Hub `tokenizer.json` and the settings beside it describe; `path` is for error messages.
 
     Raises `TokenizerError` for models other than BPE.

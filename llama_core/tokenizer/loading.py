@@ -3,10 +3,10 @@
 from dataclasses import replace
 from pathlib import Path
 
-from llama_core.runtime.files import ModelFileError, read_bytes, read_json
+from llama_core.runtime.files import read_bytes, read_json
 from llama_core.tokenizer import sentencepiece
 from llama_core.tokenizer.hub_json import hub_tokenizer
-from llama_core.tokenizer.rust_panics import translate_panics
+from llama_core.tokenizer.rust_panics import translate_failures
 from llama_core.tokenizer.settings import TokenizerSettings, read_settings
 from llama_core.tokenizer.tiktoken_ranks import meta_tokenizer, parse_ranks
 from llama_core.tokenizer.tokenizer import Tokenizer, TokenizerError
@@ -19,27 +19,22 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     `ModelFileError`.
     """
     path = Path(path)
-    try:
-        with translate_panics(f"{path} is not a tokenizer that can be used"):
-            return _read_tokenizer(path)
-    except ModelFileError:
-        raise
-    except Exception as problem:  # tiktoken and tokenizers raise bare Exceptions
-        raise TokenizerError(f"{path} is not a tokenizer that can be used ({problem}); download it again") from problem
+    with translate_failures(path):
+        return _read_tokenizer(path)
 
 
 def _read_tokenizer(path: Path) -> Tokenizer:
     settings = read_settings(path.parent)
     if path.suffix == ".json":
-        return _with_roles(hub_tokenizer(read_json(path), path, settings), settings)
+        return with_roles(hub_tokenizer(read_json(path), path, settings), settings)
     data = read_bytes(path)
     ranks = parse_ranks(data)
     if ranks:
-        return _with_roles(meta_tokenizer(ranks), settings)
+        return with_roles(meta_tokenizer(ranks), settings)
     model = sentencepiece.parse(data)
     if model is None:
         raise TokenizerError(f"{path} holds neither tiktoken ranks nor a SentencePiece model; download it again")
-    return _with_roles(_sentencepiece_tokenizer(model, path, settings), settings)
+    return with_roles(_sentencepiece_tokenizer(model, path, settings), settings)
 
 
 def _sentencepiece_tokenizer(
@@ -56,7 +51,7 @@ def _sentencepiece_tokenizer(
     )
 
 
-def _with_roles(tokenizer: Tokenizer, settings: TokenizerSettings) -> Tokenizer:
+def with_roles(tokenizer: Tokenizer, settings: TokenizerSettings) -> Tokenizer:
     """The tokenizer with the begin and end tokens that the settings name. The first end is the one that templates get;
     the others are ends as well."""
     named = {role: spelling for role, spelling in settings.named.items() if spelling in tokenizer.special_tokens}

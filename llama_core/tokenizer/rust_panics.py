@@ -1,8 +1,9 @@
-"""Panics of tiktoken and tokenizers, which are written in Rust, as errors that name a remedy."""
+"""Failures of tiktoken and tokenizers, which are written in Rust, as errors that name a remedy."""
 
 import contextlib
 from collections.abc import Iterator
 
+from llama_core.runtime.files import ModelFileError
 from llama_core.tokenizer.tokenizer import TokenizerError
 
 
@@ -19,3 +20,16 @@ def translate_panics(what: str) -> Iterator[None]:
             raise
         words = " ".join(str(problem).split())[:200]
         raise TokenizerError(f"{what} ({words}); choose another model") from None
+
+
+@contextlib.contextmanager
+def translate_failures(name: object) -> Iterator[None]:
+    """Turns whatever goes wrong while the tokenizer in the file `name` is read into a `ModelFileError`."""
+    try:
+        with translate_panics(f"{name} is not a tokenizer that can be used"):
+            yield
+    except ModelFileError:
+        raise
+    except Exception as problem:  # tiktoken and tokenizers raise bare Exceptions
+        words = " ".join(str(problem).split())[:200]
+        raise TokenizerError(f"{name} is not a tokenizer that can be used ({words}); download it again") from problem

@@ -43,15 +43,15 @@ def find_template(folder: Path) -> str | None:
     tokenizer_config = folder / "tokenizer_config.json"
     found = read_json(tokenizer_config).get("chat_template") if tokenizer_config.is_file() else None
     if isinstance(found, list):
-        found = _of_named({str(row.get("name")): row.get("template") for row in found if isinstance(row, dict)})
+        found = plain_template({str(row.get("name")): row.get("template") for row in found if isinstance(row, dict)})
     elif isinstance(found, dict):
-        found = _of_named(found)
+        found = plain_template(found)
     if found is not None and not isinstance(found, str):
         raise ChatError(f"{tokenizer_config}: chat_template is a {type(found).__name__}, expected text")
     return found if found and found.strip() else None
 
 
-def _of_named(templates: Mapping[str, object]) -> object:
+def plain_template(templates: Mapping[str, object]) -> object:
     """The template for plain chat among named ones: "default", else the first that is not for tools or documents
     (`tool_use`, `rag`), else the first."""
     plain = [name for name in templates if name not in ("tool_use", "rag")]

@@ -11,6 +11,7 @@ import numpy as np
 
 from llama_core.checkpoint import hub
 from llama_core.checkpoint.load import load_checkpoint, load_shape
+from llama_core.checkpoint.random_model import is_random_name
 from llama_core.checkpoint.save import find_outdated, save_checkpoint
 from llama_core.model.config import LlamaConfig
 from llama_core.model.params import Params, init_model_params
@@ -103,10 +104,16 @@ def find_start(options: TrainingOptions) -> Start:
         folder = Path(options.config)
         config, tokenizer, chat = load_shape(folder)
         return Start(config, chat, _companions(folder), lambda: init_model_params(jax.random.key(options.seed), config))
-    model = load_checkpoint(options.model)
-    if model.is_random:
+    if is_random_name(options.model):
         raise TrainingError(f"--model {options.model} is random and has no tokenizer files; use --config FOLDER")
-    return Start(model.config, model.chat, _companions(hub.resolve(options.model).folder), lambda: model.params)
+    located = hub.resolve(options.model)
+    if located.gguf:
+        raise TrainingError(
+            f"--model {options.model} is a GGUF file, whose tokenizer cannot be saved beside trained weights; choose "
+            "the repository of this model in the Hub's format"
+        )
+    model = load_checkpoint(options.model)
+    return Start(model.config, model.chat, _companions(located.folder), lambda: model.params)
 
 
 def _companions(folder: Path) -> dict[str, bytes]:

@@ -13,8 +13,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from llama_core.model.config import LlamaConfig
 from llama_core.model.llama import model_forward
 from llama_core.model.params import Params, matrices
+from llama_core.model.quantization import is_quantized
 from llama_core.training.data import Rows
-from llama_core.training.options import TrainingOptions
+from llama_core.training.options import TrainingError, TrainingOptions
 
 # Brown et al. 2020, arXiv:2005.14165, appendix B: the second moment forgets faster than AdamW's usual 0.999.
 BETAS = (0.9, 0.95)
@@ -56,7 +57,11 @@ def optimizer(options: TrainingOptions) -> optax.GradientTransformation:
 
 
 def init_state(params: Params, options: TrainingOptions) -> TrainState:
-    """The state before the first update."""
+    """The state before the first update. Raises `TrainingError` for weights that were rounded to small numbers."""
+    if any(map(is_quantized, jax.tree.leaves(params, is_leaf=is_quantized))):
+        raise TrainingError(
+            'the weights are rounded to 8 or 4 bits and cannot be trained; load the model with quantize="none"'
+        )
     return TrainState(params, optimizer(options).init(params), jnp.zeros((), jnp.int32))
 
 

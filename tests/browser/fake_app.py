@@ -45,7 +45,7 @@ def main(port, pace, state="warm"):
     serve(app, listener, lambda: watch(manager, loading))
 
 
-def load(name, dtype, progress, check, download):
+def load(name, dtype, progress, check, download, **_):
     """As `load_checkpoint`: one model that takes a minute, one that cannot be loaded, and others."""
     from fake_engine import fake_model
 

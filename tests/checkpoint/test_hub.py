@@ -18,18 +18,6 @@ from llama_core.checkpoint.hub import HubError, resolve
 from llama_core.runtime.files import ModelFileError
 
 
-@pytest.fixture
-def fake_hub(monkeypatch, tmp_path):
-    with serve_fake_hub() as server:
-        monkeypatch.setattr(constants, "ENDPOINT", server.url)
-        template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1 << 16)  # what is kept of a file that breaks off
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr("time.sleep", lambda seconds: None)  # between tries
-        yield server
-
-
 def files_in(folder):
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
@@ -42,12 +30,12 @@ def fetched(server):
 def test_a_folder_is_taken_as_it_is(tmp_path):
     seen = []
     found = resolve(str(tmp_path), seen.append)
-    assert found.folder == tmp_path and found.name == tmp_path.name and seen == [tmp_path]
+    assert found.folder == tmp_path and found.name == tmp_path.name and seen == [found]
 
 
 def test_only_what_is_needed_is_fetched_small_files_first_and_the_revision_is_named(fake_hub):
-    def look(folder):
-        assert files_in(folder) == {"config.json", "generation_config.json", "tokenizer.json"}
+    def look(found):
+        assert files_in(found.folder) == {"config.json", "generation_config.json", "tokenizer.json"}
 
     found = resolve("us/whole", look)
     assert found.name == f"us/whole@{SHA[:7]}"
@@ -75,13 +63,15 @@ def test_added_tokens_and_shards_in_folders_or_with_spaces_are_fetched(fake_hub)
         "model.safetensors.index.json": json.dumps(index).encode(),
         "weights/other.safetensors": b"not asked for",
     }
-    found = resolve("us/odd", lambda folder: names[0] in files_in(folder) or pytest.fail("a small file is missing"))
+    found = resolve(
+        "us/odd", lambda found: names[0] in files_in(found.folder) or pytest.fail("a small file is missing")
+    )
     assert files_in(found.folder) == {"config.json", "tokenizer.json", "model.safetensors.index.json", *names}
     assert hub.preview(str(found.folder))[1] == hub.preview("us/odd")[1] == 4
 
 
 def test_what_before_weights_refuses_is_not_downloaded(fake_hub):
-    def refuse(folder):
+    def refuse(found):
         raise ModelFileError("too big for this machine")
 
     with pytest.raises(ModelFileError, match="too big"):
@@ -106,8 +96,12 @@ def test_a_download_is_cancelled_from_its_progress_and_what_came_is_kept(fake_hu
 
 
 def test_sizes_are_known_before_the_weights_are_fetched(fake_hub):
-    folder, size = hub.preview("us/whole")
-    assert size == len(WEIGHTS) and (folder / "config.json").is_file() and "model.safetensors" not in fetched(fake_hub)
+    found, size = hub.preview("us/whole")
+    assert (
+        size == len(WEIGHTS)
+        and (found.folder / "config.json").is_file()
+        and "model.safetensors" not in fetched(fake_hub)
+    )
     assert hub.preview("us/sharded")[1] == 12_000
     resolve("us/whole")
     fake_hub.gone()
@@ -183,7 +177,7 @@ def test_a_revision_that_moves_is_followed_and_the_old_one_stays(fake_hub):
         ("us/private", "no model us/private, or it is private"),
         ("us/gated", "us/gated is gated; ask for access"),
         ("us/whole@nowhere", "no revision 'nowhere'"),
-        ("us/pickled", "us/pickled has only pytorch_model.bin; weights are read from safetensors alone"),
+        ("us/pickled", "us/pickled has only pytorch_model.bin; weights are read from safetensors and GGUF alone"),
         ("us/down", "cannot reach the Hugging Face Hub for us/down .*503"),
         ("us/forbidden", "the token in HF_TOKEN may not read us/forbidden"),
         ("us/evil", "expected safetensors files of the same folder"),

@@ -18,6 +18,7 @@ from checkpoints import NORM, STORIES, copy_checkpoint, edit_json, edit_tensors,
 from llama_core import SamplingParams, load_checkpoint, model_forward
 from llama_core.checkpoint import safetensors_reader
 from llama_core.checkpoint.load import CheckpointError
+from llama_core.checkpoint.read_tensors import STEP, read_tensors
 from llama_core.model.params import named_tensors, placements
 from llama_core.runtime.files import ModelFileError
 
@@ -162,23 +163,23 @@ def test_a_shard_that_is_a_pointer_is_called_one(tmp_path):
 def test_no_number_that_is_none_gets_through_and_no_other_is_refused(tmp_path, kind):
     largest = float(ml_dtypes.finfo(kind).max)
     for value in (np.nan, -np.nan, np.inf, -np.inf, largest, -largest, 0.0, -0.0):
-        numbers = np.zeros(safetensors_reader.STEP + 10, kind)
+        numbers = np.zeros(STEP + 10, kind)
         numbers[-1] = value
         safetensors.numpy.save_file({"x": numbers}, tmp_path / "x.safetensors")
         [stored] = safetensors_reader.stored_tensors(tmp_path / "x.safetensors")
         if np.isfinite(value):
-            np.testing.assert_array_equal(safetensors_reader.read_tensors([stored], np.dtype(kind).name), numbers)
+            np.testing.assert_array_equal(read_tensors([stored], np.dtype(kind).name), numbers)
         else:
             with pytest.raises(ModelFileError, match="tensor x holds NaN or infinity"):
-                safetensors_reader.read_tensors([stored], "float32")
+                read_tensors([stored], "float32")
 
 
 def test_numbers_that_float16_cannot_hold_are_refused_in_it(tmp_path):
     safetensors.numpy.save_file({"x": np.full(10, 1e6, np.float32)}, tmp_path / "x.safetensors")
     [stored] = safetensors_reader.stored_tensors(tmp_path / "x.safetensors")
     with pytest.raises(ModelFileError, match="tensor x holds numbers too large for float16; choose another dtype"):
-        safetensors_reader.read_tensors([stored], "float16")
-    assert safetensors_reader.read_tensors([stored], "bfloat16").max() > 9e5
+        read_tensors([stored], "float16")
+    assert read_tensors([stored], "bfloat16").max() > 9e5
 
 
 def test_a_file_that_ends_while_it_is_read_is_refused(tmp_path):
@@ -186,7 +187,7 @@ def test_a_file_that_ends_while_it_is_read_is_refused(tmp_path):
     [stored] = safetensors_reader.stored_tensors(tmp_path / "x.safetensors")
     (tmp_path / "x.safetensors").write_bytes((tmp_path / "x.safetensors").read_bytes()[:-4])
     with pytest.raises(ModelFileError, match="ends within tensor x"):
-        safetensors_reader.read_tensors([stored], "float32")
+        read_tensors([stored], "float32")
 
 
 class Bomb:

@@ -25,7 +25,7 @@ def test_every_number_of_rows_gives_the_product(rows, outputs):
 @pytest.mark.parametrize("rows", [1, 3])
 def test_every_way_that_fits_gives_the_product(way, rows):
     x, weight = numbers(rows, 32), numbers(48, 32)
-    if not way.fits(rows, weight):
+    if not isinstance(weight, way.weight_types) or not way.fits(rows, weight):
         pytest.skip("not for this shape")
     product = way.multiply(x, weight, dtype=jnp.float32)
     np.testing.assert_allclose(product, x @ weight.T, atol=1e-4)

@@ -11,6 +11,7 @@ import pytest
 from llama_core.training import TrainingError
 from llama_core.training.__main__ import read_options
 from llama_core.training.curve import loss_curve
+from llama_core.training.run import find_start
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,6 +48,16 @@ def test_the_command_refuses_in_one_line(tmp_path):
         env=dict(os.environ),
     )
     assert done.returncode == 2 and re.fullmatch(r"error: .*has no config.json[^\n]*\n", done.stderr), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("model", "words"), [("x.gguf", "is a GGUF file, whose tokenizer"), ("random:tiny", "is random")]
+)
+def test_a_start_without_tokenizer_files_is_refused_before_it_is_read(tmp_path, monkeypatch, model, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.gguf").touch()
+    with pytest.raises(TrainingError, match=f"--model {model} {words}"):
+        find_start(read_options(["--data", "x", "--out", "y", "--model", model]))
 
 
 def test_the_curve_is_drawn_to_scale():

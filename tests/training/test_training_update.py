@@ -8,9 +8,11 @@ import torch
 import transformers
 from checkpoints import TINY
 
+from llama_core import load_checkpoint
 from llama_core.model.params import named_tensors
 from llama_core.training import update as update_room
 from llama_core.training.data import Rows
+from llama_core.training.options import TrainingError
 from llama_core.training.run import find_start
 
 
@@ -70,3 +72,9 @@ def test_the_learning_rate_climbs_and_falls(options):
     values = [float(rate(step)) for step in range(101)]
     assert values[0] == pytest.approx(0.05) and values[10] == pytest.approx(0.5) and max(values) == values[10]
     assert values[55] == pytest.approx(0.05 + 0.45 / 2) and values[100] == pytest.approx(0.05)
+
+
+def test_rounded_weights_are_not_trained(options):
+    model = load_checkpoint("random:tiny", quantize="q8", kernels="off")
+    with pytest.raises(TrainingError, match='cannot be trained; load the model with quantize="none"'):
+        update_room.init_state(model.params, options)

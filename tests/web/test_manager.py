@@ -155,6 +155,24 @@ def test_the_model_on_offer_are_the_guide_folders_the_hub_and_noise(tmp_path):
     assert names[2:] == [row.name for row in catalog.ON_THE_HUB] + list(catalog.RANDOM)
 
 
+def test_gguf_files_are_on_offer_too(tmp_path):
+    for name in ("a.gguf", "b-00001-of-00002.gguf", "b-00002-of-00002.gguf", "c/model.gguf", "d/model.safetensors"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "d" / "model.gguf").touch()
+    (tmp_path / "d" / "config.json").write_text("{}")
+    names = [name for _, name in catalog.choices(tmp_path, tmp_path / "guide")]
+    assert names[:4] == [str(tmp_path / name) for name in ("a.gguf", "b-00001-of-00002.gguf", "c", "d")]
+
+
+def test_the_files_among_which_to_choose_are_those_of_folders_and_repositories(manager, tmp_path):
+    for name in ("m-Q8_0.gguf", "m-Q4_0.gguf"):
+        (tmp_path / name).write_bytes(bytes(10))
+    expected = {str(tmp_path / name): 10 for name in ("m-Q8_0.gguf", "m-Q4_0.gguf")}
+    assert dict(manager.files(str(tmp_path))) == expected
+    assert manager.files("random:tiny") == manager.files(str(tmp_path / "m-Q8_0.gguf")) == manager.files(GUIDE) == []
+
+
 def test_only_the_folder_of_this_program_is_the_guide(tmp_path):
     other = tmp_path / "guide"
     other.mkdir()

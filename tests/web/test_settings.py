@@ -56,6 +56,8 @@ def test_every_setting_can_come_from_either_side():
     samples = {
         "model": "a/b",
         "dtype": "bfloat16",
+        "quantize": "q8",
+        "kernels": "off",
         "slots": 2,
         "max_seq_len": 64,
         "host": "::1",

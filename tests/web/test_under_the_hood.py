@@ -38,11 +38,16 @@ def test_the_cache_is_as_large_as_the_engine_makes_it():
 
 
 def test_the_numbers_are_those_of_the_model():
-    model = SimpleNamespace(config=TINY, dtype="float32", parameter_count=count_params(TINY))
+    stored = "Q4_1 and Q8_0, 5.7 bits a weight"
+    facts = dict(weights="q8, 8.5 bits a weight", stored=stored, parameter_count=count_params(TINY))
+    model = SimpleNamespace(config=TINY, **facts)
     stats = SimpleNamespace(slots=2, context_used=64, context_size=512)
     plan = estimate("random:tiny", "float32", 2, 256).plan
     text = under_the_hood.numbers(model, plan, stats)
     assert f"{count_params(TINY):,}" in text and "64 of 512 tokens" in text
+    assert "q8, 8.5 bits a weight" in text and stored in text
+    noise = SimpleNamespace(config=TINY, **{**facts, "stored": ""})
+    assert "on disk" in text and "on disk" not in under_the_hood.numbers(noise, plan, stats)
     assert f"{plan.cache / 8 / 1e3:.1f} KB" in text
 
 

@@ -1,9 +1,11 @@
-"""The models that the page offers: the guide, folders in weights/, a few good small ones on the Hub, and noise."""
+"""The models that the page offers: the guide, folders and GGUF files in weights/, a few good small ones on the Hub, and
+noise."""
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from llama_core.checkpoint.gguf.files import is_gguf
 from llama_core.errors import UserError
 from web import settings
 from web.strings import TEXT
@@ -31,8 +33,8 @@ ON_THE_HUB = (
     CatalogEntry("meta-llama/Llama-3.2-3B-Instruct", "3.2B", "6.4 GB", "Llama 3.2 licence, access on request"),
 )
 RANDOM = ("random:tiny", "random:135M")
-FOLDER = "weights:"  # begins the name of a folder in weights/; where that is, the page need not know
-HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(@[\w./-]+)?")
+IN_WEIGHTS = "weights:"  # begins the name of what lies in weights/; where that is, the page need not know
+HUB_ID = re.compile(r"([\w-][\w.-]*/[\w-][\w.-]*)(@[\w./-]+)?(:[^:]+)?")  # repository, revision, GGUF file
 
 
 class NotOffered(UserError):
@@ -42,10 +44,10 @@ class NotOffered(UserError):
 def choices(weights: Path = WEIGHTS, guide: Path = GUIDE) -> list[tuple[str, str]]:
     """What can be chosen: the words on the page, and the name that `path_of` takes."""
     found: list[tuple[str, str]] = []
-    for folder in _folders(weights):
-        is_guide = folder.resolve() == guide.resolve()
-        words = TEXT["model_guide"] if is_guide else TEXT["model_folder"].format(name=folder.name)
-        found.insert(0 if is_guide else len(found), (words, FOLDER + folder.name))
+    for path in _in_weights(weights):
+        is_guide = path.resolve() == guide.resolve()
+        words = "model_guide" if is_guide else "model_gguf" if is_gguf(path) else "model_folder"
+        found.insert(0 if is_guide else len(found), (TEXT[words].format(name=path.name), IN_WEIGHTS + path.name))
     for row in ON_THE_HUB:
         words = TEXT["model_hub"].format(name=row.name, count=row.parameters, size=row.size, licence=row.licence)
         found.append((words, row.name))
@@ -54,26 +56,27 @@ def choices(weights: Path = WEIGHTS, guide: Path = GUIDE) -> list[tuple[str, str
 
 def path_of(name: str, weights: Path = WEIGHTS) -> str:
     """What `load_checkpoint` takes for a name of `choices`; other names as they are. Raises `NotOffered`."""
-    if not name.startswith(FOLDER):
+    if not name.startswith(IN_WEIGHTS):
         return name
-    for folder in _folders(weights):
-        if FOLDER + folder.name == name:
-            return str(folder)
+    for path in _in_weights(weights):
+        if IN_WEIGHTS + path.name == name:
+            return str(path)
     raise NotOffered(TEXT["model_not_offered"])
 
 
 def name_for_strangers(name: str) -> str:
     """The name of a model that people who are not at this machine may load: any on the Hub, and what is in the list.
     Other folders are refused in the same words whether they exist or not. Raises `NotOffered`."""
-    if name.startswith((FOLDER, "random:")):
+    if name.startswith((IN_WEIGHTS, "random:")):
         return name
-    if not HUB_ID.fullmatch(name):
+    parts = HUB_ID.fullmatch(name)
+    if not parts:
         raise NotOffered(TEXT["model_not_offered"])
     # With a revision it is no folder, even where one has this name.
-    return name if "@" in name else f"{name}@main"
+    return parts[1] + (parts[2] or "@main") + (parts[3] or "")
 
 
-def _folders(weights: Path) -> list[Path]:
-    if not weights.is_dir():
-        return []
-    return [folder for folder in sorted(weights.iterdir()) if (folder / "config.json").is_file()]
+def _in_weights(weights: Path) -> list[Path]:
+    """The checkpoints' folders and the GGUF files."""
+    paths = sorted(weights.iterdir()) if weights.is_dir() else []
+    return [path for path in paths if (path / "config.json").is_file() or is_gguf(path)]

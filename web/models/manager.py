@@ -10,8 +10,15 @@ from pathlib import Path
 from llama_core import Engine, LlamaConfig, load_checkpoint
 from llama_core.checkpoint import Model
 from llama_core.checkpoint.estimate import Estimate, estimate
-from llama_core.checkpoint.hub import Cancelled
-from llama_core.checkpoint.memory_plan import LONGEST_AUTOMATIC_CONTEXT, Plan, fitting_context, require_memory
+from llama_core.checkpoint.hub import Cancelled, list_gguf
+from llama_core.checkpoint.memory_plan import (
+    LONGEST_AUTOMATIC_CONTEXT,
+    Plan,
+    fitting_context,
+    require_memory,
+    resolve_quantize,
+)
+from llama_core.checkpoint.random_model import is_random_name
 from llama_core.engine.metrics import EngineStats
 from llama_core.runtime.host_memory import return_freed_memory
 from web.models.catalog import path_of
@@ -36,7 +43,9 @@ class Served:
     def plan(self) -> Plan:
         """The memory that the model takes."""
         stats = self.engine.stats()
-        return Plan(self.model.config, self.model.dtype, stats.slots, stats.context_size // stats.slots)
+        length = stats.context_size // stats.slots
+        model = self.model
+        return Plan(model.config, model.dtype, stats.slots, length, model.quantize, model.weight_bytes)
 
 
 class ModelLoading:
@@ -133,7 +142,13 @@ class ModelManager:
     def estimate(self, name: str) -> Estimate:
         """What a model would take here. Raises what `llama_core.checkpoint.estimate` does."""
         context = self.settings.max_seq_len or LONGEST_AUTOMATIC_CONTEXT
-        return estimate(path_of(name), self.settings.dtype, self.settings.slots, context)
+        settings = self.settings
+        return estimate(path_of(name), settings.dtype, settings.slots, context, settings.quantize)
+
+    def files(self, name: str) -> list[tuple[str, int]]:
+        """The GGUF models of a folder or a Hub repository, each with the name to load it by and its size in bytes."""
+        path = path_of(name)
+        return [] if is_random_name(path) or Path(path).expanduser().is_file() else list_gguf(path)
 
     def start(self, name: str, progress: Progress) -> ModelLoading:
         """Load the first model. It can be looked at and asked at once, while its programs are compiled. Raises what
@@ -172,14 +187,21 @@ class ModelManager:
 
         def check(config: LlamaConfig, dtype: str) -> None:
             nonlocal context  # found anew if this is called again, because there are more weights than the config says
+            quantize = resolve_quantize(settings.quantize)
             if settings.max_seq_len:
-                require_memory(config, dtype, settings.slots, context)
+                require_memory(config, dtype, settings.slots, context, quantize=quantize)
             else:
-                context = fitting_context(config, dtype, settings.slots)
+                context = fitting_context(config, dtype, settings.slots, quantize=quantize)
 
         path = path_of(name)
         model = self._load(
-            path, settings.dtype, _for_step("weights", progress), check=check, download=_for_step("download", progress)
+            path,
+            settings.dtype,
+            _for_step("weights", progress),
+            quantize=settings.quantize,
+            kernels=settings.kernels,
+            check=check,
+            download=_for_step("download", progress),
         )
         # By its path: another folder may have the same name.
         is_guide = Path(path).resolve() == Path(GUIDE).resolve()

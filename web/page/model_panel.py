@@ -34,6 +34,9 @@ class ModelPanel:
         self.picked = gr.Radio(catalog.choices(), label=TEXT["model_choice"], elem_id="model-choice")
         words = ("model_typed", "model_typed_hint") if self._is_local else ("model_typed_hub", "model_typed_hub_hint")
         self.typed = gr.Textbox(label=TEXT[words[0]], info=TEXT[words[1]], max_lines=1)
+        self.file = gr.Dropdown(
+            [], label=TEXT["model_file"], info=TEXT["model_file_hint"], visible=False, elem_id="model-file"
+        )
         with gr.Row():
             self.check = gr.Button(TEXT["model_check"])
             self.load = gr.Button(TEXT["model_load"], variant="primary")
@@ -47,22 +50,28 @@ class ModelPanel:
         # When the page is opened, not when it is built: a folder may have come into weights/ since.
         page.load(lambda: gr.Radio(choices=catalog.choices()), None, self.picked, **quiet)
         names = [self.picked, self.typed]
-        gr.on([self.check.click, self.picked.input], self._check, names, self.said, trigger_mode="always_last", **quiet)
+        said = [self.said, self.file]
+        gr.on([self.check.click, self.picked.input], self._check, names, said, trigger_mode="always_last", **quiet)
+        chosen = self.file.input(lambda name: name, self.file, self.typed, **quiet)
+        chosen.then(self._check, names, said, **quiet)
         self.cancel.click(self._cancel, None, self.said, **quiet)
         run = self.load.click(self._load, names, [self.said, self.now], **quiet)
         run.success(swapped, length, shown, **quiet)
 
-    async def _check(self, picked: Any, typed: Any) -> AsyncIterator[str]:
+    async def _check(self, picked: Any, typed: Any) -> AsyncIterator[list]:
         try:
             name = self._name(picked, typed)
         except UserError as problem:
-            yield status.problem(str(problem))
+            yield [status.problem(str(problem)), gr.skip()]
             return
-        yield status.line(TEXT["model_looking"].format(name=name))
+        yield [status.line(TEXT["model_looking"].format(name=name)), gr.skip()]
+        files: list[tuple[str, int]] = []
         try:
-            yield await asyncio.to_thread(self._estimate, name)
+            files = await asyncio.to_thread(self.manager.files, name)
+            said = await asyncio.to_thread(self._estimate, name)
         except Exception as problem:  # whatever the Hub, a file or a network says goes to the person
-            yield self._problem(name, str(problem))
+            said = self._problem(name, str(problem))
+        yield [said, _file_choice(files, name)]
 
     def _name(self, picked: Any, typed: Any) -> str:
         """What was typed or chosen. Raises `NotOffered`."""
@@ -85,7 +94,7 @@ class ModelPanel:
             files=bytes_in_words(found.file_bytes),
             memory=bytes_in_words(plan.total),
             weights=bytes_in_words(plan.params),
-            dtype=plan.dtype,
+            dtype=plan.weights,
             cache=bytes_in_words(plan.cache),
             slots=plan.slots,
             context=min(plan.max_seq_len, plan.config.longest_context),
@@ -125,8 +134,14 @@ class ModelPanel:
 
 def _now(served: Served) -> str:
     model = served.model
-    facts = (model.name, TEXT["parameters"].format(count=count_in_words(model.parameter_count)), model.dtype)
+    facts = (model.name, TEXT["parameters"].format(count=count_in_words(model.parameter_count)), model.weights)
     return f"<h2>{TEXT['model_now']}</h2><p>{escape(' · '.join(facts))}</p>"
+
+
+def _file_choice(files: list[tuple[str, int]], name: str) -> gr.Dropdown:
+    """The GGUF files among which there is a choice, with their sizes; hidden where there is none."""
+    choices = [(TEXT["model_file_row"].format(name=file, size=bytes_in_words(size)), file) for file, size in files]
+    return gr.Dropdown(choices, value=name if name in dict(files) else None, visible=len(files) > 1)
 
 
 def _progress(loading: ModelLoading) -> str:

@@ -126,8 +126,9 @@ def numbers(model: Model, plan: Plan, stats: EngineStats) -> str:
     )
     rows = {
         "fact_parameters": f"{model.parameter_count:,} ({count_in_words(model.parameter_count)})",
+        **({"fact_stored": model.stored} if model.stored else {}),
         "fact_weights": bytes_in_words(plan.params),
-        "fact_dtype": model.dtype,
+        "fact_dtype": model.weights,
         "fact_layers": config.num_hidden_layers,
         "fact_width": config.hidden_size,
         "fact_heads": f"{config.num_attention_heads} ({config.num_key_value_heads})",

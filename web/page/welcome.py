@@ -29,7 +29,7 @@ def header(served: Served, title: str) -> str:
     facts = (
         model.name,
         TEXT["parameters"].format(count=status.count_in_words(model.parameter_count)),
-        model.dtype,
+        model.weights,
         TEXT["runs_on"].format(device=served.engine.device),
     )
     spans = "".join(f"<span>{escape(fact)}</span>" for fact in facts)

@@ -1,0 +1,46 @@
+"""The engine on weights of small numbers, with and without native kernels, against plain logits of these numbers."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from llama_core import Engine, SamplingParams, load_checkpoint, model_forward
+from llama_core.kernels import NATIVE, prepare_kernels
+from llama_core.model.quantization import dequantize, is_quantized
+
+PROMPT = list(range(3, 60))
+GREEDY = SamplingParams(temperature=0.0, max_new_tokens=5)
+
+
+def in_float32(params):
+    """The same numbers, each written out."""
+    return jax.tree.map(lambda leaf: dequantize(leaf) if is_quantized(leaf) else leaf, params, is_leaf=is_quantized)
+
+
+def best_without_engine(params, config, count):
+    ids = list(PROMPT)
+    for _ in range(count):
+        logits, _ = model_forward(params, np.array([ids], np.int32), config)
+        ids.append(int(logits[0, -1].argmax()))
+    return ids[len(PROMPT) :]
+
+
+@pytest.mark.parametrize("kernels", ["off", "auto"])
+@pytest.mark.parametrize("quantize", ["q8", "q4", "a mixture"])
+def test_the_engine_says_what_the_numbers_say(checkpoint, quantize, kernels, monkeypatch):
+    if kernels == "off":
+        monkeypatch.setattr(NATIVE, "library", None)  # a test before this one may have loaded them
+    elif (reason := prepare_kernels(kernels)) is not None:
+        pytest.skip(reason)
+    model = load_checkpoint(checkpoint[0], quantize="q4" if quantize == "a mixture" else quantize, kernels=kernels)
+    if quantize == "a mixture":  # as in files of GGUF's type Q4_K_M: some layers have more bits
+        eight = load_checkpoint(checkpoint[0], quantize="q8", kernels=kernels)
+        blocks = (model.params.blocks[0], eight.params.blocks[1], model.params.blocks[2])
+        model = dataclasses.replace(model, params=dataclasses.replace(model.params, blocks=blocks))
+        assert model.weights.startswith("q4 and q8, ")
+    config = dataclasses.replace(model.config, eos_token_id=())
+    with Engine(dataclasses.replace(model, config=config), slots=2, max_seq_len=128) as engine:
+        found = [token.id for token in engine.submit(PROMPT, GREEDY)]
+    assert found == best_without_engine(in_float32(model.params), config, GREEDY.max_new_tokens)

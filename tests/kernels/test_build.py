@@ -1,0 +1,115 @@
+"""The library is compiled once, whoever comes; without a compiler everything runs, slower, and one line says so."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from llama_core.kernels import build
+from llama_core.kernels.build import KernelError, find_library
+from llama_core.kernels.library import NativeKernels, usable_cores
+
+ROOT = Path(__file__).parents[2]
+
+# A compiler that takes its time, counts its calls, and then does what the real one does.
+SLOW_COMPILER = """#!/bin/sh
+echo called >> {log}
+sleep 1
+exec {compiler} "$@"
+"""
+FIND = """
+import pathlib, sys
+from llama_core.kernels.build import find_library
+print(find_library(pathlib.Path(sys.argv[1])))
+"""
+ASK = """
+from llama_core import Engine, SamplingParams, load_checkpoint
+model = load_checkpoint("random:tiny", quantize={quantize!r})
+with Engine(model, slots=1, max_seq_len=64) as engine:
+    request = engine.submit([1, 2, 3], SamplingParams(temperature=0.0, max_new_tokens=4))
+    print(len(list(request)), model.weights)
+print(*model.notes, sep="\\n")
+"""
+
+
+def compiler():
+    found = next(filter(None, map(shutil.which, build.COMPILERS)), None)
+    if found is None:
+        pytest.skip("no C++ compiler")
+    return found
+
+
+def test_two_processes_at_once_compile_once(tmp_path):
+    tools, log, cache = tmp_path / "bin", tmp_path / "log", tmp_path / "cache"
+    tools.mkdir()
+    (tools / "c++").write_text(SLOW_COMPILER.format(log=log, compiler=compiler()))
+    (tools / "c++").chmod(0o755)
+    environment = {"PATH": f"{tools}:/usr/bin:/bin", "HOME": str(tmp_path)}
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", FIND, str(cache)],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    ended = [process.communicate() for process in both]
+    assert [process.returncode for process in both] == [0, 0], ended
+    assert ended[0][0] == ended[1][0] and Path(ended[0][0].strip()).is_file()
+    assert log.read_text().split() == ["called"]
+    assert sum(errors.count("Compiling native kernels") for _, errors in ended) == 1
+    assert sorted(path.suffix for path in cache.iterdir()) == [".lock", ".so"]
+
+
+@pytest.mark.parametrize("quantize", ["auto", "q8"])
+def test_without_a_compiler_everything_runs_and_one_line_says_so(tmp_path, quantize):
+    code = ASK.format(quantize=quantize)
+    environment = {"PATH": "", "HOME": str(tmp_path)}
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    first, *notes = ended.stdout.splitlines()
+    assert first == ("4 float32" if quantize == "auto" else "4 q8, 8.5 bits a weight")
+    assert len(notes) == 1 and "no C++ compiler" in notes[0] and "install g++" in notes[0]
+
+
+def test_a_compiler_that_fails_is_quoted(tmp_path, monkeypatch):
+    (tmp_path / "c++").write_text("#!/bin/sh\necho 'kernels.cc:1: error: no such language' >&2\nexit 1\n")
+    (tmp_path / "c++").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with pytest.raises(KernelError, match="error: no such language"):
+        find_library(tmp_path / "cache")
+    assert not list((tmp_path / "cache").glob("*.so"))
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(tmp_path):
+    compiler()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(KernelError, match="cannot be kept in .*file"):
+        find_library(tmp_path / "file" / "cache")
+
+
+def test_a_damaged_library_is_named(tmp_path):
+    (tmp_path / "broken.so").write_bytes(b"not a library")
+    kernels = NativeKernels()
+    with pytest.raises(KernelError, match=r"delete .*broken\.so"):
+        kernels.load(lambda: tmp_path / "broken.so")
+    assert not kernels.ready
+
+
+def test_other_sources_are_another_library(monkeypatch):
+    before = build.sources_hash()
+    monkeypatch.setattr(build, "FLAGS", (*build.FLAGS, "-g"))
+    assert build.sources_hash() != before
+
+
+@pytest.mark.parametrize(("quota", "cores"), [("100000 100000", 1), ("max 100000", None), ("1 100000", 1)])
+def test_a_quota_limits_the_threads(tmp_path, quota, cores):
+    (tmp_path / "cpu.max").write_text(quota)
+    everything = usable_cores(tmp_path / "nowhere")
+    assert usable_cores(tmp_path) == (everything if cores is None else cores)
