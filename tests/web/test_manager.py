@@ -162,7 +162,7 @@ def test_gguf_files_are_on_offer_too(tmp_path):
     (tmp_path / "d" / "model.gguf").touch()
     (tmp_path / "d" / "config.json").write_text("{}")
     names = [name for _, name in catalog.choices(tmp_path, tmp_path / "guide")]
-    assert names[:4] == [str(tmp_path / name) for name in ("a.gguf", "b-00001-of-00002.gguf", "c", "d")]
+    assert names[:4] == ["weights:" + name for name in ("a.gguf", "b-00001-of-00002.gguf", "c", "d")]
 
 
 def test_the_files_among_which_to_choose_are_those_of_folders_and_repositories(manager, tmp_path):
