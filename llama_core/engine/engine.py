@@ -49,7 +49,7 @@ class Engine:
 
     `max_seq_len` (prompt and reply together, in tokens) is lowered to what the model was made for. `slots` is how many
     replies are generated at the same time; at most `max_queue` requests wait; a reply that takes longer than
-    `time_limit` seconds is cancelled. `compile` makes the programs.
+    `time_limit` seconds is cancelled. `compile` makes the programs, in this `form` (None: that of this device).
 
     Raises `BadRequest` for impossible sizes.
     """
@@ -62,6 +62,7 @@ class Engine:
         compile: Compile = compile_programs,
         max_queue: int = 64,
         time_limit: float = 3600.0,
+        form: Form | None = None,
     ):
         if slots < 1 or max_seq_len < 2:
             raise BadRequest(f"slots is {slots} and max_seq_len {max_seq_len}; expected at least 1 slot and 2 tokens")
@@ -70,7 +71,7 @@ class Engine:
         self.slots, self.max_queue = slots, max_queue
         self.compiled = 0, 0
         self._vocab_size = config.vocab_size
-        form = choose_form(jax.devices()[0].platform)
+        form = form or _form_for(model)
         # Not a function of this engine: in a reference cycle the weights would outlive it until the next collection.
         self._compile: Callable[[Progress], Programs] | None = functools.partial(
             compile, model.params, config, slots, self.max_seq_len, form
@@ -263,6 +264,12 @@ class Engine:
         with self._lock:
             self._lock.wait_for(lambda: self._closed or self._scheduler.has_work())
             return not self._closed
+
+
+def _form_for(model: EngineModel) -> Form:
+    device = jax.devices()[0]
+    capability = getattr(device, "compute_capability", None)
+    return choose_form(device.platform, capability, model.params.dtype, model.config.head_dim)
 
 
 def _cpu_cores() -> int:

@@ -74,7 +74,7 @@ def attention_of(
     block: Block, x: Float[Array, "1 T D"], last: Int[Array, ""], config: LlamaConfig, context: AttentionContext
 ) -> Float[Array, "H T"]:
     """The share of its attention that each head of the token at `last` gives to each token."""
-    q, k, _ = queries_keys_values(block, rms_norm(x, block.attention_norm, config.rms_norm_eps), config, context)
+    q, k, _ = queries_keys_values(block, x, config, context)
     asking = jax.lax.dynamic_slice_in_dim(q, last, 1, axis=1)
     weights = attention_weights(asking, k, last[None, None], context.sliding_window)
     return weights.reshape(config.num_attention_heads, -1)

@@ -39,7 +39,7 @@ def test_the_cache_is_as_large_as_the_engine_makes_it():
 
 def test_the_numbers_are_those_of_the_model():
     model = SimpleNamespace(config=TINY, dtype="float32", parameter_count=count_params(TINY))
-    stats = SimpleNamespace(slots=2, context_used=64, context_size=512)
+    stats = SimpleNamespace(slots=2, context_used=64, context_size=512, attention="cudnn")
     plan = estimate("random:tiny", "float32", 2, 256).plan
     text = under_the_hood.numbers(model, plan, stats)
     assert f"{count_params(TINY):,}" in text and "64 of 512 tokens" in text
