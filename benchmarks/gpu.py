@@ -128,7 +128,7 @@ def measure(name: str, options, read: float, start: float, skipped: list[str]) -
 
 
 def chats(engine: Engine, name: str, options, read_seconds: float, start: float, skipped: list[str]) -> dict:
-    """Tokens a second by the number of chats and what is asked. Reading the weights plainly would take `read_seconds`."""
+    """Tokens a second by the number of chats and what is asked. Reading the weights plainly takes `read_seconds`."""
     found = {}
     for count, (label, params) in itertools.product(options.chats, kinds(options.tokens)):
         if time.perf_counter() - start > options.seconds:
