@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from jaxtyping import Float32
 
+from llama_core.checkpoint.memory_plan import Plan, no_room
 from llama_core.engine.compiled import compile_programs
 from llama_core.engine.device_work import Programs
 from llama_core.engine.errors import BadRequest, EngineDead, EngineError, QueueFull
@@ -71,6 +72,7 @@ class Engine:
         self.slots, self.max_queue = slots, max_queue
         self.compiled = 0, 0
         self._vocab_size = config.vocab_size
+        self._plan = functools.partial(Plan, config, str(model.params.dtype), slots, self.max_seq_len)
         form = form or _form_for(model)
         # Not a function of this engine: in a reference cycle the weights would outlive it until the next collection.
         self._compile: Callable[[Progress], Programs] | None = functools.partial(
@@ -112,7 +114,9 @@ class Engine:
         except Exception as problem:
             self._fail(
                 problem,
-                "the model's programs cannot be compiled ({}); if memory is short, start the app with "
+                no_room(self._plan())
+                if "RESOURCE_EXHAUSTED" in str(problem)
+                else "the model's programs cannot be compiled ({}); if memory is short, start the app with "
                 "fewer --slots or a smaller --max-seq-len",
             )
             raise self._failed_error() from problem

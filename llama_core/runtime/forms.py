@@ -55,7 +55,8 @@ ALL_LAYERS = 10**6
 # One token a dispatch is as fast as four (1.07 ms each, a 1B model on an H200), and prompts are read at full speed from
 # chunks of 1024 on. cuDNN reads what is filled.
 CUDNN = Form((64, 256, 1024, 2048), ALL_LAYERS, max_block_steps=1, attention="cudnn", is_straight=True)
-MASKED = dataclasses.replace(CUDNN, attention="masked", windows=(1024,))
+# The scores of a chunk take memory: one product has all of them at once.
+MASKED = dataclasses.replace(CUDNN, chunk_sizes=(64, 256, 512), attention="masked", windows=(1024,))
 
 
 def choose_form(platform: str, compute_capability: str | None, dtype: Any, head_dim: int) -> Form:

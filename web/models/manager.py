@@ -11,7 +11,14 @@ from llama_core import Engine, LlamaConfig, load_checkpoint
 from llama_core.checkpoint import Model
 from llama_core.checkpoint.estimate import Estimate, estimate
 from llama_core.checkpoint.hub import Cancelled
-from llama_core.checkpoint.memory_plan import LONGEST_AUTOMATIC_CONTEXT, Plan, fitting_context, require_memory
+from llama_core.checkpoint.memory_plan import (
+    LONGEST_AUTOMATIC_CONTEXT,
+    SLOTS,
+    Plan,
+    fitting_context,
+    fitting_slots,
+    require_memory,
+)
 from llama_core.engine.metrics import EngineStats
 from llama_core.runtime.host_memory import return_freed_memory
 from web.settings import GUIDE, Settings
@@ -126,7 +133,7 @@ class ModelManager:
     def estimate(self, name: str) -> Estimate:
         """What a model would take here. Raises what `llama_core.checkpoint.estimate` does."""
         context = self.settings.max_seq_len or LONGEST_AUTOMATIC_CONTEXT
-        return estimate(name, self.settings.dtype, self.settings.slots, context)
+        return estimate(name, self.settings.dtype, self.settings.slots or SLOTS, context)
 
     def start(self, name: str, progress: Progress) -> ModelLoading:
         """Load the first model. It can be looked at and asked at once, while its programs are compiled. Raises what
@@ -161,21 +168,22 @@ class ModelManager:
 
     def _open(self, name: str, progress: Progress) -> Served:
         """An engine that is not warm yet, and its model."""
-        settings, context = self.settings, self.settings.max_seq_len
+        settings, context, slots = self.settings, self.settings.max_seq_len, self.settings.slots or SLOTS
 
         def check(config: LlamaConfig, dtype: str) -> None:
-            nonlocal context
+            nonlocal context, slots
+            slots = settings.slots or fitting_slots(Plan(config, dtype, 1, context or LONGEST_AUTOMATIC_CONTEXT))
             if context:
-                require_memory(config, dtype, settings.slots, context)
+                require_memory(config, dtype, slots, context)
             else:
-                context = fitting_context(config, dtype, settings.slots)
+                context = fitting_context(config, dtype, slots)
 
         model = self._load(
             name, settings.dtype, _for_step("weights", progress), check=check, download=_for_step("download", progress)
         )
         # By its path: another folder may have the same name.
         is_guide = Path(name).resolve() == Path(GUIDE).resolve()
-        return Served(self._serve(model, settings.slots, context), model, is_guide)
+        return Served(self._serve(model, slots, context), model, is_guide)
 
 
 def _for_step(name: str, progress: Progress) -> Callable[[int, int], None]:
