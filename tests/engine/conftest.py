@@ -59,14 +59,14 @@ def serve(model, programs):
         engine.close()
 
 
-@pytest.fixture
-def start():
-    """Engines on fake programs, closed at the end."""
+@pytest.fixture(params=[PLAIN, dataclasses.replace(CUDNN, chunk_sizes=PLAIN.chunk_sizes)], ids=["plain", "straight"])
+def start(request):
+    """Engines on fake programs, closed at the end; in both forms, of which the second makes one token a dispatch."""
     engines = []
 
     def make(slots=2, fails_at=None, **options):
         fake = FakePrograms(slots, fails_at)
-        engine = Engine(FAKE_MODEL, slots, compile=lambda *_: fake, **options)
+        engine = Engine(FAKE_MODEL, slots, compile=lambda *_: fake, form=request.param, **options)
         engine.warm_up()
         engines.append((engine, fake))
         return engine, fake
