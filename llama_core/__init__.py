@@ -3,9 +3,10 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from llama_core.runtime.xla_flags import choose_cpu_kernels
+from llama_core.runtime.xla_flags import choose_cpu_kernels, take_gpu_memory_as_needed
 
-choose_cpu_kernels()  # before jax is imported
+choose_cpu_kernels()  # both before jax is imported
+take_gpu_memory_as_needed()
 
 if TYPE_CHECKING:
     from llama_core.checkpoint import load_checkpoint, save_checkpoint

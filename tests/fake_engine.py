@@ -203,6 +203,7 @@ class FakeEngine:
             tokens_cached=0,
             tokens_per_second=0.0,
             time_to_first_token=0.1,
+            attention="blocks",
             context_used=100,
             context_size=self.slots * self.max_seq_len,
         )

@@ -13,9 +13,9 @@ from llama_core.runtime.forms import PLAIN
 
 VOCAB = 97
 FAKE_MODEL = SimpleNamespace(
-    params=None,
+    params=SimpleNamespace(dtype=np.dtype("float32")),
     config=SimpleNamespace(
-        max_position_embeddings=256, longest_context=256, vocab_size=VOCAB, eos_token_id=(VOCAB - 1,)
+        max_position_embeddings=256, longest_context=256, vocab_size=VOCAB, eos_token_id=(VOCAB - 1,), head_dim=8
     ),
 )
 
@@ -60,6 +60,9 @@ class FakePrograms:
     def copy_prefix(self, source, target, length):
         self.calls.append(("copy", source, target, length))
         self.rows[target] = self.rows[source][:length]
+
+    def clear_slot(self, slot):
+        self.rows[slot] = []
 
     def start_prefill(self, slot, ids, start):
         self.calls.append(("prefill", slot, len(ids)))

@@ -54,7 +54,11 @@ class Settings:
         choices=("auto", "on", "off"),
     )
     slots: int = setting(
-        4, "GLASS_LLAMA_SLOTS", "how many replies are written at the same time", minimum=1, maximum=256
+        0,
+        "GLASS_LLAMA_SLOTS",
+        "how many replies are written at the same time; 0: 4, on a GPU up to 32 as memory holds them",
+        minimum=0,
+        maximum=256,
     )
     max_seq_len: int = setting(
         0,

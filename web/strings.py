@@ -167,6 +167,10 @@ TEXT = {
     "fact_context": "Context",
     "fact_cache": "KV cache",
     "fact_cache_use": "KV cache in use",
+    "fact_attention": "Attention",
+    "fact_attention_blocks": "block by block over what is filled",
+    "fact_attention_masked": "over a fixed part of the cache, masked",
+    "fact_attention_cudnn": "cuDNN, over what is filled",
     "fact_cache_value": "{size} for {slots} chats of {context} tokens",
     "fact_use_value": "{used} of {size} tokens, {bytes}",
 }

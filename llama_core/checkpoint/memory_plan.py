@@ -21,10 +21,17 @@ NONE = "none"  # as a rounding: weights stay in their number format
 CGROUP_FILES = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
 SHORTEST_CONTEXT = 256
 LONGEST_AUTOMATIC_CONTEXT = 4096
+# Replies at the same time where the settings name no number. A GPU writes 32 nearly as fast as one; on a CPU each one
+# more slows the others down.
+SLOTS, GPU_SLOTS = 4, (32, 16, 8)
 
 
 class MemoryShortage(UserError):
     """A model that needs more memory than is free; the message has the numbers and what would fit."""
+
+
+class BadFormat(UserError):
+    """A number format that the device does not compute."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,6 +127,29 @@ def fitting_context(config: LlamaConfig, dtype: str, slots: int, free: int | Non
     return plan.max_seq_len
 
 
+def fitting_slots(plan: Plan, device: jax.Device | None = None) -> int:
+    """How many replies at the same time, where the settings name no number: on a GPU up to 32, as many as there is room
+    for with all else that `plan` says. `device`: by default the first."""
+    device = device or jax.devices()[0]
+    free = free_bytes(device) if device.platform != "cpu" else None
+    fitting = (slots for slots in GPU_SLOTS if free and dataclasses.replace(plan, slots=slots).total <= free)
+    return next(fitting, SLOTS)
+
+
+def no_room(plan: Plan) -> str:
+    """What to say where memory ran out although `plan` seemed to fit: its numbers, and what needs half of it beside the
+    weights."""
+    half = (plan.total - plan.params) / 2
+    fitting = (words for other, words in _smaller(plan) if other.total - other.params <= half)
+    left = free_bytes(jax.devices()[0])
+    return (
+        f"the device ran out of memory: the model takes {_gb(plan.total)} ({_gb(plan.params)} weights, "
+        f"{_gb(plan.cache)} cache for {plan.slots} x {plan.max_seq_len} tokens, {_gb(plan.workspace)} workspace)"
+        + ("" if left is None else f", and {_gb(left)} are left")
+        + f"; start the app with {next(fitting, 'a smaller model')}"
+    )
+
+
 def _smaller(plan: Plan) -> Iterator[tuple[Plan, str]]:
     """Plans that need less, the mildest change first, with the command line options that choose them."""
     lengths = [1 << power for power in range(30, 0, -1) if SHORTEST_CONTEXT <= 1 << power < plan.max_seq_len]
@@ -185,8 +215,14 @@ def resolve_quantize(quantize: str) -> str:
 
 
 def resolve_dtype(dtype: str, device: jax.Device) -> str:
-    """`dtype`, or for "auto" the best one for this device."""
-    return best_dtype(device) if dtype == AUTO else dtype
+    """`dtype`, or for "auto" the best one for this device. Raises `BadFormat` for one that it does not compute."""
+    best = best_dtype(device)
+    if dtype == "bfloat16" and best == "float16":
+        raise BadFormat(
+            f"{device.device_kind} does not compute bfloat16: that takes compute capability 8.0 (Ampere), and this one "
+            f"has {device.compute_capability}; start the app with --dtype float16, or float32 if float16 is too narrow"
+        )
+    return best if dtype == AUTO else dtype
 
 
 def _gb(size: int) -> str:

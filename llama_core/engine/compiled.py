@@ -2,14 +2,14 @@
 decode a block of tokens. All are compiled before the first request, and this is the only place with `jax.jit` on the
 serving path, so nothing that people do later can compile anything.
 
-A program is one shape of one step function: how many tokens or rows it takes. How much of the cache it looks at is
-data. A chunk goes through the layers a few at a time, every group by the same program: one program per chunk size is
-quick to compile, and other replies can go on between two groups."""
+A program is one shape of one step function: how many tokens or rows it takes. In the plain form, how much of the cache
+it looks at is data, and so is what the replies want. In a straight form (no loops, no branches) the host chooses among
+programs for it. A chunk goes through the layers a few at a time, every group by the same program: one program per chunk
+size is quick to compile, and other replies can go on between two groups."""
 
 import dataclasses
 import functools
 import itertools
-import os
 from collections.abc import Callable, Collection, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -19,22 +19,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex
 
+from llama_core.engine import step_functions, straight_steps
 from llama_core.engine.device_state import DeviceState, SlotState, new_slot_state
 from llama_core.engine.device_work import DeviceResult, PrefillChunk
-from llama_core.engine.step_functions import (
-    copy_prefix,
-    decode_block,
-    embed_tokens,
-    prefill_layers,
-    prepare_slot,
-    sample_first,
-)
 from llama_core.model.config import LlamaConfig
+from llama_core.model.gpu_attention import MODEL_FORMS
 from llama_core.model.kv_cache import init_cache
 from llama_core.model.params import Block, Params
 from llama_core.model.rope import precompute_freqs_cis
 from llama_core.runtime.compilation_cache import use_compilation_cache
-from llama_core.runtime.forms import Form
+from llama_core.runtime.cores import usable_cores
+from llama_core.runtime.forms import Form, choose_form
 from llama_core.runtime.host_memory import keep_freed_memory
 from llama_core.sampling.params import SamplingParams
 
@@ -56,6 +51,10 @@ class CompiledPrograms:
     form: Form
     layer_groups: list[LayerGroup]
     compiled: dict[tuple[Any, ...], Callable]
+    # What the host knows of each slot, to choose among programs: where its tokens end at the latest, and whether its
+    # reply wants alternatives.
+    _ends: dict[int, int] = dataclasses.field(default_factory=dict)
+    _wants_alternatives: dict[int, bool] = dataclasses.field(default_factory=dict)
 
     @functools.cached_property
     def slots(self) -> int:
@@ -74,15 +73,20 @@ class CompiledPrograms:
 
     def prepare(self, slot: int, row: SlotState, is_new: bool) -> None:
         """Give `slot` to a new request, or change how its reply is sampled from the next block on."""
+        self._wants_alternatives[slot] = bool(row.sampling.wants_alternatives[0])
         self._run(("prepare",), np.int32(slot), row, np.bool_(is_new))
 
     def copy_prefix(self, source: int, target: int, length: int) -> None:
         """Copy the keys and values of the first `length` positions (or a few more) from one slot to another."""
         self._run(("copy",), np.int32(source), np.int32(target), np.int32(length))
 
+    def clear_slot(self, slot: int) -> None:
+        """Zero the keys and values of a slot."""
+        self._run(("clear",), np.int32(slot))
+
     def start_prefill(self, slot: int, ids: Sequence[int], start: int) -> PrefillChunk:
         """A chunk of a prompt, of at most the largest chunk size, before the first layer."""
-        size = min(size for size in self.form.chunk_sizes if size >= len(ids))
+        size = min(size for size in self.form.chunks_of(self.max_seq_len) if size >= len(ids))
         tokens = np.zeros((1, size), np.int32)
         tokens[0, : len(ids)] = ids
         return PrefillChunk(slot, start, len(ids), self.compiled["embed", size](self.params.token_embedding, tokens))
@@ -90,10 +94,12 @@ class CompiledPrograms:
     def prefill_layers(self, chunk: PrefillChunk, groups: int) -> DeviceResult:
         """Dispatch the chunk's next `groups` groups of layers. The result can only be waited for."""
         position = np.int32(chunk.slot), np.int32(chunk.start), np.int32(chunk.length)
+        self._ends[chunk.slot] = chunk.start + chunk.length
+        window = self._window([chunk.slot])
         for group in self.layer_groups[chunk.groups_done : chunk.groups_done + groups]:
             which = slice(chunk.groups_done * len(group), (chunk.groups_done + 1) * len(group))
             cache = self.state.cache
-            layers, (chunk.hidden, chunk.last) = self.compiled["prefill", chunk.size, group](
+            layers, (chunk.hidden, chunk.last) = self.compiled["prefill", chunk.size, group, window](
                 self.params.blocks[which], cache.layers[which], self.freqs_cis, chunk.hidden, *position
             )
             self.state = DeviceState(cache.with_layers(which, layers), self.state.slots)
@@ -104,7 +110,8 @@ class CompiledPrograms:
         """Dispatch the first token of a reply, when the prompt's last chunk is through all layers: its record, and the
         logits [V] that it is drawn from."""
         position = np.int32(chunk.start + chunk.length - 1)
-        packed, logits = self._run(("sample_first",), chunk.last, np.int32(chunk.slot), position)
+        name = "sample_first", self._alternatives([chunk.slot])
+        packed, logits = self._run(name, chunk.last, np.int32(chunk.slot), position)
         packed.copy_to_host_async()
         return DeviceResult(packed, {chunk.slot: 0}), logits
 
@@ -114,7 +121,11 @@ class CompiledPrograms:
         alone = len(slots) == 1
         rows = list(slots) if alone else range(self.slots)
         active = np.array([slot in slots for slot in rows])
-        packed = self._run(("decode", len(rows)), np.array(rows, np.int32), active, np.int32(steps))
+        for slot in slots:
+            self._ends[slot] = self._ends.get(slot, 0) + steps
+        name = "decode", len(rows), self._window(slots), self._alternatives(slots)
+        how_many = () if self.form.is_straight else (np.int32(steps),)
+        packed = self._run(name, np.array(rows, np.int32), active, *how_many)
         packed.copy_to_host_async()
         return DeviceResult(packed, {slot: 0 if alone else slot for slot in slots})
 
@@ -122,15 +133,30 @@ class CompiledPrograms:
         """Run every program, at the end of the cache: a program's first run, and its first over long blocks of the
         cache, take up to ten times as long as the next, and no request should pay for that."""
         vocab_size = self.state.slots.penalties.bias.shape[1]
-        self.prepare(0, new_slot_state([], [], 0, 2**31 - 1, [], SamplingParams(), vocab_size), is_new=True)
-        for size in self.form.chunk_sizes:
-            chunk = self.start_prefill(0, [0] * size, max(0, self.max_seq_len - size - 2))
-            self.prefill_layers(chunk, self.num_layer_groups)
-        self.sample_first(chunk)[0].to_host()
-        for slots in {1, self.slots}:
-            self.decode(range(slots), 1).to_host()
+        windows = self.form.windows_of(self.max_seq_len)
+        for logprobs, window in itertools.product((1, None) if self.form.is_straight else (None,), windows):
+            row = new_slot_state([], [], 0, 2**31 - 1, [], SamplingParams(logprobs=logprobs), vocab_size)
+            for slot in range(self.slots):
+                self.prepare(slot, row, is_new=True)
+            for size in self.form.chunks_of(self.max_seq_len):
+                chunk = self.start_prefill(0, [0] * size, max(0, (window or self.max_seq_len) - size - 2))
+                self.prefill_layers(chunk, self.num_layer_groups)
+            self.sample_first(chunk)[0].to_host()
+            for slots in {1, self.slots}:
+                self._ends[0] = (window or self.max_seq_len) - 1
+                self.decode(range(slots), 1).to_host()
         if self.slots > 1:
             self.copy_prefix(0, 1, 1)
+        self.clear_slot(0)
+
+    def _window(self, slots: Collection[int]) -> int | None:
+        """The shortest window with all tokens of these slots."""
+        end = max(self._ends[slot] for slot in slots)
+        return next(size for size in self.form.windows_of(self.max_seq_len) if size is None or size >= end)
+
+    def _alternatives(self, slots: Collection[int]) -> bool:
+        """Whether the program has to find alternatives; in the plain form all do if asked."""
+        return not self.form.is_straight or any(self._wants_alternatives.get(slot, False) for slot in slots)
 
     def _run(self, name: tuple[Any, ...], *arguments: Any) -> Any:
         self.state, result = self.compiled[name](self.params, self.state, self.freqs_cis, *arguments)
@@ -151,9 +177,10 @@ def compile_programs(
     freqs_cis = jnp.asarray(precompute_freqs_cis(config, max_seq_len))
     empty = new_slot_state([], [], 0, 0, [], SamplingParams(), config.vocab_size)
     table = jax.tree.map(lambda column: jnp.repeat(jnp.asarray(column), slots, axis=0), empty)
-    state = DeviceState(init_cache(config, slots, max_seq_len, params.dtype), table)
+    layout = MODEL_FORMS[form.attention].layout
+    state = DeviceState(init_cache(config, slots, max_seq_len, params.dtype, layout), table)
     layer_groups = _layer_groups(config, params, form)
-    jobs = _program_table(config, params, state, freqs_cis, form, layer_groups)
+    jobs = program_table(config, params, state, freqs_cis, form, layer_groups)
 
     def compile_one(name: tuple[Any, ...]) -> tuple[tuple[Any, ...], Callable]:
         function, arguments = jobs[name]
@@ -161,7 +188,7 @@ def compile_programs(
         return name, jax.jit(function, donate_argnums=() if name[0] == "embed" else 1).lower(*arguments).compile()
 
     compiled = {}
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         for name, program in pool.map(compile_one, jobs):
             compiled[name] = program
             if progress is not None:
@@ -169,6 +196,13 @@ def compile_programs(
     programs = CompiledPrograms(params, state, freqs_cis, form, layer_groups, compiled)
     programs.run_each_once()
     return programs
+
+
+def form_here(params: Params, config: LlamaConfig) -> Form:
+    """The form that this model's programs take on the first device."""
+    device = jax.devices()[0]
+    capability = getattr(device, "compute_capability", None)
+    return choose_form(device.platform, capability, params.dtype, config.head_dim)
 
 
 def _layer_groups(config: LlamaConfig, params: Params, form: Form) -> list[LayerGroup]:
@@ -183,7 +217,7 @@ def _storage(block: Block) -> Hashable:
     return jax.tree.structure(block), tuple((leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(block))
 
 
-def _program_table(
+def program_table(
     config: LlamaConfig,
     params: Params,
     state: DeviceState,
@@ -193,27 +227,50 @@ def _program_table(
 ) -> ProgramTable:
     """Every program, those that take longest to compile first."""
     number, flag = np.int32(0), np.bool_(False)
-    S = state.slots.tokens.shape[0]
+    S, windows, sizes = state.slots.tokens.shape[0], form.windows_of(state.cache.length), form.chunks_of(len(freqs_cis))
     everything = params, state, freqs_cis
     table: ProgramTable = {}
-    for count in {1, S}:
-        arguments = np.zeros(count, np.int32), np.zeros(count, bool), number
-        decode = functools.partial(decode_block, config=config, max_steps=form.max_block_steps)
-        table["decode", count] = decode, (*everything, *arguments)
-    for group, size in itertools.product(dict.fromkeys(layer_groups), sorted(form.chunk_sizes, reverse=True)):
+    answers = (True, False) if form.is_straight else (True,)
+    for count, window, alternatives in itertools.product(sorted({1, S}), windows, answers):
+        rows = np.zeros(count, np.int32), np.zeros(count, bool), *(() if form.is_straight else (number,))
+        decode = _decode_function(config, form, count == S, window, alternatives)
+        table["decode", count, window, alternatives] = decode, (*everything, *rows)
+    for group, size, window in itertools.product(dict.fromkeys(layer_groups), sizes[::-1], windows):
         layers = state.cache.layers[: len(group)]
-        first = layer_groups.index(group) * len(group)
+        start = layer_groups.index(group) * len(group)
         hidden = jax.ShapeDtypeStruct((1, size, config.hidden_size), params.dtype)
-        table["prefill", size, group] = (
-            functools.partial(prefill_layers, config=config, sliding_windows=tuple(window for window, _ in group)),
-            (params.blocks[first : first + len(group)], layers, freqs_cis, hidden, number, number, number),
+        sliding_windows = tuple(sliding_window for sliding_window, _ in group)
+        settings = dict(config=config, sliding_windows=sliding_windows, form=MODEL_FORMS[form.attention], window=window)
+        table["prefill", size, group, window] = (
+            functools.partial(step_functions.prefill_layers, **settings),
+            (params.blocks[start : start + len(group)], layers, freqs_cis, hidden, number, number, number),
         )
     last = jax.ShapeDtypeStruct((1, config.hidden_size), params.dtype)
-    table["sample_first",] = functools.partial(sample_first, config=config), (*everything, last, number, number)
+    for alternatives in answers:
+        first = _first_function(config, form, alternatives)
+        table["sample_first", alternatives] = first, (*everything, last, number, number)
     row = new_slot_state([], [], 0, 0, [], SamplingParams(), config.vocab_size)
-    table["prepare",] = prepare_slot, (*everything, number, row, flag)
+    table["prepare",] = step_functions.prepare_slot, (*everything, number, row, flag)
+    table["clear",] = step_functions.clear_slot, (*everything, number)
     if S > 1:
-        table["copy",] = copy_prefix, (*everything, number, number, number)
-    for size in form.chunk_sizes:
-        table["embed", size] = embed_tokens, (params.token_embedding, np.zeros((1, size), np.int32))
+        copy = straight_steps.copy_slot if form.is_straight else step_functions.copy_prefix
+        table["copy",] = copy, (*everything, number, number, number)
+    for size in sizes:
+        table["embed", size] = step_functions.embed_tokens, (params.token_embedding, np.zeros((1, size), np.int32))
     return table
+
+
+def _decode_function(
+    config: LlamaConfig, form: Form, everyone: bool, window: int | None, alternatives: bool
+) -> Callable[..., Any]:
+    if not form.is_straight:
+        return functools.partial(step_functions.decode_block, config=config, max_steps=form.max_block_steps)
+    decode = straight_steps.decode_all if everyone else straight_steps.decode_one
+    model_form = MODEL_FORMS[form.attention]
+    return functools.partial(decode, config=config, form=model_form, window=window, alternatives=alternatives)
+
+
+def _first_function(config: LlamaConfig, form: Form, alternatives: bool) -> Callable[..., Any]:
+    if not form.is_straight:
+        return functools.partial(step_functions.sample_first, config=config)
+    return functools.partial(straight_steps.sample_first, config=config, alternatives=alternatives)

@@ -57,6 +57,9 @@ class Programs(Protocol):
     def copy_prefix(self, source: int, target: int, length: int) -> None:
         """Copy the keys and values of the first `length` positions (or a few more) from one slot to another."""
 
+    def clear_slot(self, slot: int) -> None:
+        """Zero the keys and values of a slot."""
+
     def start_prefill(self, slot: int, ids: Sequence[int], start: int) -> PrefillChunk:
         """A chunk of a prompt, of at most the largest chunk size, before the first layer."""
 

@@ -3,7 +3,6 @@ requests come. It knows token ids, never text."""
 
 import dataclasses
 import functools
-import os
 import secrets
 import threading
 from collections.abc import Callable, Sequence
@@ -13,7 +12,8 @@ import jax
 import numpy as np
 from jaxtyping import Float32
 
-from llama_core.engine.compiled import compile_programs
+from llama_core.checkpoint.memory_plan import Plan, no_room
+from llama_core.engine.compiled import compile_programs, form_here
 from llama_core.engine.device_work import Programs
 from llama_core.engine.errors import BadRequest, EngineDead, EngineError, QueueFull
 from llama_core.engine.metrics import EngineStats
@@ -22,7 +22,8 @@ from llama_core.engine.request import Request
 from llama_core.engine.scheduler import Scheduler
 from llama_core.model.config import LlamaConfig
 from llama_core.model.params import Params
-from llama_core.runtime.forms import Form, choose_form
+from llama_core.runtime.cores import usable_cores
+from llama_core.runtime.forms import Form
 from llama_core.sampling.params import MAX_STOP_TOKENS, SamplingParams
 
 Progress = Callable[[int, int], None]
@@ -51,7 +52,7 @@ class Engine:
 
     `max_seq_len` (prompt and reply together, in tokens) is lowered to what the model was made for. `slots` is how many
     replies are generated at the same time; at most `max_queue` requests wait; a reply that takes longer than
-    `time_limit` seconds is cancelled. `compile` makes the programs.
+    `time_limit` seconds is cancelled. `compile` makes the programs, in this `form` (None: that of this device).
 
     Raises `BadRequest` for impossible sizes.
     """
@@ -64,6 +65,7 @@ class Engine:
         compile: Compile = compile_programs,
         max_queue: int = 64,
         time_limit: float = 3600.0,
+        form: Form | None = None,
     ):
         if slots < 1 or max_seq_len < 2:
             raise BadRequest(f"slots is {slots} and max_seq_len {max_seq_len}; expected at least 1 slot and 2 tokens")
@@ -72,7 +74,10 @@ class Engine:
         self.slots, self.max_queue = slots, max_queue
         self.compiled = 0, 0
         self._vocab_size = config.vocab_size
-        form = choose_form(jax.devices()[0].platform)
+        weight_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(model.params))
+        dtype = str(model.params.dtype)
+        self._plan = functools.partial(Plan, config, dtype, slots, self.max_seq_len, weight_bytes=weight_bytes)
+        form = form or form_here(model.params, config)
         # Not a function of this engine: in a reference cycle the weights would outlive it until the next collection.
         self._compile: Callable[[Progress], Programs] | None = functools.partial(
             compile, model.params, config, slots, self.max_seq_len, form
@@ -114,7 +119,9 @@ class Engine:
         except Exception as problem:
             self._fail(
                 problem,
-                "the model's programs cannot be compiled ({}); if memory is short, start the app with "
+                no_room(self._plan())
+                if "RESOURCE_EXHAUSTED" in str(problem)
+                else "the model's programs cannot be compiled ({}); if memory is short, start the app with "
                 "fewer --slots or a smaller --max-seq-len",
             )
             raise self._failed_error() from problem
@@ -147,7 +154,7 @@ class Engine:
     def device(self) -> str:
         """The device in words, such as "CPU, 2 cores"."""
         device = jax.devices()[0]
-        return f"CPU, {_cpu_cores()} cores" if device.platform == "cpu" else device.device_kind
+        return f"CPU, {usable_cores()} cores" if device.platform == "cpu" else device.device_kind
 
     @property
     def healthy(self) -> bool:
@@ -288,7 +295,3 @@ class Engine:
         with self._lock:
             self._lock.wait_for(lambda: self._closed or self._scheduler.has_work())
             return not self._closed
-
-
-def _cpu_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

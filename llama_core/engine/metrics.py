@@ -17,7 +17,7 @@ class EngineStats:
     """What the engine is doing now. Speeds are of all chats together over the last seconds, in tokens per second:
     decoded (`tokens_per_second`) and prefilled (`tokens_in_per_second`). `tokens_cached` prompt tokens in all were
     found in the prefix cache; `context_used` of `context_size` positions hold something. `time_to_first_token` is a
-    median, in seconds."""
+    median, in seconds. `attention` is how the cache is attended to: "blocks", "masked" or "cudnn"."""
 
     slots: int
     busy: int
@@ -31,6 +31,7 @@ class EngineStats:
     time_to_first_token: float | None
     context_used: int
     context_size: int
+    attention: str
 
 
 class Rate:
@@ -81,7 +82,7 @@ class EngineMetrics:
         if first_after is not None:
             self._waits.append(first_after)
 
-    def stats(self, slots: Sequence[Slot], queued: int, max_seq_len: int) -> EngineStats:
+    def stats(self, slots: Sequence[Slot], queued: int, max_seq_len: int, attention: str) -> EngineStats:
         """All of it at this moment."""
         return EngineStats(
             slots=len(slots),
@@ -96,4 +97,5 @@ class EngineMetrics:
             time_to_first_token=statistics.median(self._waits) if self._waits else None,
             context_used=sum(len(slot.ids) for slot in slots),
             context_size=len(slots) * max_seq_len,
+            attention=attention,
         )

@@ -54,9 +54,8 @@ class Scheduler:
         self._drawable, self._eos_ids = drawable, tuple(eos_ids)
         self._max_seq_len, self._time_limit = max_seq_len, time_limit
         self._pending: list[PendingWork] = []
-        self._metrics = EngineMetrics()
-        self._turns = 0
-        self._sizer = BatchSizer(form)
+        self._metrics, self._turns = EngineMetrics(), 0
+        self._form, self._sizer = form, BatchSizer(form)
 
     def add(self, request: Request) -> None:
         """Put a request at the end of the queue. The caller holds the lock."""
@@ -71,7 +70,7 @@ class Scheduler:
     def stats(self) -> EngineStats:
         """What is going on now."""
         with self.lock:
-            return self._metrics.stats(self.slots, len(self.queue), self._max_seq_len)
+            return self._metrics.stats(self.slots, len(self.queue), self._max_seq_len, self._form.attention)
 
     def stop_ids(self, params: SamplingParams) -> list[int]:
         """The token ids that end a reply."""
@@ -264,6 +263,8 @@ class Scheduler:
         if records.token_ids:
             self._deliver_tokens(request, records)
         if records.is_broken:
+            self.programs.clear_slot(slot_of(request).index)
+            slot_of(request).ids.clear()
             raise NotFinite(
                 f"the model's scores for token {request.prompt_tokens + len(request.token_ids)} are not finite "
                 "numbers; in float16 they may be too large: start the app with --dtype float32, or bfloat16 where the "

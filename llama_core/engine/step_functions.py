@@ -2,6 +2,7 @@
 chunk of a prompt, sample the first token, decode a block of tokens. compiled.py compiles them."""
 
 import dataclasses
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -10,14 +11,14 @@ from jaxtyping import Array, Bool, Complex, Float, Int, Int32
 from llama_core.engine.device_state import DeviceState, SlotState
 from llama_core.engine.records import WIDTH, Status, pack
 from llama_core.model import kv_cache
-from llama_core.model.attention import make_attention_context
+from llama_core.model.attention import PLAIN, ModelForm, make_attention_context
 from llama_core.model.config import LlamaConfig
 from llama_core.model.kv_cache import LayerCache
 from llama_core.model.linear import embed
 from llama_core.model.llama import hidden_states, logits, rms_norm, run_blocks
 from llama_core.model.params import Block, Params
 from llama_core.model.quantization import Matrix
-from llama_core.sampling.sampler import sample
+from llama_core.sampling.sampler import SampledToken, sample
 
 
 def prepare_slot(
@@ -55,10 +56,23 @@ def copy_prefix(
     return DeviceState(kv_cache.copy_prefix(state.cache, source, target, length), state.slots), None
 
 
-def choose_token(
-    params: Params, table: SlotState, hidden: Float[Array, "B D"], active: Bool[Array, "B"]
-) -> tuple[SlotState, Int32[Array, "B P"], Float[Array, "B V"]]:
-    """Sample each active row's next token and record it in the state of the slots, whose rows are those of `hidden`."""
+def clear_slot(
+    params: Params, state: DeviceState, freqs_cis: Complex[Array, "C R"], slot: Int[Array, ""]
+) -> tuple[DeviceState, None]:
+    """Zero a slot's cache. Where it holds NaN, what nobody looks at would spoil the next reply: 0 times NaN is NaN."""
+    cleared = jax.tree.map(lambda layer: layer.at[slot].set(jnp.zeros((), layer.dtype)), state.cache)
+    return DeviceState(cleared, state.slots), None
+
+
+def next_token(
+    params: Params,
+    table: SlotState,
+    hidden: Float[Array, "B D"],
+    active: Bool[Array, "B"],
+    sample: Callable[..., SampledToken] = sample,
+) -> tuple[SlotState, Int32[Array, "B"], Int32[Array, "B P"], Float[Array, "B V"]]:
+    """Sample each active row's next token: the rows' state with it, but for the counts of the penalties, the token, its
+    record, and the logits that it was drawn from."""
     # An id that the tokenizer cannot write has no share: it is not drawn, not an alternative, and not counted.
     scores = jnp.where(table.drawable, logits(params, hidden), -jnp.inf)
     positions = table.positions + 1
@@ -68,17 +82,27 @@ def choose_token(
     # All log-probabilities of a row are finite or none is: the sum over its logits is part of each.
     status = jnp.where(jnp.isfinite(choice.logprob), status, Status.NOT_FINITE)
     status = jnp.where(active, status, Status.IDLE)
-    counts = (
-        jnp.asarray(table.penalties.counts).at[jnp.arange(hidden.shape[0]), choice.token].add(active.astype(jnp.int32))
-    )
     table = dataclasses.replace(
         table,
         tokens=jnp.where(active, choice.token, table.tokens),
         positions=jnp.where(active, positions, table.positions),
         running=jnp.where(active, status == Status.GOING, table.running),
-        penalties=dataclasses.replace(table.penalties, counts=counts),
     )
-    return table, pack(status, choice), scores
+    return table, choice.token, pack(status, choice), scores
+
+
+def choose_token(
+    params: Params, table: SlotState, hidden: Float[Array, "B D"], active: Bool[Array, "B"]
+) -> tuple[SlotState, Int32[Array, "B P"], Float[Array, "B V"]]:
+    """Sample each active row's next token and record it in the state of the slots, whose rows are those of `hidden`."""
+    table, token, packed, scores = next_token(params, table, hidden, active)
+    counts = jnp.asarray(table.penalties.counts).at[jnp.arange(hidden.shape[0]), token].add(active.astype(jnp.int32))
+    return with_counts(table, counts), packed, scores
+
+
+def with_counts(table: SlotState, counts: Int[Array, "S V"]) -> SlotState:
+    """The state with these counts of the reply's tokens."""
+    return dataclasses.replace(table, penalties=dataclasses.replace(table.penalties, counts=counts))
 
 
 def embed_tokens(embedding: Matrix, tokens: Int[Array, "1 T"]) -> Float[Array, "1 T D"]:
@@ -97,11 +121,13 @@ def prefill_layers(
     *,
     config: LlamaConfig,
     sliding_windows: tuple[int | None, ...],
+    form: ModelForm = PLAIN,
+    window: int | None = None,
 ) -> tuple[tuple[LayerCache, ...], tuple[Float[Array, "1 T D"], Float[Array, "1 D"]]]:
     """Run a chunk's first `length` tokens through a group of layers, writing their keys and values to `slot` from
     position `start` on. The group's output, and its row for the last token."""
     context = make_attention_context(
-        start[None], hidden.shape[1], freqs_cis, kv_length=start + length, cache_rows=slot[None]
+        start[None], hidden.shape[1], freqs_cis, start + length, cache_rows=slot[None], form=form, window=window
     )
     # The empty places at the end of a chunk write nothing: tokens cached behind the prompt stay valid.
     is_token = jnp.arange(hidden.shape[1]) < length

@@ -6,7 +6,6 @@ says whether they are there; `linear` asks it while programs are traced.
 
 import ctypes
 import dataclasses
-import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import jax
 
 from llama_core.kernels.build import KernelError, find_library
+from llama_core.runtime.cores import usable_cores
 
 AUTO, ON, OFF = "auto", "on", "off"
 CHOICES = (AUTO, ON, OFF)
@@ -83,13 +83,3 @@ def prepare_kernels(choice: str = AUTO) -> str | None:
             raise
         return str(problem)
     return None
-
-
-def usable_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """How many cores this process may use at a time: those it may run on, or fewer where a container has a quota."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = (cgroup / "cpu.max").read_text().split()
-        return max(1, min(cores, round(int(quota) / int(period))))
-    except (OSError, ValueError):  # not there, or "max": no quota
-        return cores

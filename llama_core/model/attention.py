@@ -1,19 +1,28 @@
 """Causal grouped-query attention (Ainslie et al. 2023, arXiv:2305.13245) over the cache of keys and values. The G query
 heads of a group share a key/value head, which is never copied for them.
 
-`attend` is the one entry for the model; `attention_weights` shows the weights themselves. How the cache is laid out is
-known only here and in kv_cache.py.
+`attend` is the one entry for the model; `attention_weights` shows the weights themselves. What attends to the cache is
+a field of the `ModelForm`: here is the plain form, in gpu_attention.py are those for GPUs.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Complex, Float, Int
 
-from llama_core.model.kv_cache import LayerCache, as_layer, layer_length, read_layer, write_layer
+from llama_core.model.kv_cache import (
+    HEADS_FIRST,
+    CacheLayout,
+    LayerCache,
+    as_layer,
+    read_layer,
+    write_layer,
+    write_token,
+)
 
 # So many positions of the cache are attended to at once: smaller blocks cost more for carrying the running softmax from
 # block to block, larger ones read more positions that are not filled.
@@ -23,13 +32,30 @@ KEY_BLOCKS = (1024, 256)
 LOWEST = -1e30
 
 
+# Keys and values of the tokens of this call.
+NewKeysValues = tuple[Float[Array, "B T K E"], Float[Array, "B T K E"]]
+
+
+class ModelForm(NamedTuple):
+    """In what one form of the model differs from another; chosen when programs are built.
+
+    `attend_to_cache(q, new, layer, context)` attends from [B, T, H, E] to a layer's keys and values, which hold those
+    of these tokens (`new`) already, and gives [B, T, HE]. `scales_late`: a norm's scalar comes after the product.
+    """
+
+    layout: CacheLayout
+    attend_to_cache: Callable[..., Array]
+    scales_late: bool
+
+
 @dataclass(frozen=True)
 class AttentionContext:
     """What attention needs to know about the tokens of one call.
 
     `cache_rows` are their slots in the cache (None: row b is slot b). `kv_length` is how many positions of the cache
-    are read (None: all, in one piece, which can be differentiated). `sliding_window` is how far this layer looks
-    back (None: all the way).
+    are read (None: all, in one piece, which can be differentiated); in forms without loops it is `window`, which the
+    host knows (None: all). `sliding_window` is how far this layer looks back (None: all the way). `has_place` says of
+    one token of one row that its position is one of the cache's.
     """
 
     positions: Int[Array, "B T"]
@@ -37,6 +63,9 @@ class AttentionContext:
     cache_rows: Int[Array, "B"] | None
     kv_length: Int[Array, ""] | None
     sliding_window: int | None = None
+    window: int | None = None
+    has_place: bool = False
+    form: ModelForm = field(default_factory=lambda: PLAIN)
 
 
 def make_attention_context(
@@ -45,10 +74,12 @@ def make_attention_context(
     freqs_cis: Complex[Array, "C R"],
     kv_length: Int[Array, ""] | None = None,
     cache_rows: Int[Array, "B"] | None = None,
+    **more: Any,
 ) -> AttentionContext:
-    """The context of T tokens per row that begin at position `start`, with angles from `precompute_freqs_cis`."""
+    """The context of T tokens per row that begin at position `start`, with angles from `precompute_freqs_cis`; `more`
+    are further fields."""
     positions = start[:, None] + jnp.arange(T)
-    return AttentionContext(positions, freqs_cis[positions], cache_rows, kv_length)
+    return AttentionContext(positions, freqs_cis[positions], cache_rows, kv_length, **more)
 
 
 def attend(
@@ -63,10 +94,12 @@ def attend(
     if cache is None:
         mixed = scaled_dot_product_attention(q, as_layer(k), as_layer(v), context.positions, context.sliding_window)
         return mixed, None
+    form, rows = context.form, context.cache_rows
+    write = write_token if context.has_place else write_layer
     keys, values = (
-        write_layer(layer, new, context.cache_rows, context.positions) for layer, new in zip(cache, (k, v), strict=True)
+        write(layer, new, rows, context.positions, form.layout) for layer, new in zip(cache, (k, v), strict=True)
     )
-    return cached_attention(q, keys, values, context), (keys, values)
+    return form.attend_to_cache(q, (k, v), (keys, values), context), (keys, values)
 
 
 def group_queries(q: Float[Array, "B T H E"], heads: int) -> Float[Array, "B K GT E"]:
@@ -119,7 +152,7 @@ def attention_weights(
 def _softmax_over_keys(
     q: Float[Array, "B T H E"], keys: Float[Array, "B K W E"], positions: Int[Array, "B T"], sliding_window: int | None
 ) -> Float[Array, "B K GT W"]:
-    visible = is_visible(positions, jnp.arange(layer_length(keys)), sliding_window)
+    visible = is_visible(positions, jnp.arange(HEADS_FIRST.length(keys)), sliding_window)
     return jax.nn.softmax(visible_scores(group_queries(q, keys.shape[1]), keys, visible), axis=-1)
 
 
@@ -153,7 +186,7 @@ def cached_attention(
 ) -> Float[Array, "B T HE"]:
     """The same over the filled part of the cache, block by block with a running softmax (Milakov & Gimelshein 2018,
     arXiv:1805.02867): one program, whose work grows with what is filled."""
-    (B, T, H, E), K, C = q.shape, keys.shape[1], layer_length(keys)
+    (B, T, H, E), K, C = q.shape, keys.shape[1], HEADS_FIRST.length(keys)
     if context.kv_length is None:
         everything = [read_layer(layer, context.cache_rows, 0, C) for layer in (keys, values)]
         return scaled_dot_product_attention(q, everything[0], everything[1], context.positions, context.sliding_window)
@@ -184,7 +217,7 @@ def _add_block(
     size: int,
 ) -> RunningSoftmax:
     """Take `size` positions from `start` on into the running softmax."""
-    begin = jnp.minimum(start, layer_length(layer[0]) - size)  # the last block may overlap the one before it
+    begin = jnp.minimum(start, HEADS_FIRST.length(layer[0]) - size)  # the last block may overlap the one before it
     key_positions = begin + jnp.arange(size)
     keys, values = (read_layer(half, context.cache_rows, begin, size) for half in layer)
     visible = is_visible(context.positions, key_positions, context.sliding_window) & (key_positions >= start)
@@ -201,6 +234,15 @@ def _add_block(
     )
     total = carry.total * shrink + jnp.sum(shares, axis=-1)
     return RunningSoftmax(largest, total, carry.mixed * shrink[..., None] + added)
+
+
+def _attend_to_blocks(
+    q: Float[Array, "B T H E"], new: NewKeysValues, layer: LayerCache, context: AttentionContext
+) -> Float[Array, "B T HE"]:
+    return cached_attention(q, *layer, context)
+
+
+PLAIN: ModelForm = ModelForm(HEADS_FIRST, _attend_to_blocks, scales_late=False)
 
 
 def _precision(q: Array) -> jax.lax.Precision | None:

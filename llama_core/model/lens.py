@@ -121,9 +121,7 @@ def _layer(
     empty = init_cache(config, 1, T, x.dtype).layers[0]  # the compiler drops the other layers
     x, (keys, _) = jax.lax.fori_loop(0, last // size + 1, run_chunk, (x, empty))
     context = make_attention_context(last[None], 1, freqs_cis)
-    query, _, _ = queries_keys_values(
-        block, rms_norm(asking, block.attention_norm, config.rms_norm_eps), config, context
-    )
+    query, _, _ = queries_keys_values(block, asking, config, context)
     seen = read_layer(keys, None, 0, T).transpose(0, 2, 1, 3)
     weights = attention_weights(query, seen, context.positions, sliding_window)
     return x, x[0, last], weights.reshape(config.num_attention_heads, T)

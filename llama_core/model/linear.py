@@ -92,6 +92,23 @@ def dequantize_rows(weight: QuantizedMatrix, tokens: Int[AnyArray, "*B"]) -> Flo
     return dequantize(jax.tree.map(lambda leaf: jnp.asarray(leaf)[tokens], weight))
 
 
+def multiply_and_reduce(rows: Float[Array, "1 I"], weight: Float[Array, "O I"], dtype: Any) -> Float[Array, "1 O"]:
+    """One row times a weight as a sum over products in float32. XLA's GPU backend makes one kernel of it that reads the
+    weight faster than its product does (17.2 instead of 19.5 µs for gate and up of a 1B model on an H200)."""
+    return jnp.sum(weight.astype(jnp.float32) * rows.astype(jnp.float32), axis=-1)[None].astype(dtype)
+
+
+def normed_product_of_one_row(
+    x: Float[Array, "1 1 D"], norm: Float[Array, "D"], weight: Float[Array, "*O D"], eps: float
+) -> Float[Array, "1 1 *O"]:
+    """x / √(mean(x²) + eps) · norm, times weightᵀ, with the scalar after the product: XLA's GPU backend then adds the
+    residual, squares, sums and multiplies by `norm` in one kernel. x · norm is never rounded."""
+    wide = x.astype(jnp.float32)
+    scalar = jax.lax.rsqrt(jnp.mean(jnp.square(wide)) + eps)
+    row = (wide * norm.astype(jnp.float32)).reshape(-1)
+    return (jnp.sum(weight.astype(jnp.float32) * row, axis=-1) * scalar).astype(x.dtype)[None, None]
+
+
 class Product(NamedTuple):
     """One way to compute rows · weightᵀ: for which types of weights, on which platform, and for how many rows."""
 
@@ -125,6 +142,7 @@ PRODUCTS = (
     Product(PLAIN + QUANTIZED, "cpu", _is_for_kernels, native_product),
     Product(PLAIN, "cpu", _is_small, weight_in_halves),
     Product(PLAIN, "cpu", lambda rows, weight: rows < MANY_ROWS, weight_first),
+    Product(PLAIN, "cuda", lambda rows, weight: rows == 1, multiply_and_reduce),
     Product(PLAIN, ANYWHERE, lambda rows, weight: True, rows_first),
     Product(QUANTIZED, ANYWHERE, lambda rows, weight: True, dequantize_first),
 )

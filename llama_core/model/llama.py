@@ -14,7 +14,7 @@ from jaxtyping import Array, Complex, Float, Int, PRNGKeyArray
 from llama_core.model.attention import AttentionContext, attend, make_attention_context
 from llama_core.model.config import LlamaConfig
 from llama_core.model.kv_cache import KVCache, LayerCache, init_cache
-from llama_core.model.linear import embed, linear
+from llama_core.model.linear import embed, linear, normed_product_of_one_row
 from llama_core.model.params import Block, Params
 from llama_core.model.rope import precompute_freqs_cis
 from llama_core.runtime.arrays import AnyArray
@@ -25,47 +25,70 @@ def add_bias(x: Float[Array, "B T *O"], bias: Float[Array, "*O"] | None) -> Floa
     return x if bias is None else x + bias
 
 
-def rms_norm(x: Float[Array, "*B D"], weight: Float[Array, "D"], eps: float) -> Float[Array, "*B D"]:
+def rms_norm(x: Float[Array, "*B D"], weight: Float[Array, "*G D"], eps: float) -> Float[Array, "*B D"]:
     """x / √(mean(x²) + eps) · weight, in float32 up to the weight. Zhang & Sennrich 2019, arXiv:1910.07467."""
     wide = x.astype(jnp.float32)
     normed = wide * jax.lax.rsqrt(jnp.mean(jnp.square(wide), axis=-1, keepdims=True) + eps)
     return normed.astype(x.dtype) * weight
 
 
-def apply_rotary_emb(x: Float[Array, "B T N E"], freqs_cis: Complex[Array, "B T R"]) -> Float[Array, "B T N E"]:
-    """Turn each pair (x[i], x[i + E/2]) by its angle. Hub checkpoints pair the halves; Meta's own pair neighbours."""
-    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-    cos, sin = freqs_cis.real[:, :, None], freqs_cis.imag[:, :, None]
-    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
+def normed_linear(
+    x: Float[Array, "B T D"],
+    norm: Float[Array, "D"],
+    weight: Float[Array, "*O D"],
+    config: LlamaConfig,
+    context: AttentionContext,
+) -> Float[Array, "B T *O"]:
+    """rms_norm(x) Wᵀ. The scalar of the norm may as well come after the product; for one row a GPU then needs fewer
+    kernels."""
+    if context.form.scales_late and x.shape[0] * x.shape[1] == 1 and isinstance(weight, jax.Array):
+        return normed_product_of_one_row(x, norm, weight, config.rms_norm_eps)
+    return linear(rms_norm(x, norm, config.rms_norm_eps), weight)
+
+
+def apply_rotary_emb(x: Float[Array, "B T *N E"], freqs_cis: Complex[Array, "B T R"]) -> Float[Array, "B T *N E"]:
+    """Turn each pair (x[i], x[i + E/2]) by its angle. Hub checkpoints pair the halves; Meta's own pair neighbours.
+
+    As x·cos + (x with its halves swapped)·±sin: without a concatenation XLA makes one kernel of it on a GPU.
+    """
+    halves = x.astype(jnp.float32).reshape(*x.shape[:-1], 2, -1)
+    angles = freqs_cis.reshape(*x.shape[:2], *(1,) * (x.ndim - 2), -1)
+    signed_sin = angles.imag * jnp.array([[-1.0], [1.0]], jnp.float32)
+    return (halves * angles.real + halves[..., ::-1, :] * signed_sin).reshape(x.shape).astype(x.dtype)
 
 
 def queries_keys_values(
     block: Block, x: Float[Array, "B T D"], config: LlamaConfig, context: AttentionContext
 ) -> tuple[Float[Array, "B T H E"], Float[Array, "B T K E"], Float[Array, "B T K E"]]:
-    """Project to queries, keys and values, and turn queries and keys by their positions (RoPE)."""
+    """Norm, project to queries, keys and values, and turn queries and keys by their positions (RoPE)."""
     B, T, _ = x.shape
     K, G, E = config.num_key_value_heads, config.queries_per_kv_head, config.head_dim
     # Each key/value head has its G queries, its key and its value side by side.
-    qkv = add_bias(linear(x, block.w_qkv), block.qkv_bias).reshape(B, T, K, G + 2, E)
-    q, k, v = qkv[:, :, :, :G].reshape(B, T, K * G, E), qkv[:, :, :, G], qkv[:, :, :, G + 1]
+    product = normed_linear(x, block.attention_norm, block.w_qkv, config, context)
+    qkv = add_bias(product, block.qkv_bias).reshape(B, T, K, G + 2, E)
+    qk, v = qkv[:, :, :, : G + 1], qkv[:, :, :, G + 1]
     if block.q_norm is not None and block.k_norm is not None:
-        q, k = rms_norm(q, block.q_norm, config.rms_norm_eps), rms_norm(k, block.k_norm, config.rms_norm_eps)
-    return apply_rotary_emb(q, context.freqs_cis), apply_rotary_emb(k, context.freqs_cis), v
+        norms = jnp.concatenate([jnp.broadcast_to(block.q_norm, (G, E)), block.k_norm[None]])
+        qk = rms_norm(qk, norms, config.rms_norm_eps)
+    qk = apply_rotary_emb(qk, context.freqs_cis)
+    return qk[:, :, :, :G].reshape(B, T, K * G, E), qk[:, :, :, G], v
 
 
 def attention(
     block: Block, x: Float[Array, "B T D"], config: LlamaConfig, context: AttentionContext, cache: LayerCache | None
 ) -> tuple[Float[Array, "B T D"], LayerCache | None]:
-    """Project to queries, keys and values, attend, project back. Without a cache the tokens of this call see only one
-    another."""
+    """Norm, project to queries, keys and values, attend, project back. Without a cache the tokens of this call see only
+    one another."""
     q, k, v = queries_keys_values(block, x, config, context)
     mixed, cache = attend(q, k, v, context, cache)
     return add_bias(linear(mixed, block.wo), block.o_bias), cache
 
 
-def feed_forward(block: Block, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
-    """SwiGLU: silu(x W_gate) · (x W_up), back through W_down. Shazeer 2020, arXiv:2002.05202."""
-    gate_up = add_bias(linear(x, block.w_gate_up), block.gate_up_bias)
+def feed_forward(
+    block: Block, x: Float[Array, "B T D"], config: LlamaConfig, context: AttentionContext
+) -> Float[Array, "B T D"]:
+    """Norm, then SwiGLU: silu(x W_gate) · (x W_up), back through W_down. Shazeer 2020, arXiv:2002.05202."""
+    gate_up = add_bias(normed_linear(x, block.ffn_norm, block.w_gate_up, config, context), block.gate_up_bias)
     activated = jax.nn.silu(gate_up[:, :, 0]) * gate_up[:, :, 1]
     return add_bias(linear(activated, block.w_down), block.down_bias)
 
@@ -89,9 +112,9 @@ def transformer_block(
 ) -> tuple[Float[Array, "B T D"], LayerCache | None]:
     """Norm, attention, add; norm, feed-forward, add. With a `key` (in training) dropout before each addition."""
     attention_key, ffn_key = (None, None) if key is None else jax.random.split(key)
-    mixed, cache = attention(block, rms_norm(x, block.attention_norm, config.rms_norm_eps), config, context, cache)
+    mixed, cache = attention(block, x, config, context, cache)
     x = x + dropout(mixed, dropout_rate, attention_key)
-    fed = feed_forward(block, rms_norm(x, block.ffn_norm, config.rms_norm_eps))
+    fed = feed_forward(block, x, config, context)
     return x + dropout(fed, dropout_rate, ffn_key), cache
 
 

@@ -159,3 +159,36 @@ def test_dynamic_rope_goes_past_the_trained_length():
     assert memory_plan.fitting_context(stretched, "float32", 4, 10**12) == 1024
     plans = [Plan(stretched, "float32", 4, length) for length in (512, 1024, 2048)]
     assert plans[1].cache == 2 * plans[0].cache == plans[2].cache and plans[1].workspace == plans[2].workspace
+
+
+def card(free, capability="9.0"):
+    stats = {"bytes_limit": int(free) + 10, "bytes_in_use": 10}
+    return SimpleNamespace(
+        platform="gpu", memory_stats=lambda: stats, compute_capability=capability, device_kind="Some card"
+    )
+
+
+def test_a_gpu_gets_as_many_slots_as_it_has_room_for(unchecked_types):
+    plan = Plan(LARGE, "bfloat16", 1, 4096)
+    sizes = {slots: dataclasses.replace(plan, slots=slots).total for slots in (4, 8, 16, 32)}
+    for slots, size in sizes.items():
+        assert memory_plan.fitting_slots(plan, card(size)) == slots
+    assert memory_plan.fitting_slots(plan, card(10**12)) == 32 and memory_plan.fitting_slots(plan, card(10**9)) == 4
+    assert memory_plan.fitting_slots(plan, SimpleNamespace(platform="cpu")) == 4
+
+
+def test_bfloat16_on_a_card_that_has_none_is_refused_with_a_remedy(unchecked_types):
+    with pytest.raises(memory_plan.BadFormat, match=r"Some card .* 8\.0 .* has 7\.5; .*--dtype float16"):
+        memory_plan.resolve_dtype("bfloat16", card(1, "7.5"))
+    assert memory_plan.resolve_dtype("auto", card(1, "7.5")) == "float16"
+    assert memory_plan.resolve_dtype("bfloat16", card(1, "8.6")) == "bfloat16"
+
+
+def test_running_out_of_memory_is_said_with_numbers_and_what_would_fit():
+    plan = Plan(LARGE, "bfloat16", 32, 4096)
+    words = memory_plan.no_room(plan)
+    for number in (plan.total, plan.params, plan.cache, plan.workspace):
+        assert f"{number / 1e9:.2f} GB" in words
+    said = {name.replace("-", "_"): int(value) for name, value in re.findall(r"--([a-z-]+) (\d+)", words)}
+    smaller = dataclasses.replace(plan, **said)
+    assert smaller.total - plan.params <= (plan.total - plan.params) / 2 and "\n" not in words

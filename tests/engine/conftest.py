@@ -1,21 +1,74 @@
-"""Engines on fake programs."""
+"""The forms in which engines run here, and engines on fake programs."""
 
+import dataclasses
+import functools
 import threading
+from types import SimpleNamespace
 
+import jax
+import jax.numpy as jnp
 import pytest
 from fakes import FAKE_MODEL, FakePrograms
 
 from llama_core import Engine
+from llama_core.engine.compiled import compile_programs
+from llama_core.model import gpu_attention
+from llama_core.model.attention import ModelForm
+from llama_core.model.kv_cache import POSITIONS_FIRST
+from llama_core.runtime.forms import CUDNN, MASKED, PLAIN
+
+# As on a GPU, but for chunks that are quickly compiled, and a window that short tests outgrow.
+FORMS = {
+    "plain": PLAIN,
+    "masked": dataclasses.replace(MASKED, chunk_sizes=(16, 256), windows=(64,)),
+    "cudnn": dataclasses.replace(CUDNN, chunk_sizes=(16, 256)),
+}
+
+
+@pytest.fixture(scope="session", params=FORMS)
+def form(request):
+    """Each form in turn, with XLA in the place of cuDNN."""
+    stand_in = functools.partial(gpu_attention.fused_attention, implementation="xla")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(gpu_attention.MODEL_FORMS, "cudnn", ModelForm(POSITIONS_FIRST, stand_in, scales_late=True))
+        yield FORMS[request.param]
+
+
+@pytest.fixture(scope="session")
+def programs(model, form):
+    """Compiled once for all tests of a form; they leave slots, caches and penalties behind."""
+    # A length that divides by nothing else, so that the cache's copies can be told apart in the compiled text.
+    return compile_programs(model.params, model.config, slots=3, max_seq_len=307, form=form)
 
 
 @pytest.fixture
-def start():
-    """Engines on fake programs, closed at the end."""
+def serve(model, programs):
+    """Engines on these programs, with the model's weights or others of the same shapes. Of the weights alone:
+    transformers draws from the padding of the vocabulary too."""
+    bare, engines = SimpleNamespace(params=model.params, config=model.config), []
+
+    def make(params=None):
+        mine = programs
+        if params is not None:
+            state = jax.tree.map(jnp.copy, programs.state)
+            mine = dataclasses.replace(programs, params=params, state=state)
+        engines.append(Engine(bare, 3, 307, compile=lambda *_: mine, form=programs.form))
+        engines[-1].warm_up()
+        return engines[-1]
+
+    yield make
+    for engine in engines:
+        engine.close()
+
+
+@pytest.fixture(params=[PLAIN, dataclasses.replace(CUDNN, chunk_sizes=PLAIN.chunk_sizes)], ids=["plain", "straight"])
+def start(request):
+    """Engines on fake programs, closed at the end; in both forms, of which the second makes one token a dispatch."""
     engines = []
 
     def make(slots=2, fails_at=None, **options):
         fake = FakePrograms(slots, fails_at)
-        engine = Engine(FAKE_MODEL, slots, compile=lambda *_: fake, **options)
+        engine = Engine(FAKE_MODEL, slots, compile=lambda *_: fake, form=request.param, **options)
         engine.warm_up()
         engines.append((engine, fake))
         return engine, fake

@@ -53,6 +53,15 @@ def test_programs_that_cannot_be_compiled_are_said_to_everybody():
     engine.close()
 
 
+def test_no_room_for_the_programs_is_one_line_with_numbers(model):
+    def compile(*_):
+        raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 123 bytes\nand a long report")
+
+    with pytest.raises(EngineError, match=r"ran out of memory.* weights, .* start the app with ") as refusal:
+        Engine(model, 4, 512, compile=compile).warm_up()
+    assert "\n" not in str(refusal.value)
+
+
 def test_closing_a_cold_engine_ends_its_warm_up(cold):
     engine, gate = cold
     waiting, problems = engine.submit([1], params(3)), []

@@ -4,8 +4,8 @@ import dataclasses
 import gc
 import json
 import weakref
-from types import SimpleNamespace
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from checkpoints import STORIES, TINY, reference_greedy
@@ -15,11 +15,9 @@ from llama_core import Engine, SamplingParams, load_checkpoint
 from llama_core.engine.errors import NotFinite
 
 
-@pytest.fixture(scope="module")
-def engine(model):
-    # The weights alone: transformers draws from the padding of the vocabulary too.
-    with Engine(SimpleNamespace(params=model.params, config=model.config), slots=3, max_seq_len=256) as engine:
-        yield engine
+@pytest.fixture
+def engine(serve):
+    return serve()
 
 
 def test_greedy_replies_are_those_of_transformers_alone_and_in_company(engine, checkpoint):
@@ -45,11 +43,12 @@ def test_same_seed_same_reply_alone_and_in_company(engine):
     assert ids(engine.submit([3, 4, 5], different)) != alone
 
 
-def test_a_real_llama_tells_its_published_stories():
+@pytest.mark.parametrize("form", ["plain", "cudnn"], indirect=True)
+def test_a_real_llama_tells_its_published_stories(form):
     if not STORIES.is_dir():
         pytest.skip("stories260K is not here")
     model, cases = load_checkpoint(STORIES), json.loads((STORIES / "expected.json").read_text())["cases"]
-    with Engine(model, slots=4, max_seq_len=512) as engine:
+    with Engine(model, slots=4, max_seq_len=512, form=form) as engine:
         for case in cases:
             assert model.tokenizer.encode(case["prompt"], bos=True) == case["prompt_ids"]
         generations = [engine.submit(case["prompt_ids"], params(len(case["greedy_ids"]))) for case in cases]
@@ -69,15 +68,27 @@ def test_the_begun_part_of_a_reply_counts_for_penalties(engine):
 
 @pytest.mark.parametrize("temperature", [0.0, 0.8])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_logits_that_are_not_finite_end_the_reply_with_a_named_error(model, temperature, bad):
-    broken = dataclasses.replace(model, params=dataclasses.replace(model.params, norm=model.params.norm * bad))
-    with Engine(broken, slots=2, max_seq_len=64) as engine:
-        request = engine.submit([5, 6], SamplingParams(temperature=temperature, max_new_tokens=8, logprobs=3))
-        with pytest.raises(NotFinite, match="--dtype float32"):
-            ids(request)
-        assert request.token_ids == [] and request.finish_reason == "error" and engine.healthy
+def test_logits_that_are_not_finite_end_the_reply_with_a_named_error(model, serve, temperature, bad):
+    engine = serve(dataclasses.replace(model.params, norm=model.params.norm * bad))
+    request = engine.submit([5, 6], SamplingParams(temperature=temperature, max_new_tokens=8, logprobs=3))
+    with pytest.raises(NotFinite, match="--dtype float32"):
+        ids(request)
+    assert request.token_ids == [] and request.finish_reason == "error" and engine.healthy
+    with pytest.raises(NotFinite):
+        engine.next_token_logits([5, 6])
+
+
+def test_a_reply_that_broke_leaves_nothing_in_its_slot(model, checkpoint, serve):
+    """Its keys and values were NaN: behind a shorter prompt they would be multiplied by 0, which gives NaN."""
+    poisoned = np.array(model.params.token_embedding)
+    poisoned[7] = np.nan
+    head = jnp.asarray(model.params.token_embedding) if model.params.output is None else model.params.output
+    engine = serve(dataclasses.replace(model.params, token_embedding=jnp.asarray(poisoned), output=head))
+    for _ in range(3):  # once in each slot
         with pytest.raises(NotFinite):
-            engine.next_token_logits([5, 6])
+            ids(engine.submit([5] * 20 + [7, 6], params(3)))
+    after = engine.submit([5] * 20 + [6], params(5, ignore_eos=True))
+    assert ids(after) == reference_greedy(checkpoint[1], [5] * 20 + [6], 5) and after.cached_tokens == 0
 
 
 def test_a_closed_engine_gives_its_memory_back_at_once(checkpoint):

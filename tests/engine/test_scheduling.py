@@ -90,7 +90,8 @@ def test_blocks_grow_after_the_first_word(start):
     engine, fake = start(max_seq_len=256)
     ids(engine.submit([1], params(200)))
     steps = [call[2] for call in fake.calls if call[0] == "decode"]
-    assert steps[0] == 1 and max(steps) > 4
+    assert steps[0] == 1
+    assert max(steps) > 4 if engine.stats().attention == "blocks" else max(steps) == 1  # a GPU gains nothing by it
 
 
 PROMPTS = st.lists(st.integers(0, 3), min_size=1, max_size=60)

@@ -9,7 +9,8 @@ import pytest
 
 from llama_core.kernels import build
 from llama_core.kernels.build import KernelError, find_library
-from llama_core.kernels.library import NativeKernels, usable_cores
+from llama_core.kernels.library import NativeKernels
+from llama_core.runtime.cores import usable_cores
 
 ROOT = Path(__file__).parents[2]
 

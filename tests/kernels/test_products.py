@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llama_core.kernels import NATIVE, KernelError, prepare_kernels
-from llama_core.kernels.library import INSTRUCTION_SETS, usable_cores
+from llama_core.kernels.library import INSTRUCTION_SETS
 from llama_core.kernels.products import multiply
 from llama_core.model.linear import NATIVE_ROWS, embed, linear
 from llama_core.model.quantization import Int8Matrix, as_int8, dequantize, round_to_int4, round_to_int8
+from llama_core.runtime.cores import usable_cores
 
 WAYS = range(len(INSTRUCTION_SETS))
 FORMATS = ("bfloat16", "q8", "q8 float32", "q8 of 16", "q8 with minimum", "q8 of 16 with minimum", "q4", "q4 float32")

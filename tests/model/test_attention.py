@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from plain_attention import reference
 
 from llama_core.model.attention import KEY_BLOCKS, AttentionContext, cached_attention, scaled_dot_product_attention
 
@@ -17,18 +18,6 @@ cached = jax.jit(
     ),
     static_argnums=6,
 )
-
-
-def reference(q, keys, values, positions, sliding):
-    """Each token of each head on its own."""
-    out = np.zeros(q.shape)
-    for b, t, h in np.ndindex(q.shape[:3]):
-        last = positions[b, t]
-        seen = slice(0 if sliding is None else max(0, last - sliding + 1), last + 1)
-        scores = keys[b, h // G, seen].astype(np.float64) @ q[b, t, h] / np.sqrt(E)
-        shares = np.exp(scores - scores.max())
-        out[b, t, h] = shares / shares.sum() @ values[b, h // G, seen]
-    return out.reshape(*q.shape[:2], -1)
 
 
 def inputs(B, T, C, end):

@@ -1,5 +1,7 @@
 """Every kind of checkpoint, written by transformers, loaded by us: the same logits and the same replies."""
 
+import functools
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,7 +11,11 @@ import transformers
 from checkpoints import edit_json, reference_greedy, reference_logits, reference_model, write_tokenizer
 
 from llama_core import load_checkpoint, model_forward, save_checkpoint
-from llama_core.model.llama import init_cache
+from llama_core.model.attention import ModelForm, make_attention_context
+from llama_core.model.gpu_attention import MODEL_FORMS, fused_attention
+from llama_core.model.kv_cache import POSITIONS_FIRST
+from llama_core.model.llama import hidden_states, init_cache, logits
+from llama_core.model.rope import precompute_freqs_cis
 
 LLAMA3 = {
     "rope_type": "llama3",
@@ -72,13 +78,35 @@ def continue_greedily(model, prompt, count):
     """A chunk, a chunk, then token by token; the ids and the logits of every position."""
     cache, pieces, ids = init_cache(model.config, 1, 128), [], list(prompt)
     for start, end in ((0, 16), (16, len(prompt))):
-        logits, cache = model_forward(model.params, np.array([ids[start:end]], np.int32), model.config, cache, start)
-        pieces.append(logits)
+        found, cache = model_forward(model.params, np.array([ids[start:end]], np.int32), model.config, cache, start)
+        pieces.append(found)
     for position in range(len(prompt), len(prompt) + count):
         ids.append(int(jnp.argmax(pieces[-1][0, -1])))
-        logits, cache = model_forward(model.params, np.array([ids[-1:]], np.int32), model.config, cache, position)
-        pieces.append(logits)
+        found, cache = model_forward(model.params, np.array([ids[-1:]], np.int32), model.config, cache, position)
+        pieces.append(found)
     return ids, np.concatenate(pieces, axis=1)
+
+
+# The forms for GPUs: with one masked product, and with XLA in the place of cuDNN.
+GPU_FORMS = (
+    MODEL_FORMS["masked"],
+    ModelForm(POSITIONS_FIRST, functools.partial(fused_attention, implementation="xla"), scales_late=True),
+)
+
+
+def logits_in_form(form, model, ids, edges):
+    """The logits of every position, in chunks with these edges and then token by token, in one slot of three."""
+    cache, pieces = init_cache(model.config, 3, 128, layout=form.layout), []
+    freqs_cis = jnp.asarray(precompute_freqs_cis(model.config, 128))
+    edges = [*edges, *range(edges[-1] + 1, len(ids) + 1)]
+    for start, end in zip(edges, edges[1:], strict=False):
+        tokens = jnp.array([ids[start:end]])
+        context = make_attention_context(
+            jnp.array([start]), end - start, freqs_cis, cache_rows=jnp.array([1]), form=form
+        )
+        hidden, cache = hidden_states(model.params, tokens, model.config, context, cache)
+        pieces.append(logits(model.params, hidden))
+    return np.concatenate(pieces, axis=1)
 
 
 @pytest.mark.parametrize("changes", GRID.values(), ids=GRID)
@@ -86,13 +114,15 @@ def test_logits_and_replies_are_those_of_transformers(changes, tmp_path):
     theirs = write(tmp_path, changes)
     model = load_checkpoint(tmp_path)
     expected = reference_logits(theirs, TOKENS)
-    logits, _ = model_forward(model.params, TOKENS, model.config)
-    np.testing.assert_allclose(logits, expected, atol=2e-4)
+    found, _ = model_forward(model.params, TOKENS, model.config)
+    np.testing.assert_allclose(found, expected, atol=2e-4)
 
     prompt = TOKENS[0, :40].tolist()
     ids, pieces = continue_greedily(model, prompt, 16)
     assert ids[40:] == reference_greedy(theirs, prompt, 16)
     np.testing.assert_allclose(pieces, reference_logits(theirs, [ids]), atol=2e-4)
+    for form in GPU_FORMS:
+        np.testing.assert_allclose(logits_in_form(form, model, ids[:43], (0, 16, 40)), pieces[:, :43], atol=2e-5)
 
     rounded = load_checkpoint(tmp_path, dtype="bfloat16")
     near, _ = model_forward(rounded.params, TOKENS, rounded.config)
@@ -109,8 +139,8 @@ def test_only_the_layers_that_the_config_names_slide_and_saving_keeps_them(tmp_p
     edit_json(tmp_path / "config.json", layer_types=kinds, sliding_window=9, use_sliding_window=True)
     expected = reference_logits(transformers.AutoModelForCausalLM.from_pretrained(tmp_path), TOKENS)
     model = load_checkpoint(tmp_path)
-    logits, _ = model_forward(model.params, TOKENS, model.config)
-    np.testing.assert_allclose(logits, expected, atol=2e-4)
+    found, _ = model_forward(model.params, TOKENS, model.config)
+    np.testing.assert_allclose(found, expected, atol=2e-4)
     assert model.config.sliding_layers == (() if family == "Llama" else slides)  # as in transformers
     save_checkpoint(tmp_path / "saved", model.config, model.params)
     again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "saved")
@@ -138,16 +168,16 @@ def test_dynamic_rope_decodes_past_the_trained_length_as_transformers_does(tmp_p
         theirs(torch.tensor(tokens[:, :40]), cache=memory, use_cache=True)
         for position in range(40, 70):
             step = tokens[:, position : position + 1]
-            logits, cache = model_forward(model.params, step, model.config, cache, position)
+            found, cache = model_forward(model.params, step, model.config, cache, position)
             out = theirs(torch.tensor(step), cache=memory, use_cache=True)
-            np.testing.assert_allclose(logits, out.logits.numpy(), atol=2e-4)
+            np.testing.assert_allclose(found, out.logits.numpy(), atol=2e-4)
 
 
 @pytest.mark.parametrize("stored", [torch.bfloat16, torch.float16])
 def test_weights_stored_in_half_are_computed_in_full(stored, tmp_path):
     theirs = write(tmp_path, GRID["Qwen2"], stored)
-    logits, _ = model_forward(load_checkpoint(tmp_path).params, TOKENS, load_checkpoint(tmp_path).config)
-    np.testing.assert_allclose(logits, reference_logits(theirs, TOKENS), atol=2e-4)
+    found, _ = model_forward(load_checkpoint(tmp_path).params, TOKENS, load_checkpoint(tmp_path).config)
+    np.testing.assert_allclose(found, reference_logits(theirs, TOKENS), atol=2e-4)
 
 
 def test_a_file_may_mix_number_formats(tmp_path):
@@ -159,5 +189,5 @@ def test_a_file_may_mix_number_formats(tmp_path):
     theirs.load_state_dict({name: tensor.float() for name, tensor in mixed.items()})
     model = load_checkpoint(tmp_path)
     assert model.dtype == "float32"
-    logits, _ = model_forward(model.params, TOKENS, model.config)
-    np.testing.assert_allclose(logits, reference_logits(theirs, TOKENS), atol=2e-4)
+    found, _ = model_forward(model.params, TOKENS, model.config)
+    np.testing.assert_allclose(found, reference_logits(theirs, TOKENS), atol=2e-4)

@@ -85,8 +85,8 @@ def test_help_shows_every_setting_with_its_variable_and_default(capsys):
 @pytest.mark.parametrize(
     ("arguments", "environment", "words"),
     [
-        (["--slots", "two"], {}, "--slots is 'two'; expected a whole number from 1 to 256"),
-        (["--slots", "0"], {}, "--slots is 0"),
+        (["--slots", "two"], {}, "--slots is 'two'; expected a whole number from 0 to 256"),
+        (["--slots", "-1"], {}, "--slots is -1"),
         ([], {"GLASS_LLAMA_PORT": "http"}, "GLASS_LLAMA_PORT is 'http'"),
         ([], {"GLASS_LLAMA_PORT": "70000"}, "GLASS_LLAMA_PORT is 70000"),
         (["--dtype", "int4"], {}, "expected auto or float32 or bfloat16 or float16"),

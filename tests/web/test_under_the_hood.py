@@ -41,7 +41,7 @@ def test_the_numbers_are_those_of_the_model():
     stored = "Q4_1 and Q8_0, 5.7 bits a weight"
     facts = dict(weights="q8, 8.5 bits a weight", stored=stored, parameter_count=count_params(TINY))
     model = SimpleNamespace(config=TINY, **facts)
-    stats = SimpleNamespace(slots=2, context_used=64, context_size=512)
+    stats = SimpleNamespace(slots=2, context_used=64, context_size=512, attention="cudnn")
     plan = estimate("random:tiny", "float32", 2, 256).plan
     text = under_the_hood.numbers(model, plan, stats)
     assert f"{count_params(TINY):,}" in text and "64 of 512 tokens" in text

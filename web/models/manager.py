@@ -13,8 +13,10 @@ from llama_core.checkpoint.estimate import Estimate, estimate
 from llama_core.checkpoint.hub import Cancelled, list_gguf
 from llama_core.checkpoint.memory_plan import (
     LONGEST_AUTOMATIC_CONTEXT,
+    SLOTS,
     Plan,
     fitting_context,
+    fitting_slots,
     require_memory,
     resolve_quantize,
 )
@@ -143,7 +145,7 @@ class ModelManager:
         """What a model would take here. Raises what `llama_core.checkpoint.estimate` does."""
         context = self.settings.max_seq_len or LONGEST_AUTOMATIC_CONTEXT
         settings = self.settings
-        return estimate(path_of(name), settings.dtype, settings.slots, context, settings.quantize)
+        return estimate(path_of(name), settings.dtype, settings.slots or SLOTS, context, settings.quantize)
 
     def files(self, name: str) -> list[tuple[str, int]]:
         """The GGUF models of a folder or a Hub repository, each with the name to load it by and its size in bytes."""
@@ -183,15 +185,18 @@ class ModelManager:
 
     def _open(self, name: str, progress: Progress) -> Served:
         """An engine that is not warm yet, and its model."""
-        settings, context = self.settings, self.settings.max_seq_len
+        settings, context, slots = self.settings, self.settings.max_seq_len, self.settings.slots or SLOTS
 
         def check(config: LlamaConfig, dtype: str) -> None:
-            nonlocal context  # found anew if this is called again, because there are more weights than the config says
+            # Both are found anew if this is called again, because there are more weights than the config says.
+            nonlocal context, slots
             quantize = resolve_quantize(settings.quantize)
+            longest = settings.max_seq_len or LONGEST_AUTOMATIC_CONTEXT
+            slots = settings.slots or fitting_slots(Plan(config, dtype, 1, longest, quantize))
             if settings.max_seq_len:
-                require_memory(config, dtype, settings.slots, context, quantize=quantize)
+                require_memory(config, dtype, slots, context, quantize=quantize)
             else:
-                context = fitting_context(config, dtype, settings.slots, quantize=quantize)
+                context = fitting_context(config, dtype, slots, quantize=quantize)
 
         path = path_of(name)
         model = self._load(
@@ -205,7 +210,7 @@ class ModelManager:
         )
         # By its path: another folder may have the same name.
         is_guide = Path(path).resolve() == Path(GUIDE).resolve()
-        return Served(self._serve(model, settings.slots, context), model, is_guide)
+        return Served(self._serve(model, slots, context), model, is_guide)
 
 
 def _for_step(name: str, progress: Progress) -> Callable[[int, int], None]:

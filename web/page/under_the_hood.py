@@ -138,6 +138,7 @@ def numbers(model: Model, plan: Plan, stats: EngineStats) -> str:
             size=bytes_in_words(plan.cache), slots=stats.slots, context=stats.context_size // stats.slots
         ),
         "fact_cache_use": used,
+        "fact_attention": TEXT[f"fact_attention_{stats.attention}"],
     }
     return _table(TEXT["hood_facts"], {TEXT[name]: escape(str(value)) for name, value in rows.items()})
 
