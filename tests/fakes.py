@@ -13,7 +13,7 @@ from llama_core.runtime.forms import PLAIN
 
 VOCAB = 97
 FAKE_MODEL = SimpleNamespace(
-    params=SimpleNamespace(dtype=np.dtype("float32")),
+    params=np.zeros(0, np.float32),  # of parameters the engine asks the number format and the size
     config=SimpleNamespace(
         max_position_embeddings=256, longest_context=256, vocab_size=VOCAB, eos_token_id=(VOCAB - 1,), head_dim=8
     ),

@@ -198,11 +198,11 @@ def compile_programs(
     return programs
 
 
-def form_here(params: Params, config: LlamaConfig) -> Form:
-    """The form that this model's programs take on the first device."""
+def form_here(dtype: Any, head_dim: int) -> Form:
+    """The form that programs take on the first device, for weights in this number format and heads of this size."""
     device = jax.devices()[0]
     capability = getattr(device, "compute_capability", None)
-    return choose_form(device.platform, capability, params.dtype, config.head_dim)
+    return choose_form(device.platform, capability, dtype, head_dim)
 
 
 def _layer_groups(config: LlamaConfig, params: Params, form: Form) -> list[LayerGroup]:

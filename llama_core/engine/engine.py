@@ -77,7 +77,7 @@ class Engine:
         weight_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(model.params))
         dtype = str(model.params.dtype)
         self._plan = functools.partial(Plan, config, dtype, slots, self.max_seq_len, weight_bytes=weight_bytes)
-        form = form or form_here(model.params, config)
+        form = form or form_here(model.params.dtype, config.head_dim)
         # Not a function of this engine: in a reference cycle the weights would outlive it until the next collection.
         self._compile: Callable[[Progress], Programs] | None = functools.partial(
             compile, model.params, config, slots, self.max_seq_len, form
