@@ -1,21 +1,20 @@
-"""What rounding the weights costs: the next-token distribution of small numbers against that of float32, on the held-out
-text of the guide.
+"""What rounding the weights costs: the next-token distribution against that of float32, on the guide's held-out text.
 
-    python -m benchmarks.quality weights/guide
+python -m benchmarks.quality weights/guide
 """
 
 import argparse
 import json
 from pathlib import Path
 
-from llama_core import load_checkpoint, model_forward  # sets XLA's flags before jax is imported
+from llama_core import load_checkpoint, model_forward  # isort: skip - sets XLA's flags before jax is imported
 
 import jax
 import numpy as np
 
 TEXT = Path(__file__).parents[1] / "guide" / "held_out.txt"
 LENGTH, SEQUENCES = 256, 10
-WAYS = {"bf16": {"dtype": "bfloat16"}, "q8": {"quantize": "q8"}, "q4": {"quantize": "q4"}}
+WAYS = {"bf16": {"quantize": "bf16"}, "q8": {"quantize": "q8"}, "q4": {"quantize": "q4"}}
 
 
 def log_probabilities(model, tokens: np.ndarray) -> np.ndarray:

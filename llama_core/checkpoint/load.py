@@ -49,11 +49,12 @@ def load_checkpoint(
 ) -> Model:
     """The model of a folder, a Hub id (`name/repo`, `name/repo@revision`) or `random:NAME`, with weights in `dtype`.
 
-    `dtype` "auto" is the number format that suits the first device best. `quantize` rounds the matrices to "q8" or "q4"
-    while they are read, each by itself; "auto": if that is faster here. `kernels` says whether native kernels read
-    weights that are smaller than float32 ("auto", "on", "off", see `prepare_kernels`). `progress(done, total)` counts
-    tensors, `download(done, total)` megabytes. `check(config, dtype)` may raise to refuse the model before its weights
-    are downloaded or memory is taken for them.
+    `dtype` "auto" is the number format that suits the first device best. `quantize` rounds the matrices to "bf16", "q8"
+    or "q4" while they are read, each by itself; "auto": to "q8" if that is faster here. `kernels` says whether native
+    kernels read weights that are smaller than float32 ("auto", "on", "off", see `prepare_kernels`).
+
+    `progress(done, total)` counts tensors, `download(done, total)` megabytes. `check(config, dtype)` may refuse
+    the model by an exception before its weights are downloaded or memory is taken for them.
 
     Raises `HubError` if the model cannot be found, `ConfigError`, `ModelFileError` or `ChatError` if it cannot be used,
     `KernelError` for `kernels` "on" without kernels.
