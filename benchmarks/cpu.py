@@ -33,7 +33,7 @@ from llama_core.model.params import placements
 CONTEXTS, CHATS = (128, 1024), (1, 8)
 # How each format is asked for here, and the type of its matrices in a GGUF file.
 FORMATS = {
-    "bf16": ({"dtype": "bfloat16"}, gguf.GGMLQuantizationType.BF16),
+    "bf16": ({"quantize": "bf16"}, gguf.GGMLQuantizationType.BF16),
     "q8": ({"quantize": "q8"}, gguf.GGMLQuantizationType.Q8_0),
     "q4": ({"quantize": "q4"}, gguf.GGMLQuantizationType.Q4_1),
     "float32": ({}, gguf.GGMLQuantizationType.F32),

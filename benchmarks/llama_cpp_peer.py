@@ -50,7 +50,6 @@ def _run(running: object, batch: object, rows: Iterable[tuple[int, int, int]], a
 def main() -> None:
     """Serve until the input ends."""
     threads = int(sys.argv[2])
-    llama_cpp.llama_log_set(llama_cpp.llama_log_callback(lambda *_: None), None)
     llama_cpp.llama_backend_init()
     params = llama_cpp.llama_model_default_params()
     model = llama_cpp.llama_model_load_from_file(sys.argv[1].encode(), params)

@@ -44,8 +44,8 @@ class Settings:
     quantize: str = setting(
         "none",
         "GLASS_LLAMA_QUANTIZE",
-        "round the weights to 8 or 4 bits while they are loaded; auto: to 8 bits where that is faster",
-        choices=("none", "q8", "q4", "auto"),
+        "round the weights to 16, 8 or 4 bits while they are loaded; auto: to 8 bits where that is faster",
+        choices=("none", "bf16", "q8", "q4", "auto"),
     )
     kernels: str = setting(
         "auto",

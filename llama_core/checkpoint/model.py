@@ -10,7 +10,7 @@ from jaxtyping import Bool
 from llama_core.checkpoint.memory_plan import NONE
 from llama_core.model.config import LlamaConfig
 from llama_core.model.params import Params, count_params
-from llama_core.model.quantization import Int4Matrix, is_quantized
+from llama_core.model.quantization import FORMAT_NAMES, is_quantized
 from llama_core.sampling.params import SamplingParams
 from llama_core.tokenizer.chat_template import Chat
 from llama_core.tokenizer.tokenizer import Tokenizer
@@ -71,7 +71,7 @@ class Model:
         if not is_small:
             return self.dtype
         bits = 8 * sum(matrix.nbytes for matrix in is_small) / sum(matrix.size for matrix in is_small)
-        names = sorted({"q4" if isinstance(matrix, Int4Matrix) else "q8" for matrix in is_small})
+        names = sorted({FORMAT_NAMES[type(matrix)] for matrix in is_small})
         return f"{' and '.join(names)}, {bits:.1f} bits a weight"
 
     @property

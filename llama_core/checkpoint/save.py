@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import safetensors
@@ -29,6 +30,7 @@ from llama_core.checkpoint.layout import (
 from llama_core.errors import UserError
 from llama_core.model.config import LlamaConfig
 from llama_core.model.params import Params, hub_tensors, named_tensors
+from llama_core.model.quantization import is_quantized
 from llama_core.runtime.files import ModelFileError, read_json
 
 # Number formats and their names in safetensors headers.
@@ -55,11 +57,13 @@ def save_checkpoint(
     one file or several, and the files that were saved with it. All other files stay as they are. A save that is killed
     while it renames is finished by the next one; until then `load_checkpoint` refuses the folder.
 
-    Raises `ModelFileError` for a folder that holds something else and for names that are not plain file names.
+    Raises `ModelFileError` for a folder that holds something else, for names that are not plain file names, and for
+    weights that were rounded to small numbers.
     """
     folder, files = Path(folder).expanduser().absolute(), files or {}
     dtype = str(params.dtype) if dtype is None else dtype
     _check_names(files, dtype)
+    _check_weights(params)
     if is_half_saved(folder):
         _rename_all(folder)
     find_outdated(folder, files)
@@ -151,6 +155,14 @@ def _check_names(files: Collection[str], dtype: str) -> None:
     for name in files:
         if name in ("", "..", CONFIG, WEIGHTS, INDEX) or Path(name).name != name:
             raise ModelFileError(f"{name!r} cannot be saved beside the weights; expected a plain file name")
+
+
+def _check_weights(params: Params) -> None:
+    if any(map(is_quantized, jax.tree.leaves(params, is_leaf=is_quantized))):
+        raise ModelFileError(
+            "the weights are rounded to 8 or 4 bits and cannot be saved; "
+            'load the model with quantize="none", and round when it is loaded'
+        )
 
 
 def _write(path: Path, parts: Iterable[bytes | memoryview]) -> None:

@@ -24,7 +24,7 @@ MAIN = SOURCES / "kernels.cc"
 FLAGS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-fvisibility=hidden", "-pthread")
 COMPILERS = ("c++", "g++", "clang++")
 CACHE = Path("~/.cache/glass-llama/kernels")
-WHEEL = "glass_llama_kernels"  # the package of the wheel, see kernels/wheel
+WHEEL = "glass_llama_kernels"  # the package of the wheel, see kernels_wheel
 LONGEST_COMPILATION = 600  # seconds
 
 

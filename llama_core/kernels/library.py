@@ -17,7 +17,7 @@ from llama_core.runtime.cores import usable_cores
 
 AUTO, ON, OFF = "auto", "on", "off"
 CHOICES = (AUTO, ON, OFF)
-MULTIPLY = "glass_multiply"
+MULTIPLY, ATTEND = "glass_multiply", "glass_attend"
 INSTRUCTION_SETS = ("plain", "AVX2", "AVX-512")
 MOST_THREADS = 64
 
@@ -49,7 +49,8 @@ class NativeKernels:
                 library = ctypes.CDLL(str(path))
             except OSError as problem:
                 raise KernelError(f"native kernels cannot be loaded ({problem}); delete {path}") from None
-            jax.ffi.register_ffi_target(MULTIPLY, jax.ffi.pycapsule(library.glass_multiply), platform="cpu")
+            for name in (MULTIPLY, ATTEND):
+                jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(getattr(library, name)), platform="cpu")
             self.library = library
             self.set_threads(usable_cores())
 

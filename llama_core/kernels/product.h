@@ -1,4 +1,4 @@
-// What a product is: y[N, O] = x[N, I] · W[O, I]ᵀ in float32, with W in one of three formats.
+// What the kernels are asked for. A product: y[N, O] = x[N, I] · W[O, I]ᵀ in float32, with W in one of three formats.
 
 #pragma once
 
@@ -22,6 +22,21 @@ struct Product {
   int group;            // 32, or 16 (int8 only)
   int64_t outputs;      // O
   float* y;             // [rows, outputs]
+};
+
+// Attention of one token per row to the filled part of its slot of the cache.
+struct Attention {
+  const float* q;  // [rows, heads, head_dim]
+  int64_t rows, heads;
+  const void* keys;    // [slots, kv_heads, length, head_dim] float32 or bfloat16
+  const void* values;  // the same
+  bool is_bfloat16;
+  int64_t slots, kv_heads, length, head_dim;
+  const int32_t* cache_rows;  // the slot of each row
+  const int32_t* positions;   // that of its token; beyond the cache: the row takes no part, and its result is zero
+  int64_t sliding_window;     // how many positions back a token looks; 0: all
+  float scale;
+  float* out;  // [rows, heads, head_dim]
 };
 
 }  // namespace glass

@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Complex, Float, Int
 
+from llama_core.kernels.attention import attend_to_filled
+from llama_core.kernels.library import NATIVE
 from llama_core.model.kv_cache import (
     HEADS_FIRST,
     CacheLayout,
@@ -190,6 +192,8 @@ def cached_attention(
     if context.kv_length is None:
         everything = [read_layer(layer, context.cache_rows, 0, C) for layer in (keys, values)]
         return scaled_dot_product_attention(q, everything[0], everything[1], context.positions, context.sliding_window)
+    if T == 1 and NATIVE.ready and keys.dtype in (jnp.float32, jnp.bfloat16):
+        return _native_attention(q, keys, values, context)
     grouped = group_queries(q, K)
     zeros = jnp.zeros((B, K, H // K * T), jnp.float32)
     carry = RunningSoftmax(zeros + LOWEST, zeros, jnp.zeros((*zeros.shape, E), jnp.float32))
@@ -206,6 +210,26 @@ def cached_attention(
         carry = jax.lax.fori_loop(0, count, add_block, carry)
         done = done + count * size
     return merge_heads(carry.mixed / jnp.maximum(carry.total, 1e-30)[..., None], T).astype(q.dtype)
+
+
+def _native_attention(
+    q: Float[Array, "B 1 H E"],
+    keys: Float[Array, "S K C E"],
+    values: Float[Array, "S K C E"],
+    context: AttentionContext,
+) -> Float[Array, "B 1 HE"]:
+    """The same for one token a row, by a native kernel: it reads no position that is not filled, and copies none."""
+    B = q.shape[0]
+    rows = jnp.arange(B) if context.cache_rows is None else context.cache_rows
+    mixed = attend_to_filled(
+        q[:, 0].astype(jnp.float32),
+        keys,
+        values,
+        rows.astype(jnp.int32),
+        context.positions[:, 0].astype(jnp.int32),
+        context.sliding_window,
+    )
+    return mixed.reshape(B, 1, -1).astype(q.dtype)
 
 
 def _add_block(

@@ -14,11 +14,11 @@ from jaxtyping import Array, Float, Int
 
 from llama_core.kernels.library import NATIVE
 from llama_core.kernels.products import multiply
-from llama_core.model.quantization import Int4Matrix, Int8Matrix, Matrix, QuantizedMatrix, dequantize
+from llama_core.model.quantization import Bfloat16Matrix, Int4Matrix, Int8Matrix, Matrix, QuantizedMatrix, dequantize
 from llama_core.runtime.arrays import AnyArray
 
 PLAIN = (jax.Array,)  # a weight that is one array of floating-point numbers
-QUANTIZED = (Int8Matrix, Int4Matrix)
+QUANTIZED = (Int8Matrix, Int4Matrix, Bfloat16Matrix)
 
 # From so many rows on a product is bound by arithmetic, and weight-first is the slower way on a CPU too: ten layers of
 # a 135M model take 197 instead of 232 ms at 512 rows, but 58 instead of 54 ms at 128 rows.

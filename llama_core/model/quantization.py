@@ -1,13 +1,13 @@
-"""Matrices of small numbers: their two formats in memory, rounding to them, and back.
+"""Matrices of small numbers: their formats in memory, rounding to them, and back.
 
-A row is cut into groups of neighbouring numbers. A group is whole numbers q with one scale, and a minimum if it has
-one: number = scale · q + minimum. The blocks of GGUF files (ggml-org/ggml, src/ggml-common.h) map onto the two as they
-are:
+In two of them a row is cut into groups of neighbouring numbers. A group is whole numbers q with one scale, and a
+minimum if it has one: number = scale · q + minimum. The blocks of GGUF files (ggml-org/ggml, src/ggml-common.h) map
+onto these as they are:
 
 * `Int8Matrix`: Q8_0, Q5_0, Q5_1 and Q5_K in groups of 32, Q6_K in groups of 16;
 * `Int4Matrix`: Q4_0, Q4_1 and Q4_K, in groups of 32.
 
-`linear` and `embed` take both wherever they take an array. They cannot be trained.
+The third is bfloat16. `linear` and `embed` take all wherever they take an array. They cannot be trained.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, no_type_check
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int8, UInt8
+from jaxtyping import Array, BFloat16, Float, Int8, UInt8
 
 from llama_core.runtime.arrays import AnyArray
 
@@ -31,7 +31,7 @@ STATIC = {"static": True}  # of a field: part of a program's shape, no array
 
 
 class _Matrix:
-    """What both formats share: the shape [*O, I] and the number format of the array that they stand for. Rows are
+    """What the formats share: the shape [*O, I] and the number format of the array that they stand for. Rows are
     filled up to whole groups; `columns`, I, of their numbers count."""
 
     quants: AnyArray
@@ -94,9 +94,25 @@ class Int4Matrix(_Matrix):
     dtype: str = field(default="float32", kw_only=True, metadata=STATIC)
 
 
-QuantizedMatrix = Int8Matrix | Int4Matrix
+@no_type_check  # JAX puts stand-ins into pytrees
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Bfloat16Matrix(_Matrix):
+    """Numbers in bfloat16 in a model that computes in another format: on a CPU all but products is slow so."""
+
+    quants: BFloat16[AnyArray, "*O I"]
+    scales: Any = None
+    minimums: None = None
+    columns: int = field(kw_only=True, metadata=STATIC)
+    dtype: str = field(default="float32", kw_only=True, metadata=STATIC)
+
+
+QuantizedMatrix = Int8Matrix | Int4Matrix | Bfloat16Matrix
 # A weight as `linear` and `embed` take it.
 Matrix = AnyArray | QuantizedMatrix
+
+
+FORMAT_NAMES = {Bfloat16Matrix: "bf16", Int8Matrix: "q8", Int4Matrix: "q4"}
 
 
 def is_quantized(weight: object) -> bool:
@@ -119,6 +135,8 @@ def unpack_nibbles(packed: UInt8[AnyArray, "*O P"]) -> UInt8[AnyArray, "*O 2*P"]
 
 def dequantize(matrix: QuantizedMatrix, dtype: Any = None) -> Float[Array, "..."]:
     """The array [*O, I] that a matrix stands for, computed in float32, in its own number format or in `dtype`."""
+    if isinstance(matrix, Bfloat16Matrix):
+        return jnp.asarray(matrix.quants).astype(dtype or matrix.dtype)
     quants = unpack_nibbles(matrix.quants) if isinstance(matrix, Int4Matrix) else matrix.quants
     scales = jnp.asarray(matrix.scales, jnp.float32)[..., None]
     numbers = jnp.asarray(quants, jnp.float32).reshape(*scales.shape[:-1], -1) * scales
@@ -127,7 +145,7 @@ def dequantize(matrix: QuantizedMatrix, dtype: Any = None) -> Float[Array, "..."
     return numbers.reshape(*quants.shape)[..., : matrix.columns].astype(dtype or matrix.dtype)
 
 
-def as_int8(matrix: QuantizedMatrix, group: int = GROUP) -> Int8Matrix:
+def as_int8(matrix: Int8Matrix | Int4Matrix, group: int = GROUP) -> Int8Matrix:
     """The same numbers in groups of `group`, which divides those of the matrix: nothing is rounded."""
     if isinstance(matrix, Int4Matrix):
         quants = unpack_nibbles(matrix.quants).astype(jnp.int8)
@@ -140,8 +158,11 @@ def as_int8(matrix: QuantizedMatrix, group: int = GROUP) -> Int8Matrix:
 
 
 def in_one_format(matrices: Sequence[QuantizedMatrix]) -> list[QuantizedMatrix]:
-    """The same numbers, all in the smallest format that can hold all of these matrices exactly: what stacking needs."""
+    """The same numbers, all in the smallest format that can hold all of these matrices exactly: what stacking needs.
+    bfloat16 is stacked with bfloat16 only."""
     unified: list[Any] = list(matrices)
+    if all(isinstance(matrix, Bfloat16Matrix) for matrix in unified):
+        return unified
     if not all(isinstance(matrix, Int4Matrix) for matrix in unified):
         group = min(matrix.group if isinstance(matrix, Int8Matrix) else GROUP for matrix in unified)
         unified = [as_int8(matrix, group) for matrix in unified]
@@ -170,6 +191,11 @@ def _minimums(matrix: QuantizedMatrix) -> Any:
 
 def _widened(part: AnyArray) -> AnyArray:
     return part.astype(np.float32) if part.dtype == np.float16 else part
+
+
+def round_to_bfloat16(weight: Float[np.ndarray, "*O I"]) -> Bfloat16Matrix:
+    """Rounded to the nearest bfloat16. On the host."""
+    return Bfloat16Matrix(weight.astype(jnp.bfloat16), columns=weight.shape[-1])
 
 
 def round_to_int8(weight: Float[np.ndarray, "*O I"]) -> Int8Matrix:
@@ -223,8 +249,12 @@ class Rounding(NamedTuple):
         return math.prod(shape[:-1]) * -(-shape[-1] // GROUP) * self.group_bytes
 
 
-# By the names that people choose them by: 8.5 and 5 bits a number.
-ROUNDINGS = {"q8": Rounding(round_to_int8, 34), "q4": Rounding(round_to_int4, 20)}
+# By the names that people choose them by: 16, 8.5 and 5 bits a number.
+ROUNDINGS = {
+    "bf16": Rounding(round_to_bfloat16, 64),
+    "q8": Rounding(round_to_int8, 34),
+    "q4": Rounding(round_to_int4, 20),
+}
 
 
 def _grouped(weight: np.ndarray) -> np.ndarray:

@@ -11,10 +11,12 @@ from checkpoints import STORIES, reference_logits, write_checkpoint
 from llama_core import load_checkpoint, model_forward
 from llama_core.checkpoint.load import CheckpointError
 from llama_core.checkpoint.memory_plan import MemoryShortage, Plan, require_memory, resolve_quantize
+from llama_core.checkpoint.save import save_checkpoint
 from llama_core.kernels import NATIVE
 from llama_core.model.config import NAMED_CONFIGS
 from llama_core.model.params import placements
 from llama_core.model.quantization import ROUNDINGS, dequantize, is_quantized
+from llama_core.runtime.files import ModelFileError
 
 TOKENS = np.random.default_rng(0).integers(3, 300, (2, 40)).astype(np.int32)
 
@@ -35,7 +37,7 @@ def test_every_matrix_is_what_rounding_the_whole_array_gives(model, checkpoint, 
             np.testing.assert_array_equal(ours, theirs)
 
 
-@pytest.mark.parametrize(("quantize", "share"), [("q8", 0.03), ("q4", 0.45)])
+@pytest.mark.parametrize(("quantize", "share"), [("bf16", 0.03), ("q8", 0.03), ("q4", 0.45)])
 def test_rounded_weights_give_nearly_the_logits_of_transformers(checkpoint, quantize, share):
     model = load_checkpoint(checkpoint[0], quantize=quantize, kernels="off")
     logits, _ = model_forward(model.params, TOKENS, model.config)
@@ -80,8 +82,15 @@ def test_auto_rounds_only_where_native_kernels_read_small_numbers(monkeypatch):
 
 
 def test_unknown_formats_are_refused():
-    with pytest.raises(CheckpointError, match="quantize is 'q3'; expected none or auto or q8 or q4"):
+    with pytest.raises(CheckpointError, match="quantize is 'q3'; expected none or auto or bf16 or q8 or q4"):
         load_checkpoint("random:tiny", quantize="q3")
+
+
+def test_rounded_weights_are_not_saved(tmp_path):
+    model = load_checkpoint("random:tiny", quantize="q8", kernels="off")
+    with pytest.raises(ModelFileError, match='cannot be saved; load the model with quantize="none"'):
+        save_checkpoint(tmp_path / "saved", model.config, model.params)
+    assert not (tmp_path / "saved").exists()
 
 
 @pytest.mark.skipif(not STORIES.exists(), reason="the model is not here")

@@ -65,10 +65,10 @@ struct Case {
   }
 
   bool check(int instructions) {
-    Kernel kernel = kernel_of(instructions);
-    if (kernel == nullptr) return true;
+    Kernels kernels = kernels_of(instructions);
+    if (kernels.product == nullptr) return true;
     std::fill(y.begin(), y.end(), -1.0f);
-    run(p, kernel);
+    run(p, kernels);
     for (size_t i = 0; i < y.size(); ++i)
       if (!(std::fabs(y[i] - expected[i]) <= 1e-3f * (1 + std::fabs(expected[i])))) return false;
     return true;

@@ -114,3 +114,28 @@ def test_a_quota_limits_the_threads(tmp_path, quota, cores):
     (tmp_path / "cpu.max").write_text(quota)
     everything = usable_cores(tmp_path / "nowhere")
     assert usable_cores(tmp_path) == (everything if cores is None else cores)
+
+
+LOAD = "from llama_core.kernels import NATIVE, prepare_kernels; print(prepare_kernels('on'), NATIVE.ready)"
+
+
+def test_a_wheel_stands_in_for_the_compiler(tmp_path):
+    pytest.importorskip("setuptools", "77")
+    compiler()
+    options = ["--no-deps", "--no-build-isolation", "--quiet", "--disable-pip-version-check"]
+    tree = tmp_path / "tree"  # setuptools leaves a build folder behind
+    shutil.copytree(
+        ROOT / "kernels_wheel", tree / "kernels_wheel", ignore=shutil.ignore_patterns("build", "*.egg-info")
+    )
+    shutil.copytree(ROOT / "llama_core", tree / "llama_core")
+    made = [sys.executable, "-m", "pip", "wheel", str(tree / "kernels_wheel"), *options, "-w", str(tmp_path)]
+    subprocess.run(made, check=True, cwd=tree)
+    (wheel,) = tmp_path.glob("*.whl")
+    assert "-py3-none-" in wheel.name
+    site = tmp_path / "site"
+    subprocess.run([sys.executable, "-m", "pip", "install", *options[3:], "--target", site, str(wheel)], check=True)
+    environment = {"PATH": "", "HOME": str(tmp_path), "PYTHONPATH": str(site)}
+    ended = subprocess.run(
+        [sys.executable, "-c", LOAD], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    assert ended.stdout.split() == ["None", "True"] and "Compiling" not in ended.stderr

@@ -14,11 +14,28 @@ from llama_core.kernels import NATIVE, KernelError, prepare_kernels
 from llama_core.kernels.library import INSTRUCTION_SETS
 from llama_core.kernels.products import multiply
 from llama_core.model.linear import NATIVE_ROWS, embed, linear
-from llama_core.model.quantization import Int8Matrix, as_int8, dequantize, round_to_int4, round_to_int8
+from llama_core.model.quantization import (
+    Int8Matrix,
+    as_int8,
+    dequantize,
+    round_to_bfloat16,
+    round_to_int4,
+    round_to_int8,
+)
 from llama_core.runtime.cores import usable_cores
 
 WAYS = range(len(INSTRUCTION_SETS))
-FORMATS = ("bfloat16", "q8", "q8 float32", "q8 of 16", "q8 with minimum", "q8 of 16 with minimum", "q4", "q4 float32")
+FORMATS = (
+    "bfloat16",
+    "bf16",
+    "q8",
+    "q8 float32",
+    "q8 of 16",
+    "q8 with minimum",
+    "q8 of 16 with minimum",
+    "q4",
+    "q4 float32",
+)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -35,6 +52,8 @@ def weight_of(kind, outputs, columns, generator):
     numbers = generator.normal(size=(outputs, columns)).astype(np.float32)
     if kind == "bfloat16":
         return jnp.asarray(numbers, jnp.bfloat16)
+    if kind == "bf16":
+        return jax.tree.map(jnp.asarray, round_to_bfloat16(numbers))
     matrix = round_to_int4(numbers) if kind.startswith("q4") else round_to_int8(numbers)
     if "minimum" in kind:
         matrix = as_int8(round_to_int4(numbers))

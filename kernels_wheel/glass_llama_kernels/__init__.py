@@ -1,0 +1,1 @@
+"""The library of native kernels, where `llama_core/kernels/build.py` finds it."""
