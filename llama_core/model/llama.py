@@ -16,6 +16,7 @@ from llama_core.model.config import LlamaConfig
 from llama_core.model.kv_cache import KVCache, LayerCache, init_cache
 from llama_core.model.linear import embed, linear, normed_product_of_one_row
 from llama_core.model.params import Block, Params
+from llama_core.model.quantization import Matrix
 from llama_core.model.rope import precompute_freqs_cis
 from llama_core.runtime.arrays import AnyArray
 
@@ -35,10 +36,10 @@ def rms_norm(x: Float[Array, "*B D"], weight: Float[Array, "*G D"], eps: float) 
 def normed_linear(
     x: Float[Array, "B T D"],
     norm: Float[Array, "D"],
-    weight: Float[Array, "*O D"],
+    weight: Matrix,
     config: LlamaConfig,
     context: AttentionContext,
-) -> Float[Array, "B T *O"]:
+) -> Float[Array, "B T ..."]:
     """rms_norm(x) Wᵀ. The scalar of the norm may as well come after the product; for one row a GPU then needs fewer
     kernels."""
     if context.form.scales_late and x.shape[0] * x.shape[1] == 1 and isinstance(weight, jax.Array):

@@ -17,6 +17,7 @@ from llama_core.tokenizer import load_tokenizer, template_process
 from llama_core.tokenizer.chat_template import Chat, ChatError
 from llama_core.tokenizer.random_words import random_tokenizer
 from llama_core.tokenizer.template_process import Template, find_template
+from llama_core.tokenizer.tokenizer import TYPED_STAND_INS
 
 SYSTEM, HI = {"role": "system", "content": "Be brief. "}, {"role": "user", "content": "\nHi 2024, is a<b? [x] {y} "}
 REPLY, MORE = {"role": "assistant", "content": " Yes: 日本 🙂"}, {"role": "user", "content": "the cat\n"}
@@ -94,7 +95,7 @@ def test_any_text_is_rendered_as_by_transformers(text):
     chat, theirs = any_pair()
     expected = theirs.apply_chat_template([{"role": "user", "content": text}], tokenize=False)
     rendered = prompt_text(chat, [{"role": "user", "content": text}])
-    assert rendered.removesuffix("!") == expected
+    assert rendered.removesuffix("!") == expected.translate(TYPED_STAND_INS)  # private-use characters with a meaning here
 
 
 _made = []
