@@ -236,10 +236,9 @@ def program_table(
         decode = _decode_function(config, form, count == S, window, alternatives)
         table["decode", count, window, alternatives] = decode, (*everything, *rows)
     for group, size, window in itertools.product(dict.fromkeys(layer_groups), sizes[::-1], windows):
-        layers = state.cache.layers[: len(group)]
         start = layer_groups.index(group) * len(group)
         hidden = jax.ShapeDtypeStruct((1, size, config.hidden_size), params.dtype)
-        sliding_windows = tuple(sliding_window for sliding_window, _ in group)
+        layers, sliding_windows = state.cache.layers[: len(group)], tuple(sliding_window for sliding_window, _ in group)
         settings = dict(config=config, sliding_windows=sliding_windows, form=MODEL_FORMS[form.attention], window=window)
         table["prefill", size, group, window] = (
             functools.partial(step_functions.prefill_layers, **settings),

@@ -34,11 +34,7 @@ def rms_norm(x: Float[Array, "*B D"], weight: Float[Array, "*G D"], eps: float) 
 
 
 def normed_linear(
-    x: Float[Array, "B T D"],
-    norm: Float[Array, "D"],
-    weight: Matrix,
-    config: LlamaConfig,
-    context: AttentionContext,
+    x: Float[Array, "B T D"], norm: Float[Array, "D"], weight: Matrix, config: LlamaConfig, context: AttentionContext
 ) -> Float[Array, "B T ..."]:
     """rms_norm(x) Wᵀ. The scalar of the norm may as well come after the product; for one row a GPU then needs fewer
     kernels."""

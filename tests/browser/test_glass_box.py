@@ -1,6 +1,6 @@
 """The glass box as a person uses it: every token shown, bent and branched, as fast as it is written.
 
-The engine is a fake that writes 300 tokens a second, each the sum of those before it (tests/fake_engine.py).
+The engine is a fake that writes 300 tokens a second, each the sum of those before it (tests/helpers/fake_engine.py).
 """
 
 import re

@@ -95,7 +95,7 @@ def test_any_text_is_rendered_as_by_transformers(text):
     chat, theirs = any_pair()
     expected = theirs.apply_chat_template([{"role": "user", "content": text}], tokenize=False)
     rendered = prompt_text(chat, [{"role": "user", "content": text}])
-    assert rendered.removesuffix("!") == expected.translate(TYPED_STAND_INS)  # private-use characters with a meaning here
+    assert rendered.removesuffix("!") == expected.translate(TYPED_STAND_INS)  # have a meaning here
 
 
 _made = []

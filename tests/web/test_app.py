@@ -146,7 +146,7 @@ def test_imports_run_downhill():
 # The app with an engine whose device fails in the middle of a reply. `{before}` comes before it is started.
 FAILING = """
 import functools, sys, llama_core
-sys.path[:0] = ["tests"]
+sys.path[:0] = ["tests/helpers"]
 from fakes import FakePrograms
 def compile(params, config, slots, *_):
     return FakePrograms(slots, fails_at=5)

@@ -265,7 +265,7 @@ print((peak() - before) * 2**20 / (4 * model.parameter_count))
 def test_loading_takes_the_memory_of_the_weights_once(tmp_path):
     theirs = reference_model(hidden_size=1024, intermediate_size=4096, num_hidden_layers=4)
     path = write_gguf(tmp_path / "x.gguf", theirs, kind="Q8_0")
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     found = subprocess.run([sys.executable, "-c", MEASURE, str(path)], cwd=root, capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
     assert 0.9 < float(found.stdout) < 1.4

@@ -18,7 +18,7 @@ from web.page import under_the_hood
 from web.page.knob_code import KNOB_CODE, code_of
 from web.source import source_page
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 TINY = NAMED_CONFIGS["tiny"]
 
 

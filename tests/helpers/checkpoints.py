@@ -10,7 +10,7 @@ import tokenizers
 import torch
 import transformers
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+SHARED = Path(__file__).resolve().parents[3] / "shared"
 STORIES = SHARED / "models" / "stories260K"
 
 NORM = "model.norm.weight"
