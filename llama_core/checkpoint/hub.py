@@ -182,7 +182,7 @@ def _split(name: str) -> tuple[str, str, str]:
     repo_id, _, revision = place.partition("@")
     if not re.fullmatch(REPOSITORY, repo_id):
         raise HubError(
-            f"there is no folder {name}; give a folder, a GGUF file, a Hub id such as name/repo, or random:tiny"
+            f"there is no folder {name}; give a folder, a Hub id such as name/repo, a GGUF file, or random:tiny"
         )
     return repo_id, revision, choice
 

@@ -5,7 +5,7 @@ import re
 
 import pytest
 from apps import FAKE_APP, ROOT, SCREENS, App, browser_path, launch
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 from steps import settle
 
 
@@ -21,6 +21,12 @@ def start_app():
     yield start
     for app in apps:
         app.close()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def patience():
+    """How long what is expected of a page may take: not a claim about speed, and the machine may be busy."""
+    expect.set_options(timeout=30_000)
 
 
 @pytest.fixture(scope="module")

@@ -103,7 +103,7 @@ FOCUS = """() => { const e = document.activeElement, r = e.getBoundingClientRect
 def test_what_has_the_focus_is_seen(page):
     converse(page, "Hello")
     count = 0
-    while page.wait_for_function(FOCUS, timeout=2000).json_value() != "again":
+    while page.wait_for_function(FOCUS, timeout=30_000).json_value() != "again":
         page.keyboard.press("Tab")
         count += 1
     assert 12 < count < 80
@@ -137,9 +137,9 @@ def test_a_closed_tab_frees_its_slot(fake, open_page):
     page = open_page(fake)
     set_knob(page, "Max tokens", 2000)
     send(page, "Hello")
-    wait_for(lambda: fake.health()["busy"] == 1, 5)
+    wait_for(lambda: fake.health()["busy"] == 1, 30)
     page.close()
-    wait_for(lambda: fake.health()["busy"] == 0, 1.0)
+    wait_for(lambda: fake.health()["busy"] == 0, 3)  # by itself the reply takes 6 seconds
 
 
 def test_a_chat_that_is_too_large_to_be_sent_is_refused_in_words(fake, open_page):

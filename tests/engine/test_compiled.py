@@ -14,7 +14,7 @@ from llama_core.engine.compiled import program_table
 from llama_core.engine.device_state import new_slot_state
 from llama_core.engine.pacing import BatchSizer
 from llama_core.engine.records import Records, Status
-from llama_core.sampling.sampler import next_token_distribution
+from llama_core.sampling.sampler import make_penalty_state, next_token_distribution, sample, stack_sampling_params
 
 
 @pytest.fixture
@@ -107,6 +107,30 @@ def test_penalties_count_the_reply_while_it_grows(programs, checkpoint):
             model_share = np.exp(logits[token]) / np.exp(logits).sum()
             np.testing.assert_allclose(np.exp(block.logprobs(step)), [model_share, shares[token]], atol=1e-4)
             ids.append(token)
+
+
+def test_replies_with_a_seed_are_drawn_as_the_plain_sampler_draws(programs, checkpoint):
+    """Beside each other and one alone, against the logits of the whole context each time."""
+    kinds = [
+        SamplingParams(temperature=0.8, top_k=40, top_p=0.9, min_p=0.02, seed=11, logprobs=5),
+        SamplingParams(temperature=1.3, seed=12, repetition_penalty=1.2, presence_penalty=0.5, logit_bias={9: 2.0}),
+        SamplingParams(temperature=0.0, frequency_penalty=0.4),
+    ]
+    replies = {slot: [5 + slot, 40, 7] for slot in range(3)}
+    for slot, params in enumerate(kinds):
+        replies[slot] += read_prompt(programs, slot, replies[slot], params).token_ids
+    for slots in ([0, 1, 2], [1], [0, 2]):
+        for slot, records in decode(programs, slots, 4).items():
+            replies[slot] += records.token_ids
+    draw = jax.jit(sample)
+    for slot, params in enumerate(kinds):
+        ids = replies[slot]
+        assert len(ids) == 3 + 1 + 8
+        for end in range(3, len(ids)):
+            logits = reference_logits(checkpoint[1], [ids[:end]])[0, -1:]
+            state = make_penalty_state(params, 320, ids[:3], ids[3:end])
+            expected = draw(logits, stack_sampling_params([params]), state, np.array([end], np.int32))
+            assert int(expected.token[0]) == ids[end]
 
 
 def test_the_cache_is_donated(programs):

@@ -2,6 +2,7 @@
 
 import os
 import re
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -55,7 +56,7 @@ def test_the_command_refuses_in_one_line(tmp_path):
 )
 def test_a_start_without_tokenizer_files_is_refused_before_it_is_read(tmp_path, monkeypatch, model, words):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "x.gguf").touch()
+    (tmp_path / "x.gguf").write_bytes(struct.pack("<4sIQQ", b"GGUF", 3, 0, 0))
     with pytest.raises(TrainingError, match=f"--model {model} {words}"):
         find_start(read_options(["--data", "x", "--out", "y", "--model", model]))
 
