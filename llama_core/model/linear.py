@@ -88,8 +88,15 @@ def dequantize_first(rows: Float[Array, "N I"], weight: QuantizedMatrix, dtype: 
 
 
 def dequantize_rows(weight: QuantizedMatrix, tokens: Int[AnyArray, "*B"]) -> Float[Array, "*B D"]:
-    """The numbers that the rows of these tokens stand for."""
-    return dequantize(jax.tree.map(lambda leaf: jnp.asarray(leaf)[tokens], weight))
+    """The numbers that the rows of these tokens stand for. Rows of bfloat16 are picked as whole numbers: XLA's CPU
+    backend turns all of a matrix into float32 to pick from it (25 ms for the embedding of a 135M model)."""
+
+    def pick(leaf: AnyArray) -> Array:
+        if leaf.dtype != jnp.bfloat16:
+            return jnp.asarray(leaf)[tokens]
+        return jax.lax.bitcast_convert_type(jax.lax.bitcast_convert_type(leaf, jnp.uint16)[tokens], jnp.bfloat16)
+
+    return dequantize(jax.tree.map(pick, weight))
 
 
 def multiply_and_reduce(rows: Float[Array, "1 I"], weight: Float[Array, "O I"], dtype: Any) -> Float[Array, "1 O"]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from llama_core.model.linear import MANY_ROWS, PRODUCTS, embed, linear
+from llama_core.model.quantization import dequantize, round_to_bfloat16
 
 
 def numbers(*shape):
@@ -46,3 +47,10 @@ def test_each_token_has_its_row_of_the_embedding():
     weight = numbers(10, 4)
     tokens = np.array([[3, 3], [0, 9]])
     np.testing.assert_array_equal(embed(weight, tokens), np.asarray(weight)[tokens])
+
+
+def test_picking_rows_of_a_bfloat16_matrix_writes_out_no_others():
+    weight, tokens = round_to_bfloat16(np.asarray(numbers(1000, 64))), np.array([[3, 999]])
+    np.testing.assert_array_equal(embed(weight, tokens), np.asarray(dequantize(weight))[tokens])
+    compiled = jax.jit(embed).lower(weight, tokens).compile().as_text()
+    assert "bf16[1000,64]" in compiled and "f32[1000,64]" not in compiled
