@@ -19,7 +19,7 @@ from pathlib import Path
 
 import uvicorn
 
-sys.path.append(str(Path(__file__).parents[1] / "tests"))
+sys.path.append(str(Path(__file__).parents[1] / "tests" / "helpers"))
 
 from page_client import Tab
 
