@@ -2,7 +2,6 @@
 
 import argparse
 import importlib.metadata
-import os
 import platform
 import statistics
 import time
@@ -20,6 +19,7 @@ import transformers
 
 from llama_core.model.config import NAMED_CONFIGS
 from llama_core.model.params import params_bytes, stack_params
+from llama_core.runtime.cores import usable_cores
 
 
 def chat_options(doc: str) -> argparse.ArgumentParser:
@@ -119,7 +119,7 @@ def machine(device: str) -> dict[str, Any]:
     return {
         "device": device,
         "machine": platform.machine(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": usable_cores(),
         "python": platform.python_version(),
         "dtype": "float32",
         "versions": {name: importlib.metadata.version(name) for name in packages},

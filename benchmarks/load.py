@@ -11,7 +11,6 @@ import argparse
 import base64
 import importlib.metadata
 import json
-import os
 import platform
 import statistics
 import subprocess
@@ -27,6 +26,7 @@ import numpy as np
 
 from llama_core.model.config import NAMED_CONFIGS, LlamaConfig
 from llama_core.model.params import params_bytes, stack_params
+from llama_core.runtime.cores import usable_cores
 
 # Memory is that of the process, before and after; the peak is counted from a warm start on.
 LOAD = """
@@ -94,7 +94,7 @@ def report(options, config: LlamaConfig, medians: dict[str, float]) -> None:
         "dtype": "bfloat16",
         "bytes": size,
         "machine": platform.machine(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": usable_cores(),
         "python": platform.python_version(),
         "versions": {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "numpy", "safetensors")},
         "save_seconds": round(medians["save"], 2),

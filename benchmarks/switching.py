@@ -10,7 +10,6 @@ object. Ratio: for each model, resident memory at its last turn over that at its
 import argparse
 import gc
 import json
-import os
 import platform
 import threading
 import time
@@ -19,6 +18,7 @@ from llama_core import SamplingParams  # isort: skip - sets XLA's flags before j
 
 import jax
 
+from llama_core.runtime.cores import usable_cores
 from web.models.manager import ModelManager
 from web.settings import Settings
 
@@ -53,7 +53,7 @@ def main() -> None:
                 "slots": options.slots,
                 "max_seq_len": options.max_seq_len,
                 "machine": platform.machine(),
-                "cores": len(os.sched_getaffinity(0)),
+                "cores": usable_cores(),
                 "python": platform.python_version(),
                 "jax": jax.__version__,
                 "ratios": ratios,

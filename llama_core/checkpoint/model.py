@@ -3,14 +3,13 @@
 import dataclasses
 import functools
 
-import jax
 import numpy as np
 from jaxtyping import Bool
 
 from llama_core.checkpoint.memory_plan import NONE
 from llama_core.model.config import LlamaConfig
 from llama_core.model.params import Params, count_params
-from llama_core.model.quantization import FORMAT_NAMES, is_quantized
+from llama_core.model.quantization import FORMAT_NAMES, quantized_matrices
 from llama_core.sampling.params import SamplingParams
 from llama_core.tokenizer.chat_template import Chat
 from llama_core.tokenizer.tokenizer import Tokenizer
@@ -62,16 +61,16 @@ class Model:
     @property
     def weight_bytes(self) -> int:
         """How many bytes the weights take in memory."""
-        return sum(leaf.nbytes for leaf in jax.tree.leaves(self.params))
+        return self.params.nbytes
 
     @property
     def weights(self) -> str:
         """The format of the weights for people: "float32", or "q8, 8.5 bits a weight"."""
-        is_small = [leaf for leaf in jax.tree.leaves(self.params, is_leaf=is_quantized) if is_quantized(leaf)]
-        if not is_small:
+        small = quantized_matrices(self.params)
+        if not small:
             return self.dtype
-        bits = 8 * sum(matrix.nbytes for matrix in is_small) / sum(matrix.size for matrix in is_small)
-        names = sorted({FORMAT_NAMES[type(matrix)] for matrix in is_small})
+        bits = 8 * sum(matrix.nbytes for matrix in small) / sum(matrix.size for matrix in small)
+        names = sorted({FORMAT_NAMES[type(matrix)] for matrix in small})
         return f"{' and '.join(names)}, {bits:.1f} bits a weight"
 
     @property

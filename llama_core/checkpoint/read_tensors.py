@@ -5,7 +5,7 @@ import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import BinaryIO, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -82,6 +82,15 @@ def describe_formats(tensors: Collection[StoredTensor]) -> str:
     names = [name for name, count in numbers.most_common() if count >= SHARE_TO_NAME * total]
     listed = " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
     return f"{listed}, {8 * sum(stored.size for stored in tensors) / total:.1f} bits a weight"
+
+
+def fill(memory: np.ndarray, file: BinaryIO, stored: StoredTensor) -> None:
+    """Read as many bytes of a tensor as `memory` has, from where `file` (opened without a buffer) stands.
+
+    Raises `ModelFileError` for a file that ends early.
+    """
+    if file.readinto(memory.reshape(-1).view(np.uint8).data) != memory.nbytes:  # type: ignore[attr-defined]
+        raise ModelFileError(f"{stored.path} ends within tensor {stored.name}; download it again")
 
 
 def take_over(piece: np.ndarray, target: np.ndarray, stored: StoredTensor) -> None:

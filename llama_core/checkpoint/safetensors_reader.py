@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors
 
-from llama_core.checkpoint.read_tensors import STEP, read_tensors, take_over
+from llama_core.checkpoint.read_tensors import STEP, fill, read_tensors, take_over
 from llama_core.model.quantization import ROUNDINGS, QuantizedMatrix
 from llama_core.runtime.files import ModelFileError, check_file
 
@@ -52,8 +52,7 @@ class Stored:
             for group, start in itertools.product(groups, range(0, groups.shape[1], STEP)):
                 target = group[start : start + STEP]
                 piece = target if target.dtype == dtype else buffer[: target.size]
-                if file.readinto(piece.view(np.uint8).data) != piece.nbytes:
-                    raise ModelFileError(f"{self.path} ends within tensor {self.name}; download it again")
+                fill(piece, file, self)
                 take_over(piece, target, self)
 
     def row_ranges(self) -> "Iterator[Stored]":

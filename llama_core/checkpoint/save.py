@@ -11,7 +11,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import safetensors
@@ -30,7 +29,7 @@ from llama_core.checkpoint.layout import (
 from llama_core.errors import UserError
 from llama_core.model.config import LlamaConfig
 from llama_core.model.params import Params, hub_tensors, named_tensors
-from llama_core.model.quantization import is_quantized
+from llama_core.model.quantization import quantized_matrices
 from llama_core.runtime.files import ModelFileError, read_json
 
 # Number formats and their names in safetensors headers.
@@ -158,7 +157,7 @@ def _check_names(files: Collection[str], dtype: str) -> None:
 
 
 def _check_weights(params: Params) -> None:
-    if any(map(is_quantized, jax.tree.leaves(params, is_leaf=is_quantized))):
+    if quantized_matrices(params):
         raise ModelFileError(
             "the weights are rounded to 8 or 4 bits and cannot be saved; "
             'load the model with quantize="none", and round when it is loaded'

@@ -74,9 +74,8 @@ class Engine:
         self.slots, self.max_queue = slots, max_queue
         self.compiled = 0, 0
         self._vocab_size = config.vocab_size
-        weight_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(model.params))
-        dtype = str(model.params.dtype)
-        self._plan = functools.partial(Plan, config, dtype, slots, self.max_seq_len, weight_bytes=weight_bytes)
+        dtype, size = str(model.params.dtype), model.params.nbytes
+        self._plan = functools.partial(Plan, config, dtype, slots, self.max_seq_len, weight_bytes=size)
         form = form or form_here(model.params.dtype, config.head_dim)
         # Not a function of this engine: in a reference cycle the weights would outlive it until the next collection.
         self._compile: Callable[[Progress], Programs] | None = functools.partial(

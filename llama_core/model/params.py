@@ -53,6 +53,11 @@ class Params:
         """The number format in which the model computes: that of its norms, however its matrices are stored."""
         return self.norm.dtype
 
+    @property
+    def nbytes(self) -> int:
+        """How many bytes the weights take in memory."""
+        return sum(leaf.nbytes for leaf in jax.tree.leaves(self))
+
 
 def placements(config: LlamaConfig) -> Iterator[Placement]:
     """Every array of a model: those outside the blocks, then those of each block."""

@@ -120,6 +120,11 @@ def is_quantized(weight: object) -> bool:
     return isinstance(weight, QuantizedMatrix)
 
 
+def quantized_matrices(params: object) -> list[QuantizedMatrix]:
+    """The matrices of small numbers among the weights in a pytree."""
+    return [leaf for leaf in jax.tree.leaves(params, is_leaf=is_quantized) if isinstance(leaf, QuantizedMatrix)]
+
+
 def pack_nibbles(quants: UInt8[np.ndarray, "*O P"]) -> UInt8[np.ndarray, "*O P/2"]:
     """Numbers from 0 to 15, P a multiple of 32, in the order of `Int4Matrix`."""
     halves = quants.reshape(*quants.shape[:-1], -1, 2, GROUP // 2)

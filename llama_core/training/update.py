@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from llama_core.model.config import LlamaConfig
 from llama_core.model.llama import model_forward
 from llama_core.model.params import Params, matrices
-from llama_core.model.quantization import is_quantized
+from llama_core.model.quantization import quantized_matrices
 from llama_core.training.data import Rows
 from llama_core.training.options import TrainingError, TrainingOptions
 
@@ -58,7 +58,7 @@ def optimizer(options: TrainingOptions) -> optax.GradientTransformation:
 
 def init_state(params: Params, options: TrainingOptions) -> TrainState:
     """The state before the first update. Raises `TrainingError` for weights that were rounded to small numbers."""
-    if any(map(is_quantized, jax.tree.leaves(params, is_leaf=is_quantized))):
+    if quantized_matrices(params):
         raise TrainingError(
             'the weights are rounded to 8 or 4 bits and cannot be trained; load the model with quantize="none"'
         )

@@ -2,8 +2,6 @@
 
 import itertools
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -14,6 +12,7 @@ import safetensors.numpy
 import safetensors.torch
 import torch
 from checkpoints import NORM, STORIES, copy_checkpoint, edit_json, edit_tensors, reference_logits, write_checkpoint
+from loading_memory import loading_memory, needs_proc
 
 from llama_core import SamplingParams, load_checkpoint, model_forward
 from llama_core.checkpoint import safetensors_reader
@@ -211,25 +210,10 @@ def test_a_pickle_is_never_opened_as_one(damaged):
     assert (damaged / "exploded").exists()  # the bomb works
 
 
-MEASURE = """
-import resource, sys
-from llama_core import load_checkpoint
-def peak():
-    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) / 1024
-load_checkpoint("random:tiny")
-before = peak()
-model = load_checkpoint(sys.argv[1])
-print((peak() - before) * 2**20 / (4 * model.parameter_count))
-"""
-
-
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
+@needs_proc
 def test_loading_takes_the_memory_of_the_model_once(tmp_path):
     write_checkpoint(tmp_path, hidden_size=1024, intermediate_size=4096, num_hidden_layers=6)
-    root = Path(__file__).parents[2]
-    found = subprocess.run([sys.executable, "-c", MEASURE, str(tmp_path)], cwd=root, capture_output=True, text=True)
-    assert found.returncode == 0, found.stderr
-    assert 0.9 < float(found.stdout) < 1.4
+    assert 0.9 < loading_memory(tmp_path) < 1.4
 
 
 def test_stories260k_has_its_two_ends():

@@ -25,6 +25,25 @@ def write_gguf(path, model, tokenizer=None, kind="F32", changes=None, tensors=()
         writer.add_tensor(name, quantize(numbers, stored), raw_dtype=stored)
     for name, numbers in tensors:
         writer.add_tensor(name, np.float32(numbers))
+    return finish(writer, path)
+
+
+def rewrite_gguf(path, model, store):
+    """The same with other tensors: `store(tensor)` gives the blocks of one and their kind, or None to leave it."""
+    reader = gguf.GGUFReader(write_gguf(path.with_name("whole.gguf"), model))
+    writer = gguf.GGUFWriter(path, "llama")
+    for name, field in reader.fields.items():
+        if not name.startswith("GGUF.") and name != "general.architecture":
+            sub_type = field.types[1] if len(field.types) > 1 else None
+            writer.add_key_value(name, field.contents(), field.types[0], sub_type)
+    for tensor in reader.tensors:
+        blocks, kind = store(tensor) or (tensor.data, None)
+        writer.add_tensor(tensor.name, blocks, raw_dtype=kind)
+    return finish(writer, path)
+
+
+def finish(writer, path):
+    """Write the file."""
     for write in (
         writer.write_header_to_file,
         writer.write_kv_data_to_file,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llama_core.checkpoint.gguf.files import is_gguf
+from llama_core.checkpoint.hub import REPOSITORY
 from llama_core.errors import UserError
 from web import settings
 from web.strings import TEXT
@@ -34,7 +35,7 @@ ON_THE_HUB = (
 )
 RANDOM = ("random:tiny", "random:135M")
 IN_WEIGHTS = "weights:"  # begins the name of what lies in weights/; where that is, the page need not know
-HUB_ID = re.compile(r"([\w-][\w.-]*/[\w-][\w.-]*)(@[\w./-]+)?(:[^:]+)?")  # repository, revision, GGUF file
+HUB_ID = re.compile(rf"({REPOSITORY})(@[\w./-]+)?(:[^:]+)?")  # repository, revision, GGUF file
 
 
 class NotOffered(UserError):

@@ -19,12 +19,11 @@ from gguf.quants import dequantize
 from llama_core.checkpoint.gguf.blocks import small_matrix
 from llama_core.checkpoint.gguf.header import Header, TensorInfo
 from llama_core.checkpoint.layout import CheckpointError
-from llama_core.checkpoint.read_tensors import STEP, read_tensors, require_finite, take_over
+from llama_core.checkpoint.read_tensors import STEP, fill, read_tensors, require_finite, take_over
 from llama_core.model.checks import quote_value
 from llama_core.model.config import LlamaConfig
 from llama_core.model.params import placements
 from llama_core.model.quantization import ROUNDINGS, QuantizedMatrix
-from llama_core.runtime.files import ModelFileError
 
 # What the package can dequantise: floating point, blocks of 32 with a scale, and mixtures with blocks of 256.
 _NAMES = """
@@ -76,8 +75,7 @@ class GgufTensor:
         """
         rows = np.empty((stop - start, self.row_bytes), np.uint8)
         file.seek(self.start + start * self.row_bytes)
-        if file.readinto(rows.reshape(-1).data) != rows.nbytes:  # type: ignore[attr-defined]
-            raise ModelFileError(f"{self.path} ends within tensor {self.name}; download it again")
+        fill(rows, file, self)
         if not self.head_rows:
             return rows
         pairs = rows.reshape(-1, self.head_rows // 2, 2, self.row_bytes)

@@ -1,10 +1,6 @@
 """GGUF files against transformers and the `gguf` package's own dequantisation: every architecture, every format, split
 files, and the memory that it takes."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import gguf
 import jax
 import numpy as np
@@ -13,7 +9,8 @@ import torch
 import transformers
 from checkpoints import reference_logits, reference_model, write_checkpoint
 from gguf.quants import dequantize
-from gguf_files import TEMPLATE, permute, random_blocks, unpermute, write_gguf
+from gguf_files import TEMPLATE, permute, random_blocks, rewrite_gguf, unpermute, write_gguf
+from loading_memory import loading_memory, needs_proc
 
 from llama_core import load_checkpoint, model_forward, save_checkpoint
 from llama_core.checkpoint.estimate import estimate
@@ -119,26 +116,12 @@ def write_one_format(path, kind, blocks):
     """A model of one block whose square matrices are all the same in the file."""
     shape = dict(hidden_size=256, intermediate_size=256, num_attention_heads=4, num_key_value_heads=4)
     theirs = reference_model(num_hidden_layers=1, tie_word_embeddings=True, **shape)
-    whole, writer = path.with_name("whole.gguf"), gguf.GGUFWriter(path, "llama")
-    reader = gguf.GGUFReader(write_gguf(whole, theirs))
-    for name, field in reader.fields.items():
-        if not name.startswith("GGUF.") and name != "general.architecture":
-            writer.add_key_value(
-                name, field.contents(), field.types[0], field.types[1] if len(field.types) > 1 else None
-            )
-    for tensor in reader.tensors:
-        if tensor.name.endswith("weight") and tuple(tensor.shape) == (256, 256):
-            writer.add_tensor(tensor.name, blocks, raw_dtype=kind)
-        else:
-            writer.add_tensor(tensor.name, tensor.data)
-    for write in (
-        writer.write_header_to_file,
-        writer.write_kv_data_to_file,
-        writer.write_tensors_to_file,
-        writer.close,
-    ):
-        write()
-    return path
+
+    def store(tensor):
+        is_square = tensor.name.endswith("weight") and tuple(tensor.shape) == (256, 256)
+        return (blocks, kind) if is_square else None
+
+    return rewrite_gguf(path, theirs, store)
 
 
 def test_the_permutation_of_the_tests_is_undone_by_its_inverse():
@@ -248,24 +231,8 @@ def test_the_plan_before_loading_is_that_of_the_loaded_model(tmp_path):
         load_checkpoint(path, check=refuse)
 
 
-MEASURE = """
-import resource, sys
-from llama_core import load_checkpoint
-def peak():
-    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) / 1024
-load_checkpoint("random:tiny")
-import llama_core.checkpoint.gguf.tensors
-before = peak()
-model = load_checkpoint(sys.argv[1])
-print((peak() - before) * 2**20 / (4 * model.parameter_count))
-"""
-
-
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
+@needs_proc
 def test_loading_takes_the_memory_of_the_weights_once(tmp_path):
     theirs = reference_model(hidden_size=1024, intermediate_size=4096, num_hidden_layers=4)
     path = write_gguf(tmp_path / "x.gguf", theirs, kind="Q8_0")
-    root = Path(__file__).parents[3]
-    found = subprocess.run([sys.executable, "-c", MEASURE, str(path)], cwd=root, capture_output=True, text=True)
-    assert found.returncode == 0, found.stderr
-    assert 0.9 < float(found.stdout) < 1.4
+    assert 0.9 < loading_memory(path) < 1.4

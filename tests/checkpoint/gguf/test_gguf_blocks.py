@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from checkpoints import reference_model
 from gguf.quants import dequantize as their_dequantize
-from gguf_files import random_blocks, write_gguf
+from gguf_files import random_blocks, rewrite_gguf
 
 from llama_core import load_checkpoint, model_forward
 from llama_core.checkpoint import memory_plan
@@ -47,27 +47,15 @@ SQUARE = dict(hidden_size=256, intermediate_size=256, num_attention_heads=4, num
 def with_formats(path, kinds):
     """A model whose matrices have these formats: the first of which the name of a tensor begins with a key."""
     theirs = reference_model(**SQUARE, initializer_range=0.05)
-    reader = gguf.GGUFReader(write_gguf(path.with_name("whole.gguf"), theirs))
-    writer = gguf.GGUFWriter(path, "llama")
-    for name, field in reader.fields.items():
-        if not name.startswith("GGUF.") and name != "general.architecture":
-            sub_type = field.types[1] if len(field.types) > 1 else None
-            writer.add_key_value(name, field.contents(), field.types[0], sub_type)
-    for tensor in reader.tensors:
+
+    def store(tensor):
         kind = next((kind for start, kind in kinds.items() if tensor.name.startswith(start)), None)
         if kind is None or len(tensor.shape) == 1:
-            writer.add_tensor(tensor.name, tensor.data)
-        else:
-            shape = tuple(int(size) for size in reversed(tensor.shape))
-            writer.add_tensor(tensor.name, random_blocks(kind, shape, seed=len(tensor.name)), raw_dtype=kind)
-    for write in (
-        writer.write_header_to_file,
-        writer.write_kv_data_to_file,
-        writer.write_tensors_to_file,
-        writer.close,
-    ):
-        write()
-    return path
+            return None
+        shape = tuple(int(size) for size in reversed(tensor.shape))
+        return random_blocks(kind, shape, seed=len(tensor.name)), kind
+
+    return rewrite_gguf(path, theirs, store)
 
 
 def matrices(model):
