@@ -42,6 +42,21 @@ def test_the_workspace_holds_what_xla_asks_for(config):
     assert asked <= Plan(config, "float32", 4, 1024).workspace * 1.5
 
 
+def test_the_workspace_is_that_of_the_form_that_runs():
+    """A GPU reads longer chunks than a CPU; cuDNN keeps no scores."""
+    plain, masked, cudnn = (
+        Plan(TINY, "bfloat16", 4, 2048, form=form).workspace for form in (forms.PLAIN, forms.MASKED, forms.CUDNN)
+    )
+    longer = dataclasses.replace(forms.MASKED, chunk_sizes=(2048,))
+    activations = 4 * (8 * TINY.hidden_size + 3 * TINY.intermediate_size)
+    scores = 4 * 2 * TINY.num_attention_heads * 2048
+    assert plain == masked == Plan(TINY, "bfloat16", 4, 2048).workspace
+    assert Plan(TINY, "bfloat16", 4, 2048, form=longer).workspace - masked == (2048 - 512) * (activations + scores)
+    assert cudnn - masked == (2048 - 512) * activations - 512 * scores
+    short = Plan(TINY, "bfloat16", 4, 200, form=forms.CUDNN).workspace  # its largest chunk is the one of 256
+    assert short == Plan(TINY, "bfloat16", 4, 200, form=dataclasses.replace(forms.CUDNN, chunk_sizes=(256,))).workspace
+
+
 def test_the_largest_array_may_be_another_than_the_embedding():
     wide = dataclasses.replace(TINY, intermediate_size=2000 * TINY.hidden_size)
     largest = max(
