@@ -12,7 +12,8 @@ HOLD_THE_END = """(() => { const send = window.fetch; window.held = [];
         const body = new ReadableStream({ async pull(controller) {
             const { value, done } = await reader.read();
             if (done) { controller.close(); return; }
-            if (window.holding && letters.decode(value).includes('close_stream')) await new Promise((go) => held.push(go));
+            const isEnd = letters.decode(value).includes('close_stream');
+            if (window.holding && isEnd) await new Promise((go) => held.push(go));
             controller.enqueue(value); } });
         return new Response(body, { headers: answer.headers, status: answer.status }); }; })()"""
 
