@@ -157,15 +157,18 @@ def _smaller(plan: Plan) -> Iterator[tuple[Plan, str]]:
     """Plans that need less, the mildest change first, with the command line options that choose them."""
     lengths = [1 << power for power in range(30, 0, -1) if SHORTEST_CONTEXT <= 1 << power < plan.max_seq_len]
     dtypes = [plan.dtype] if plan.dtype != "float32" or plan.quantize != NONE else ["float32", "bfloat16"]
-    for dtype in dtypes:
+    weights = [(dtype, plan.quantize) for dtype in dtypes]
+    if plan.quantize == NONE and plan.weight_bytes is None:
+        weights.append((plan.dtype, "q8" if jax.devices()[0].platform == "cpu" else "int8"))
+    for dtype, quantize in weights:
         for slots in dict.fromkeys((plan.slots, max(1, plan.slots // 2), 1)):
             for length in (plan.max_seq_len, *lengths):
-                other = dataclasses.replace(plan, dtype=dtype, slots=slots, max_seq_len=length)
+                other = dataclasses.replace(plan, dtype=dtype, slots=slots, max_seq_len=length, quantize=quantize)
                 yield (
                     other,
                     " ".join(
                         f"--{name.replace('_', '-')} {getattr(other, name)}"
-                        for name in ("dtype", "slots", "max_seq_len")
+                        for name in ("dtype", "slots", "max_seq_len", "quantize")
                         if getattr(other, name) != getattr(plan, name)
                     ),
                 )

@@ -84,6 +84,7 @@ def test_what_fits_passes():
         ("bfloat16", 64, 256, 18.2e9, "--slots"),
         ("float32", 1, 256, 24e9, "--dtype bfloat16"),
         ("float32", 8, 131072, 24e9, "--dtype bfloat16 "),
+        ("bfloat16", 2, 2048, 12e9, "--quantize q8"),
     ],
 )
 def test_a_refusal_names_the_numbers_and_what_would_fit(dtype, slots, length, free, remedy):
@@ -94,7 +95,7 @@ def test_a_refusal_names_the_numbers_and_what_would_fit(dtype, slots, length, fr
     for number in (plan.total, plan.params, plan.cache, plan.workspace, free):
         assert f"{number / 1e9:.2f} GB" in words
     said = {name.replace("-", "_"): value for name, value in re.findall(r"--([a-z-]+) (\w+)", words)}
-    said = {name: value if name == "dtype" else int(value) for name, value in said.items()}
+    said = {name: int(value) if value.isdecimal() else value for name, value in said.items()}
     require_memory(LARGE, **{"dtype": dtype, "slots": slots, "max_seq_len": length, **said}, free=int(free))
 
 
