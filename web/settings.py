@@ -85,6 +85,9 @@ class Settings:
         "whether visitors may load another model; auto: where only this machine can open the page",
         choices=("auto", "on", "off"),
     )
+    api_key: str = setting(
+        "", "GLASS_LLAMA_API_KEY", "what programs have to send to use the API (better set by the variable); none: open"
+    )
     system_prompt: str = setting("", "GLASS_LLAMA_SYSTEM_PROMPT", "system prompt that the page starts with")
 
     def __post_init__(self) -> None:
