@@ -32,3 +32,13 @@ def test_commands_reach_their_modules(arguments, code, words):
     done = run(*arguments)
     assert done.returncode == code, done.stderr
     assert words in " ".join((done.stdout + done.stderr).split()) and "Traceback" not in done.stderr
+
+
+def test_training_without_its_package_says_how_to_get_it():
+    code = (
+        "import runpy, sys; sys.modules['optax'] = None; "
+        "sys.argv = ['train', '--data', 'a.txt', '--config', 'weights/guide', '--out', 'b']; "
+        "runpy.run_module('llama_core.training', run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "error: training needs optax: pip install" in done.stderr
