@@ -30,6 +30,8 @@ ENVIRONMENT = {
     "MEMORY": "16Gi",
     "HF_HUB_OFFLINE": "1",
 }
+# The frame's page is on this machine, which a page of another one may otherwise not open.
+FLAGS = ["--no-sandbox", "--disable-features=LocalNetworkAccessChecks"]
 PAGE = "https://huggingface.co/spaces/ada/chat"
 FRAME = '<!doctype html><title>Space</title><iframe src="{}" style="width:100%;height:95vh"></iframe>'
 
@@ -67,7 +69,7 @@ def unpack(app: Path) -> None:
 
 def ask(url: str, picture: Path | None) -> None:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
         page = browser.new_page(viewport={"width": 1280, "height": 800})
         page.route(PAGE, lambda route: route.fulfill(content_type="text/html", body=FRAME.format(url)))
         page.goto(PAGE)
