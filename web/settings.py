@@ -123,7 +123,9 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str] = os.
         SettingsError,
         prog="python app.py",
         description="Chat with a Llama that runs in JAX, in your browser.",
-        epilog="Every setting can also be given by the environment variable named beside it.",
+        epilog="Every setting can also be given by the environment variable named beside it. Instead of settings, the "
+        "first word can be a command: train (a model of your own), space (host the app on Hugging Face) or bench; "
+        "`train --help` and so on tell more.",
     )
     for row in fields(Settings):
         env, on_space = row.metadata["env"], row.metadata["on_space"]

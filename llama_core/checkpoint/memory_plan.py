@@ -2,7 +2,9 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator
+import os
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import jax
@@ -177,7 +179,7 @@ def _smaller(plan: Plan) -> Iterator[tuple[Plan, str]]:
 def free_bytes(device: jax.Device) -> int | None:
     """Memory that is free on the device; None where the device does not say."""
     if device.platform == "cpu":
-        return min(_machine_free() + _container_free(Path("/sys/fs/cgroup")), default=None)
+        return min(_machine_free() + _container_free(Path("/sys/fs/cgroup")) + _space_free(os.environ), default=None)
     stats = device.memory_stats() or {}
     return stats["bytes_limit"] - stats["bytes_in_use"] if {"bytes_limit", "bytes_in_use"} <= stats.keys() else None
 
@@ -201,6 +203,19 @@ def _container_free(root: Path) -> list[int]:
             continue
         return [numbers[0] - numbers[1] + int(rows.get("inactive_file", 0))]
     return []
+
+
+def _space_free(environment: Mapping[str, str]) -> list[int]:
+    """What a Hugging Face Space has by its variable MEMORY ("16Gi"), less what this process holds; empty elsewhere."""
+    said = re.fullmatch(r"(\d+(?:\.\d+)?)([MG])i", environment.get("MEMORY", ""))
+    if "SPACE_ID" not in environment or said is None:
+        return []
+    unit = {"M": 2**20, "G": 2**30}[said[2]]
+    try:
+        held = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        held = 0
+    return [int(float(said[1]) * unit) - held]
 
 
 def best_dtype(device: jax.Device) -> str:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import jax
@@ -129,6 +130,24 @@ def test_a_container_has_less_than_its_machine(tmp_path):
     assert memory_plan._container_free(tmp_path) == [450]
     (tmp_path / "memory.max").write_text("max\n")
     assert memory_plan._container_free(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("environment", "limit"),
+    [
+        ({"SPACE_ID": "ada/chat", "MEMORY": "16Gi"}, 16 * 2**30),
+        ({"SPACE_ID": "ada/chat", "MEMORY": "512Mi"}, 512 * 2**20),
+        ({"SPACE_ID": "ada/chat", "MEMORY": "lots"}, None),
+        ({"MEMORY": "16Gi"}, None),
+    ],
+)
+def test_a_space_says_how_much_memory_it_has(environment, limit):
+    found = memory_plan._space_free(environment)
+    if limit is None:
+        assert found == []
+    else:
+        rows = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
+        assert found[0] == pytest.approx(limit - 1024 * int(rows["VmRSS"].split()[0]), abs=64 * 2**20)
 
 
 @pytest.mark.parametrize(

@@ -116,6 +116,12 @@ def test_a_quota_limits_the_threads(tmp_path, quota, cores):
     assert usable_cores(tmp_path) == (everything if cores is None else cores)
 
 
+def test_a_space_limits_the_threads(tmp_path):
+    space = {"SPACE_ID": "ada/chat", "CPU_CORES": "1"}
+    assert usable_cores(tmp_path, space) == 1 and usable_cores(tmp_path, {**space, "CPU_CORES": "9999"}) < 9999
+    assert usable_cores(tmp_path, {"CPU_CORES": "1"}) == usable_cores(tmp_path, {})
+
+
 LOAD = "from llama_core.kernels import NATIVE, prepare_kernels; print(prepare_kernels('on'), NATIVE.ready)"
 
 
