@@ -244,19 +244,20 @@ def _fit_line(quants: np.ndarray, grouped: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 class Rounding(NamedTuple):
-    """How arrays become small numbers, and how many bytes a group of 32 of them takes."""
+    """How arrays become small numbers, and how many bytes each group of them takes; rows are whole groups."""
 
     round: Callable[[np.ndarray], QuantizedMatrix]
     group_bytes: int
+    group: int = GROUP
 
     def bytes_of(self, shape: tuple[int, ...]) -> int:
         """How many bytes a matrix of this shape takes."""
-        return math.prod(shape[:-1]) * -(-shape[-1] // GROUP) * self.group_bytes
+        return math.prod(shape[:-1]) * -(-shape[-1] // self.group) * self.group_bytes
 
 
 # By the names that people choose them by: 16, 8.5 and 5 bits a number.
 ROUNDINGS = {
-    "bf16": Rounding(round_to_bfloat16, 64),
+    "bf16": Rounding(round_to_bfloat16, 2, group=1),
     "q8": Rounding(round_to_int8, 34),
     "q4": Rounding(round_to_int4, 20),
 }
