@@ -68,7 +68,7 @@ class Stored:
     @property
     def small_form(self) -> str:
         """The number format in the file."""
-        return str(FORMATS[self.format])
+        return str(FORMATS.get(self.format, self.format))
 
     def small_bytes(self, quantize: str) -> int:
         """How many bytes `read_small` gives."""
