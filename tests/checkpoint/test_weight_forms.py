@@ -12,7 +12,7 @@ from gguf_files import random_blocks, rewrite_gguf, write_gguf
 from llama_core import load_checkpoint, model_forward
 from llama_core.checkpoint.estimate import estimate
 from llama_core.checkpoint.weights import forms
-from llama_core.kernels import NATIVE, prepare_kernels
+from llama_core.kernels import NATIVE, KernelError, prepare_kernels
 from llama_core.model.config import NAMED_CONFIGS
 from llama_core.model.params import placements
 from llama_core.model.quantization import Bfloat16Matrix, Int4Matrix, Int8Matrix, dequantize, is_quantized
@@ -130,6 +130,19 @@ def test_small_models_and_machines_without_kernels_get_float32(tmp_path, monkeyp
     monkeypatch.setattr("llama_core.kernels.library.can_have_library", lambda: False)
     assert forms.resolve_quantize("auto", NAMED_CONFIGS["1B"]) == "none"
     assert forms.resolve_quantize("q4", NAMED_CONFIGS["1B"]) == "q4"
+
+
+def test_kernels_that_cannot_be_compiled_cost_one_line(tmp_path, monkeypatch):
+    def fail(progress):
+        progress(0, 1)
+        raise KernelError("native kernels cannot be compiled; install g++")
+
+    monkeypatch.setattr(NATIVE, "library", None)
+    monkeypatch.setattr("llama_core.kernels.library.find_library", fail)
+    path, steps, plans = of_kind(tmp_path / "x.gguf", {"blk": Kind.Q8_0}), [], []
+    model = load_checkpoint(path, quantize="auto", compiling=lambda *step: steps.append(step), check=plans.append)
+    assert model.weights == "float32" and model.notes == ("native kernels cannot be compiled; install g++",)
+    assert steps == [(0, 1)] and plans[-1].params == model.weight_bytes
 
 
 def test_noise_has_no_file_to_stay_small_as(monkeypatch):

@@ -81,6 +81,17 @@ def test_without_a_compiler_everything_runs_and_one_line_says_so(tmp_path, quant
     assert len(notes) == 1 and "no C++ compiler" in notes[0] and "install g++" in notes[0]
 
 
+def test_progress_is_told_while_they_are_compiled_and_not_when_they_are_there(tmp_path, monkeypatch):
+    (tmp_path / "c++").write_text('#!/bin/sh\nfor output; do :; done\necho library > "$output"\n')
+    (tmp_path / "c++").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(build, "_installed", lambda: None)
+    steps = []
+    for _ in range(2):
+        find_library(tmp_path / "cache", lambda *step: steps.append(step))
+    assert steps == [(0, 1), (1, 1)]
+
+
 def test_a_compiler_that_fails_is_quoted(tmp_path, monkeypatch):
     (tmp_path / "c++").write_text("#!/bin/sh\necho 'kernels.cc:1: error: no such language' >&2\nexit 1\n")
     (tmp_path / "c++").chmod(0o755)
