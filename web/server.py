@@ -26,7 +26,7 @@ LAST_WORDS_SECONDS = 3  # for open pages to say that the server ends
 LAST_RESORT_SECONDS = 20  # a thread may wait for a device that failed, and Python would wait for the thread for ever
 
 STYLES = ("page", "tokens")
-SCRIPTS = ("glass", "markdown", "tokens", "conversation", "chats", "help")
+SCRIPTS = ("connection", "glass", "markdown", "tokens", "conversation", "chats", "help")
 
 
 def build_app(page: gr.Blocks, manager: ModelManager, settings: Settings) -> FastAPI:

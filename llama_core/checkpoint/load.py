@@ -60,15 +60,11 @@ def load_checkpoint(
     Hub ids are `name/repo` and `name/repo@revision`; of a repository of GGUF files `name/repo:CHOICE` takes one, by its
     quantisation (`Q4_K_M`) or its name.
 
-    `dtype` "auto" is the number format that suits the first device best. `quantize` rounds the matrices to "bf16", "q8"
-    or "q4" while they are read, each by itself; what a GGUF file has in small numbers already then stays as it is. With
-    "none" all matrices are in `dtype`. "auto" keeps what is small in its file (bfloat16, and blocks of a GGUF file) and
-    rounds nothing else, where native kernels read it so; with a small model, and without kernels, it is "none".
-    `kernels` says whether there are to be some ("auto", "on", "off", see `prepare_kernels`).
-
-    `progress(done, total)` counts tensors, `download(done, total)` megabytes, `compiling(done, total)` the kernels.
-    `check(plan)` may raise to refuse the model before its weights are downloaded or memory is taken for them; the plan
-    is for one reply of the shortest context.
+    `dtype` "auto" is the number format that suits the first device best. `quantize` rounds the matrices to "bf16",
+    "int8" (for GPUs: a scale a row), "q8" (one for each 32 numbers) or "q4" while they are read; "none": to nothing;
+    "auto": what is small in its file stays that, and nothing is rounded (`weights/forms.py`). `kernels`: see
+    `prepare_kernels`. `progress(done, total)` counts tensors, `download` megabytes, `compiling` the kernels.
+    `check(plan)` may raise to refuse the model, as it is for one short reply, before it is downloaded or loaded.
 
     Raises `HubError` if the model cannot be found, `ConfigError`, `ModelFileError` or `ChatError` if it cannot be used,
     `KernelError` for `kernels` "on" without kernels.

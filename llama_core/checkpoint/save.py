@@ -57,8 +57,7 @@ def save_checkpoint(
     weights, in one file or several, and the files that were saved with it. All other files stay as they are. A save
     that is killed while it renames is finished by the next one; until then `load_checkpoint` refuses the folder.
 
-    Raises `ModelFileError` for a folder that holds something else, and for names that are not plain file names.
-    """
+    Raises `ModelFileError` for a folder that holds something else, and for names that are not plain file names."""
     folder, files = Path(folder).expanduser().absolute(), files or {}
     dtype = str(params.dtype) if dtype is None else dtype
     _check_names(files, dtype)
@@ -75,7 +74,7 @@ def save_checkpoint(
             _write(unfinished / name, [content.encode() if isinstance(content, str) else content])
         columns = small_columns(config, params)
         _write(unfinished / CONFIG, [_config_text(dataclasses.replace(config, dtype=dtype), bool(columns))])
-        metadata = {COMPANIONS: json.dumps(sorted(files)), METADATA: json.dumps(columns)}
+        metadata = {COMPANIONS: sorted(files), METADATA: columns}
         _write(unfinished / WEIGHTS, _safetensors(config, params, dtype, metadata))
         unfinished.replace(folder / COMPLETE)
         _rename_all(folder)
@@ -172,13 +171,15 @@ def _write(path: Path, parts: Iterable[bytes | memoryview]) -> None:
 
 
 def _safetensors(
-    config: LlamaConfig, params: Params, dtype: str, metadata: Mapping[str, str]
+    config: LlamaConfig, params: Params, dtype: str, metadata: Mapping[str, Any]
 ) -> Iterator[bytes | memoryview]:
     """The parts of a safetensors file: the size of the header, the header, then one tensor after the other
     (huggingface/safetensors, README, "Format")."""
     offset = 0
     # transformers refuses files without the format
-    header: dict[str, dict[str, Any]] = {"__metadata__": {"format": "pt", **metadata}}
+    header: dict[str, dict[str, Any]] = {
+        "__metadata__": {"format": "pt"} | {name: json.dumps(value) for name, value in metadata.items()}
+    }
     for name, tensor in parts_to_save(config, params, dtype):
         end = offset + tensor.nbytes
         kind = (SAFETENSORS_NAMES | SMALL_NAMES)[str(tensor.dtype)]

@@ -27,8 +27,22 @@ def with_settings(values: Json, settings: TokenizerSettings) -> Json:
             added.setdefault(content, row)
     values = {**values, "added_tokens": sorted(added.values(), key=lambda row: row["id"])}
     if settings.add_prefix_space is False and settings.is_llama_class:
-        values = _without_prefix_space(values)
-    return values
+        return _without_prefix_space(values)
+    return _with_space_first(values) if settings.is_llama_class and not settings.legacy else values
+
+
+def _with_space_first(values: Json) -> Json:
+    """The rules with a space before the first text alone, where the file has one before each stretch of text between
+    markers: transformers' `LlamaTokenizer` replaces the file's rule by this one unless `legacy` is set
+    (models/llama/tokenization_llama.py)."""
+    normalizer, pre = values.get("normalizer"), values.get("pre_tokenizer")
+    prepends = [step for step in _steps(normalizer, "normalizers") if step.get("type") == "Prepend"]
+    if not prepends and not any(
+        step.get("type") == "Metaspace" and _prepends(step) for step in _steps(pre, "pretokenizers")
+    ):
+        return values
+    metaspace = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": False}
+    return {**values, "normalizer": _without(normalizer, "normalizers", "Prepend"), "pre_tokenizer": metaspace}
 
 
 def _named_rows(vocabulary: dict[str, int], settings: TokenizerSettings) -> Iterator[Json]:

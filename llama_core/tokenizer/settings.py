@@ -29,6 +29,7 @@ class TokenizerSettings:
     - `ends` are the spellings of all end tokens, `extra` those of special tokens without a role.
     - `add_bos` is `add_bos_token`, `add_prefix_space` the setting of this name; None where the files do not say.
     - `names_no_bos`: the files say that there is no begin token.
+    - `legacy`: the space goes before each stretch of text between markers, not before the first alone.
     """
 
     added: list[Json] = field(default_factory=list)
@@ -38,6 +39,7 @@ class TokenizerSettings:
     add_bos: bool | None = None
     add_prefix_space: bool | None = None
     names_no_bos: bool = False
+    legacy: bool = False
     tokenizer_class: str = ""
 
     @property
@@ -64,6 +66,7 @@ def read_settings(folder: Path) -> TokenizerSettings:
         add_bos=config.get("add_bos_token") if isinstance(config.get("add_bos_token"), bool) else None,
         add_prefix_space=False if config.get("add_prefix_space") is False else None,
         names_no_bos="bos_token" in config and "bos_token" not in named,
+        legacy=config.get("legacy") is True,
         tokenizer_class=tokenizer_class,
     )
 

@@ -43,7 +43,7 @@ def source(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("quantize", ["q8", "q4", "bf16"])
+@pytest.mark.parametrize("quantize", ["q8", "q4", "int8", "bf16"])
 def test_what_was_saved_comes_back_and_says_the_same(tmp_path, source, quantize):
     model = load_checkpoint(source, quantize=quantize, kernels="off")
     again = load_checkpoint(save(tmp_path / "saved", model, source), quantize=quantize, kernels="off")

@@ -7,6 +7,7 @@ import pytest
 import tokenizers
 import transformers
 from checkpoints import SHARED, edit_json, write_tokenizer
+from tokenizer_kinds import KINDS
 
 from llama_core.runtime.files import ModelFileError
 from llama_core.tokenizer import load_tokenizer
@@ -156,6 +157,26 @@ def test_a_llama_class_puts_no_space_first_where_the_settings_say_so(tmp_path, n
     plain = load_tokenizer(path)
     assert plain.encode(" Hello") == spaced.encode("Hello") and plain.encode("Hello") != spaced.encode("Hello")
     assert plain.decode(plain.encode(" Hello")) == " Hello" and plain.decode(plain.encode("Hello")) == "Hello"
+
+
+@pytest.mark.parametrize("kind", ["Llama 2: prepend", "metaspace always", "metaspace first"])
+@pytest.mark.parametrize("legacy", [None, False])
+def test_a_llama_class_puts_a_space_before_the_first_text_alone(tmp_path, kind, legacy):
+    (tmp_path / "tokenizer.json").write_text(json.dumps(KINDS[kind]()))
+    edit_json(tmp_path / "tokenizer_config.json", tokenizer_class="LlamaTokenizer", unk_token="<|end|>", legacy=legacy)
+    ours, theirs = load_tokenizer(tmp_path / "tokenizer.json"), transformers.AutoTokenizer.from_pretrained(tmp_path)
+    for text in ("<|begin|>the cat<|end|>that is<|end|> the", "the cat", " the cat", "  the<|end|>"):
+        assert ours.encode_template(text) == theirs.encode(text, add_special_tokens=False)
+
+
+@pytest.mark.parametrize("name", ["llama2/tokenizer.model", "llama2-hf/tokenizer.json"])
+def test_a_legacy_llama_class_puts_a_space_before_each_text(tmp_path, name):
+    if not (SHARED / "tokenizers" / name).is_file():
+        pytest.skip(f"{name} is not here")
+    shutil.copy(SHARED / "tokenizers" / name, tmp_path)
+    edit_json(tmp_path / "tokenizer_config.json", tokenizer_class="LlamaTokenizer", legacy=True)
+    tokenizer = load_tokenizer(tmp_path / name.split("/")[1])
+    assert tokenizer.encode_template("<s>user</s>user") == [1, 1404, 2, 1404]  # 1404: "▁user"
 
 
 @pytest.mark.parametrize(

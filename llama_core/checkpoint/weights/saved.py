@@ -2,8 +2,8 @@
 
 A matrix NAME is two or three tensors: `NAME.quants`, int8 (8 bits) or uint8 (4 bits, two to a byte in the order of
 `Int4Matrix`), `NAME.scales`, and `NAME.minimums` where groups have one, float16 or float32. Rows are filled up to whole
-groups. In the header, the metadata `small_numbers` is a JSON object: how many numbers of a row count, by NAME. Matrices
-in bfloat16 are tensors as any program has them.
+groups, or are one group. In the header, the metadata `small_numbers` is a JSON object: how many numbers of a row count,
+by NAME. Matrices in bfloat16 are tensors as any program has them.
 """
 
 import dataclasses
@@ -152,7 +152,8 @@ def _whole(path: Path, name: str, columns: Any, parts: list[Stored | None]) -> S
     fits &= all(part.shape == scales.shape and part.format in ("F16", "F32") for part in (scales, minimums) if part)
     numbers, count = quants.shape[1] * (2 if quants.format == "U8" else 1), scales.shape[1]
     fits &= scales.shape[0] == quants.shape[0] > 0 and count > 0 and numbers % max(count, 1) == 0
-    if not fits or numbers // count not in GROUPS[quants.format]:
+    is_whole_row = quants.format == "I8" and count == 1
+    if not fits or not (is_whole_row or numbers // count in GROUPS[quants.format]):
         raise _refusal(path, f"{quote_value(name)} has numbers and scales that do not belong together")
     if type(columns) is not int or not numbers - GROUP < columns <= numbers:
         raise _refusal(
