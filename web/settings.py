@@ -42,10 +42,11 @@ class Settings:
         choices=("auto", "float32", "bfloat16", "float16"),
     )
     quantize: str = setting(
-        "none",
+        "auto",
         "GLASS_LLAMA_QUANTIZE",
-        "round the weights to 16, 8 (q8: for CPUs, int8: for GPUs) or 4 bits while they are loaded; auto: to q8 where "
-        "that is faster",
+        "round the weights to 16, 8 (q8: for CPUs, int8: for GPUs) or 4 bits while they are loaded; none: all of them "
+        "in the number format; auto: rounds nothing, and keeps what the files have in bfloat16 or in small numbers as "
+        "it is where that is faster",
         choices=("none", "bf16", "int8", "q8", "q4", "auto"),
     )
     kernels: str = setting(

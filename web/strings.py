@@ -122,6 +122,7 @@ TEXT = {
     "model_choose": "Choose a model, or write a Hub id.",
     "step_download": "Downloading {name}: {done} of {total} MB",
     "step_weights": "Loading weights: {done} of {total} tensors",
+    "step_kernels": "Compiling native kernels, once (about 10 seconds)",
     "step_compile": "Compiling: {done} of {total} programs",
     "model_loaded": "{name} is loaded. Your conversation goes on with it.",
     "model_cancelled": "Cancelled. {name} stays.",

@@ -10,8 +10,9 @@ from llama_core.checkpoint.configs import read_config
 from llama_core.checkpoint.find_tensors import HEAD, find_tensors
 from llama_core.checkpoint.gguf.open import gguf_weight_bytes, read_gguf_config
 from llama_core.checkpoint.layout import INDEX, WEIGHTS, shard_names
-from llama_core.checkpoint.memory_plan import NONE, Plan, free_bytes, resolve_dtype, resolve_quantize
+from llama_core.checkpoint.memory_plan import NONE, Plan, free_bytes, resolve_dtype
 from llama_core.checkpoint.random_model import is_random_name, random_config
+from llama_core.checkpoint.weights.forms import resolve_quantize
 from llama_core.model.config import LlamaConfig
 from llama_core.model.params import count_params
 from llama_core.runtime.files import read_json
@@ -40,17 +41,18 @@ def estimate(name: str, dtype: str, slots: int, max_seq_len: int, quantize: str 
     Raises `HubError`, `ConfigError` and `ModelFileError`.
     """
     device = jax.devices()[0]
-    dtype, quantize = resolve_dtype(dtype, device), resolve_quantize(quantize)
-    weight_bytes, file_bytes = None, 0
+    dtype, weight_bytes, file_bytes = resolve_dtype(dtype, device), None, 0
     if is_random_name(name):
         config = random_config(name)
     else:
         located, file_bytes = hub.preview(name)
         if located.gguf:
-            config, weight_bytes = read_gguf_config(located.gguf), gguf_weight_bytes(located.gguf, dtype, quantize)
+            config = read_gguf_config(located.gguf)
+            quantize = resolve_quantize(quantize, config)
+            weight_bytes = gguf_weight_bytes(located.gguf, dtype, quantize)
         else:
             config = _with_own_head(located.folder, read_config(located.folder))
-    plan = Plan(config, dtype, slots, max_seq_len, quantize, weight_bytes)
+    plan = Plan(config, dtype, slots, max_seq_len, resolve_quantize(quantize, config), weight_bytes)
     return Estimate(count_params(config), file_bytes, plan, free_bytes(device))
 
 
