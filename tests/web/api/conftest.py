@@ -50,6 +50,21 @@ def url(manager):
     end()
 
 
+@pytest.fixture
+def serve_with(manager):
+    """Serves with other settings until the test ends: `serve_with(settings)` is the address."""
+    ends = []
+
+    def start(settings):
+        url, end = serve(manager, settings)
+        ends.append(end)
+        return url
+
+    yield start
+    for end in ends:
+        end()
+
+
 @pytest.fixture(scope="session")
 def client(url):
     with openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:

@@ -1,13 +1,11 @@
 """What the API refuses, and that nothing is left behind by those who leave."""
 
-import dataclasses
 import time
 
 import httpx
 import litellm
 import openai
 import pytest
-from conftest import serve
 
 from web.settings import GUIDE, Settings
 
@@ -85,20 +83,16 @@ def test_a_full_queue_says_when_to_come_back(client, manager):
     assert idle(manager)
 
 
-def test_a_key_is_asked_for(manager):
-    settings = dataclasses.replace(Settings(model=GUIDE), api_key="sésame")
-    url, end = serve(manager, settings)
-    try:
-        for key, code in (("sésame", 200), ("sesame", 401), ("", 401)):
-            headers = {"Authorization": f"Bearer {key}".encode()} if key else {}
-            assert httpx.get(f"{url}/v1/models", headers=headers).status_code == code
-        assert httpx.get(f"{url}/health").status_code == 200
-        wrong = openai.OpenAI(base_url=f"{url}/v1", api_key="wrong", max_retries=0)
-        with wrong, pytest.raises(openai.AuthenticationError) as refusal:
-            wrong.models.list()
-        assert refusal.value.code == "invalid_api_key"
-    finally:
-        end()
+def test_a_key_is_asked_for(serve_with):
+    url = serve_with(Settings(model=GUIDE, api_key="sésame"))
+    for key, code in (("sésame", 200), ("sesame", 401), ("", 401)):
+        headers = {"Authorization": f"Bearer {key}".encode()} if key else {}
+        assert httpx.get(f"{url}/v1/models", headers=headers).status_code == code
+    assert httpx.get(f"{url}/health").status_code == 200
+    wrong = openai.OpenAI(base_url=f"{url}/v1", api_key="wrong", max_retries=0)
+    with wrong, pytest.raises(openai.AuthenticationError) as refusal:
+        wrong.models.list()
+    assert refusal.value.code == "invalid_api_key"
 
 
 @pytest.mark.filterwarnings("ignore")  # of litellm's own
