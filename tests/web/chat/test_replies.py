@@ -20,7 +20,7 @@ from web.chat import replies as module
 from web.chat.actions import Controls
 from web.chat.codec import read_record
 from web.chat.conversation import Conversation
-from web.chat.replies import ReplyManager, Writer
+from web.chat.replies import ReplyManager, Writer, seat_of
 from web.chat.stream import Labels, Stream
 from web.models.manager import Served
 
@@ -74,7 +74,8 @@ def test_a_reply_grows_token_by_token_and_ends_with_its_reason(replies, engine):
     assert (head["chat"], head["node"]) == ("abc", 1)
     assert [read_record(token).id for token in tokens] == engine.generations[0].token_ids
     assert end["end"]["finish"] == "length" and "reached the limit of 5 tokens" in end["end"]["facts"]
-    assert seen[0].running and seen[0].draft == "" and seen[-1].running is False and replies.running == {}
+    assert [node["role"] for node in json.loads(seen[0].chat)["nodes"]] == ["user", "assistant"]
+    assert replies.running == {}
 
 
 def test_alternatives_come_with_their_shares_before_and_after(replies):
@@ -177,7 +178,8 @@ def test_stop_keeps_what_was_written(replies, engine):
 
     seen = views(replies, begin(replies), Controls({**KNOBS, "max_new_tokens": 2000}), after=stop)
     assert ending(seen[-1])["finish"] == "cancelled" and 3 < len(lines(seen[-1])) < 2000
-    assert "stopped by you" in seen[-1].status and replies.stop("tab").running is False
+    assert "stopped by you" in seen[-1].status
+    replies.stop("tab")  # nothing runs: nothing happens
 
 
 def test_stop_before_the_first_word_leaves_no_reply(replies, engine):
@@ -246,19 +248,41 @@ def test_an_abandoned_reply_writes_nothing_more(replies, engine):
 def test_failures_stand_in_the_conversation(replies, engine):
     broken = views(replies, begin(replies, "boom"))[-1]
     assert ending(broken) == {"finish": "error", "problem": "out of words"} and len(lines(broken)) == 5
+
+
+def test_what_cannot_begin_is_refused_and_the_page_keeps_the_question(replies, engine):
     engine.max_seq_len = 4
-    refused = views(replies, begin(replies, "too long a question"))[-1]
-    assert "the prompt has 19 tokens" in ending(refused)["problem"] and refused.running is False
-    wrong = views(replies, begin(replies), Controls({**KNOBS, "temperature": None}))[-1]
-    assert "Temperature is None" in ending(wrong)["problem"]
+    asked = dataclasses.replace(Conversation("abc"), request=7)
+    [refused] = views(replies, begin(replies, "too long a question", asked))
+    assert refused.stream is None and json.loads(refused.chat)["request"] == 7
+    assert "the prompt has 19 tokens" in json.loads(refused.chat)["problem"]
+    [wrong] = views(replies, begin(replies), Controls({**KNOBS, "temperature": None}))
+    assert json.loads(wrong.chat)["field"] == "Temperature"
+    assert "Temperature is None" in json.loads(wrong.chat)["problem"]
     replies.served.model.chat = None
-    crashed = views(replies, begin(replies))[-1]
-    assert "unexpected error" in ending(crashed)["problem"] and "AttributeError" in ending(crashed)["problem"]
+    [crashed] = views(replies, begin(replies))
+    assert "unexpected error" in json.loads(crashed.chat)["problem"] and "AttributeError" in crashed.chat
+    assert replies.running == replies.starting == {}
+
+
+def test_replies_of_two_conversations_in_one_tab_are_written_side_by_side(replies, engine):
+    async def both():
+        pending = [begin(replies, text, Conversation(text)) for text in ("one", "two")]
+        streams = [
+            replies.respond(seat_of("tab", start.conversation.id), start, SHORT, replies.served) for start in pending
+        ]
+        first = [await anext(stream) for stream in streams]
+        assert replies.of_tab("tab") == ["tab/one", "tab/two"] and replies.of_tab("ta") == []
+        replies.abandon("tab/one")
+        return first, [[update async for update in stream] for stream in streams]
+
+    _, (one, two) = asyncio.run(both())
+    assert one == [] and ending(two[-1])["finish"] == "length"
 
 
 def test_a_problem_does_not_tell_where_things_lie_on_the_server(replies, engine):
     engine.submit = Mock(side_effect=EngineError("the engine failed (OSError: /srv/cache/xla/x.so is gone)"))
-    assert ending(views(replies, begin(replies))[-1])["problem"] == "the engine failed (OSError: x.so is gone)"
+    assert json.loads(views(replies, begin(replies))[-1].chat)["problem"] == "the engine failed (OSError: x.so is gone)"
 
 
 def test_text_is_readable_only_when_its_bytes_are_whole(replies, engine):
