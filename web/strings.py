@@ -229,8 +229,8 @@ SCRIPT = {
     "export_all": "Export all",
     "export_markdown": "Export Markdown",
     "storage_full": "The browser's storage is full: what is new here is not kept. Export it, or delete older chats.",
-    "storage_forbidden": "This browser forbids storage: your chats last only as long as this page. Export what you want "
-    "to keep.",
+    "storage_forbidden": "This browser forbids storage: your chats last only as long as this page. Export what you "
+    "want to keep.",
     "redo": "Show what was undone",
     "server_lost": "Server lost, reconnecting…",
     "server_back": "The server is back",

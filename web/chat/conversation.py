@@ -1,7 +1,7 @@
 """A conversation as a tree: every retry, edit and branch is one more child, and one child of each message is shown.
 
-The browser keeps it: the server remembers nothing, so nothing is lost when it ends. What the browser sends (codec.py) is
-the one path of it that a prompt is made from; what it gets back are the messages that are new.
+The browser keeps it: the server remembers nothing, so nothing is lost when it ends. What the browser sends (codec.py)
+is the one path of it that a prompt is made from; what it gets back are the messages that are new.
 """
 
 import secrets

@@ -28,7 +28,7 @@ POLL_SECONDS = 0.25  # how often a page asks whether the engine is ready
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
 
 # What of the conversation the prompt needs, as the browser holds it, stands in for what the server has sent last.
-ASK_JS = "(typed, chat, ...controls) => { const sent = Glass.chat.ask(typed); return [sent ? typed : '', sent, ...controls]; }"
+ASK_JS = "(typed, chat, ...controls) => [...Glass.chat.ask(typed), ...controls]"
 ACT_JS = "(typed, chat, ...controls) => [typed, Glass.chat.outbox.shift(), ...controls]"
 # Which conversation is meant.
 ID_JS = "(chat, ...controls) => [Glass.chat.chat.id, ...controls]"
@@ -91,7 +91,8 @@ class Page:
             html_template='<div class="unseen"></div>',
             elem_id="conversation",
             welcome=welcome.of(self.manager.served),
-            js_on_load="Glass.conversation.mount(element, props, trigger, watch); // sends 'act', 'opened', 'look', 'running'",
+            js_on_load="Glass.conversation.mount(element, props, trigger, watch); "
+            "// sends 'act', 'opened', 'look', 'running'",
         )
         # Apart from the conversation, so that only what is new has to travel and to be compared.
         self.stream = html(

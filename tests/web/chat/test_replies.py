@@ -5,13 +5,11 @@ import dataclasses
 import gc
 import json
 from types import SimpleNamespace
-from unittest.mock import Mock
 
 import pytest
 from conversations import CONTROLS, KNOBS, talk
 from fake_engine import FakeEngine, fake_model, next_id
 
-from llama_core.engine import EngineError
 from llama_core.engine.request import Token
 from llama_core.engine.text import TextToken
 from llama_core.sampling.params import SamplingParams
@@ -20,7 +18,7 @@ from web.chat import replies as module
 from web.chat.actions import Controls
 from web.chat.codec import read_record
 from web.chat.conversation import Conversation
-from web.chat.replies import ReplyManager, Writer, seat_of
+from web.chat.replies import ReplyManager, Writer
 from web.chat.stream import Labels, Stream
 from web.models.manager import Served
 
@@ -248,41 +246,6 @@ def test_an_abandoned_reply_writes_nothing_more(replies, engine):
 def test_failures_stand_in_the_conversation(replies, engine):
     broken = views(replies, begin(replies, "boom"))[-1]
     assert ending(broken) == {"finish": "error", "problem": "out of words"} and len(lines(broken)) == 5
-
-
-def test_what_cannot_begin_is_refused_and_the_page_keeps_the_question(replies, engine):
-    engine.max_seq_len = 4
-    asked = dataclasses.replace(Conversation("abc"), request=7)
-    [refused] = views(replies, begin(replies, "too long a question", asked))
-    assert refused.stream is None and json.loads(refused.chat)["request"] == 7
-    assert "the prompt has 19 tokens" in json.loads(refused.chat)["problem"]
-    [wrong] = views(replies, begin(replies), Controls({**KNOBS, "temperature": None}))
-    assert json.loads(wrong.chat)["field"] == "Temperature"
-    assert "Temperature is None" in json.loads(wrong.chat)["problem"]
-    replies.served.model.chat = None
-    [crashed] = views(replies, begin(replies))
-    assert "unexpected error" in json.loads(crashed.chat)["problem"] and "AttributeError" in crashed.chat
-    assert replies.running == replies.starting == {}
-
-
-def test_replies_of_two_conversations_in_one_tab_are_written_side_by_side(replies, engine):
-    async def both():
-        pending = [begin(replies, text, Conversation(text)) for text in ("one", "two")]
-        streams = [
-            replies.respond(seat_of("tab", start.conversation.id), start, SHORT, replies.served) for start in pending
-        ]
-        first = [await anext(stream) for stream in streams]
-        assert replies.of_tab("tab") == ["tab/one", "tab/two"] and replies.of_tab("ta") == []
-        replies.abandon("tab/one")
-        return first, [[update async for update in stream] for stream in streams]
-
-    _, (one, two) = asyncio.run(both())
-    assert one == [] and ending(two[-1])["finish"] == "length"
-
-
-def test_a_problem_does_not_tell_where_things_lie_on_the_server(replies, engine):
-    engine.submit = Mock(side_effect=EngineError("the engine failed (OSError: /srv/cache/xla/x.so is gone)"))
-    assert json.loads(views(replies, begin(replies))[-1].chat)["problem"] == "the engine failed (OSError: x.so is gone)"
 
 
 def test_text_is_readable_only_when_its_bytes_are_whole(replies, engine):

@@ -25,9 +25,9 @@ Glass.conversation = (() => {
 
     // To the server goes with each event what it needs to know: it remembers nothing.
     ask(text) {
-      if (this.busy) return null;
+      if (this.busy || !text?.trim()) return ["", null]; // the words stay in the box
       this.chat.id ||= Tree.newKey();
-      return this.sending({ do: "ask", text });
+      return [text, this.sending({ do: "ask", text })];
     }
     sending(event) {
       const path = event.node === undefined ? this.chat.path : this.chat.until(event.node);
