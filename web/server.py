@@ -34,7 +34,7 @@ SCRIPTS = (
     "tokens",
     *(
         f"chat/{name}"
-        for name in ("tree", "store", "status", "composer", "replies", "messages", "conversation", "chats")
+        for name in ("tree", "store", "status", "composer", "settings", "replies", "messages", "conversation", "chats")
     ),
     "help",
 )

@@ -39,9 +39,10 @@ BUTTONS_JS = "() => ({ __type__: 'update', submit_btn: !Glass.chat.busy, stop_bt
 
 # An earlier conversation brings its own words back into the boxes beside it; a new one takes those that stand there.
 OPENED_JS = (
-    "async (...now) => { await Glass.chat.ready; const { id, system, stop } = Glass.chat.chat; "
-    "return id ? [system || '', stop || ''] : now; }"
+    "(...now) => { const { id, system, stop } = Glass.chat.chat; return id ? [system || '', stop || ''] : now; }"
 )
+# What stands beside the conversation is kept by the browser.
+KEEP_JS, RESTORE_JS = "(...now) => Glass.settings.keep(...now)", "(...now) => Glass.settings.restored(...now)"
 
 
 def build_page(manager: ModelManager, settings: Settings) -> gr.Blocks:
@@ -163,8 +164,7 @@ class Page:
         self.hood.connect(self.hood_tab, QUIET)
         self._follow_the_model(page)
         texts = [self.panel.system, self.panel.stop]
-        for opened in (page.load, self.conversation.opened):
-            opened(None, texts, texts, js=OPENED_JS, **QUIET)
+        self.conversation.opened(None, texts, texts, js=OPENED_JS, **QUIET)
         self.conversation.opened(events.opened, None, [self.panel.plot, self.hood.lens], **QUIET)
         page.unload(events.closed)
 
@@ -173,7 +173,10 @@ class Page:
         length = self.panel.length
         shown = [self.header, self.conversation, length, self.panel.system]
         self.model.connect(page, length, shown, self._swapped, QUIET)
-        page.load(self._opened, length, [*shown, self.line], **QUIET)
+        beside = self.panel.inputs
+        restored = page.load(None, beside, beside, js=RESTORE_JS, **QUIET)
+        restored.then(self._opened, length, [*shown, self.line], **QUIET)
+        gr.on([control.change for control in beside], None, beside, None, js=KEEP_JS, **QUIET)
         self.conversation.look(self._swapped, length, shown, **QUIET)
 
     def _swapped(self, length: Any) -> list[Any]:
