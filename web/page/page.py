@@ -111,12 +111,8 @@ class Page:
             js_on_load="watch('value', () => Glass.chats.receive(props.value));",
         )
         with gr.Column(elem_id="composer"):
-            self.line = html(
-                "",
-                html_template='<div class="unseen"></div>',
-                elem_id="status",
-                js_on_load="Glass.status.mount(element, props, watch);",
-            )
+            mount = "Glass.status.mount(element, props, watch);"
+            self.line = html("", html_template='<div class="unseen"></div>', elem_id="status", js_on_load=mount)
             self.box = gr.Textbox(
                 label=TEXT["message"],
                 elem_id="message",
