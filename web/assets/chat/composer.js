@@ -1,6 +1,6 @@
 // The message box: typing anywhere writes in it, what is in it stays until it was sent, and a text file can be put into it.
 Glass.composer = (() => {
-  const { T, make, composes } = Glass;
+  const { T, composes } = Glass;
   const FILES = [".txt", ".md", ".json", ".py"], MOST_BYTES = 400_000;
   const box = () => document.querySelector("#message textarea");
   const isTouch = matchMedia("(pointer: coarse)").matches; // where the focus would open a keyboard over the page
@@ -50,12 +50,5 @@ Glass.composer = (() => {
     // It stands in the conversation now; what was typed since stays.
     sent(text) { if (box().value === text) put(""); },
     focus() { if (!isTouch) box()?.focus(); },
-    attach,
-    // A button that opens the system's window of files.
-    clip() {
-      const file = make("input", { type: "file", multiple: true, accept: FILES.join(), class: "unseen", tabindex: -1, "aria-hidden": "true",
-        onchange: (event) => { attach([...event.target.files]); event.target.value = ""; } });
-      return [Glass.button(T.attach, "attach", () => file.click(), { class: "attach" }), file];
-    },
   };
 })();
