@@ -33,7 +33,7 @@ from web.port import claim_port, open_port, url_of
 from web.server import build_app
 from web.settings import Settings
 
-EVENTS = ({"do": "retry", "node": -1}, {"do": "choose", "node": -1, "index": 1}, {"do": "json"}, {"do": "markdown"})
+EVENTS = ({"do": "retry", "node": -1}, {"do": "choose", "node": -1, "index": 1})
 TICK = 0.001
 
 

@@ -135,7 +135,7 @@ def test_the_wheel_has_the_page_and_the_guide(tmp_path: Path):
     options = ["--no-deps", "--no-build-isolation", "--quiet", "--disable-pip-version-check"]
     subprocess.run([sys.executable, "-m", "pip", "wheel", ".", *options, "-w", tmp_path], cwd=tree, check=True)
     inside = set(zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist())
-    wanted = [*(ROOT / "web" / "assets").iterdir(), *(ROOT / "weights" / "guide").iterdir()]
+    wanted = [*(ROOT / "web" / "assets").rglob("*"), *(ROOT / "weights" / "guide").iterdir()]
     wanted += [ROOT / "app.py", ROOT / "llama_core" / "py.typed", ROOT / "web" / "py.typed"]
     assert {named(path) for path in wanted if path.is_file()} <= inside
     assert not [name for name in inside if name.startswith(("tests", "guide/"))]

@@ -27,8 +27,19 @@ ASSETS = Path(__file__).parent / "assets"
 LAST_WORDS_SECONDS = 3  # for open pages to say that the server ends
 LAST_RESORT_SECONDS = 20  # a thread may wait for a device that failed, and Python would wait for the thread for ever
 
-STYLES = ("page", "tokens")
-SCRIPTS = ("connection", "glass", "markdown", "tokens", "conversation", "chats", "help")
+STYLES = ("page", "tokens", "chat/chat")
+SCRIPTS = (
+    "connection",
+    "glass",
+    "toasts",
+    "markdown",
+    "tokens",
+    *(
+        f"chat/{name}"
+        for name in ("tree", "store", "status", "composer", "settings", "replies", "messages", "conversation", "chats")
+    ),
+    "help",
+)
 
 
 def build_app(page: gr.Blocks, manager: ModelManager, settings: Settings) -> FastAPI:

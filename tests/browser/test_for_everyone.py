@@ -9,15 +9,13 @@ from steps import converse, send, set_knob, sidebar, tokens, type_and_enter, ver
 
 def test_the_keyboard_alone_talks_stops_and_branches(page, fake):
     set_knob(page, "Max tokens", 2000)
-    page.locator("body").press("/")
-    page.keyboard.type("Hello")
-    expect(page.get_by_role("button", name="Send")).to_be_visible()
+    page.keyboard.type("Hello")  # wherever the focus is
+    expect(page.locator("#message textarea")).to_have_value("Hello")
     page.keyboard.press("Enter")
     expect(tokens(page).nth(10)).to_be_attached()
     page.keyboard.press("Escape")
     wait_until_ready(page, "stopped by you")
-    page.locator("#message textarea").blur()
-    page.keyboard.press("k")
+    page.keyboard.press("ArrowUp")
     expect(tokens(page).first).to_be_focused()
     for _ in range(3):
         page.keyboard.press("ArrowRight")
@@ -27,7 +25,6 @@ def test_the_keyboard_alone_talks_stops_and_branches(page, fake):
     page.keyboard.press("Enter")
     expect(version(page)).to_have_text("2/2")
     expect(tokens(page).nth(3)).to_be_focused()  # where the branch begins
-    page.keyboard.press("Escape")
     page.keyboard.press("?")
     expect(page.get_by_role("dialog", name="Keyboard shortcuts")).to_be_visible()
     page.keyboard.press("Escape")
@@ -112,7 +109,7 @@ def test_what_has_the_focus_is_seen(page):
 def test_hostile_words_stay_words(page):
     converse(page, "script", "the model finished")
     for _ in range(2):
-        assert page.title() == "Glass Llama"
+        assert page.title() == "script · Glass Llama"
         assert page.locator("#conversation").locator("script, iframe, form, img, a, input").count() == 0
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         expect(words(page)).to_contain_text("<script>document.title='owned'</script>")
@@ -146,7 +143,7 @@ def test_a_chat_that_is_too_large_to_be_sent_is_refused_in_words(fake, open_page
     page = open_page(fake)
     send(page, "Hello")
     wait_until_ready(page)
-    page.evaluate("() => { Glass.chat.chat.title = 'x'.repeat(20_000_001); }")
+    page.evaluate("() => { Glass.chat.chat.system = 'x'.repeat(20_000_001); }")
     type_and_enter(page, "And now?")
     expect(page.get_by_test_id("toast-body")).to_contain_text("larger than 20 MB, the most that is taken")
     expect(page.locator("#message .submit-button")).to_be_visible()

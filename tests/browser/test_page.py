@@ -70,17 +70,23 @@ def test_a_closed_tab_frees_its_slot(noise, open_page):
     wait_for(lambda: noise.health()["busy"] == 0, 3)  # by itself the reply takes longer
 
 
-def test_a_problem_is_a_message_and_the_conversation_stays(noise, open_page):
+def test_what_cannot_be_asked_stays_in_the_box_and_the_conversation_stays(noise, open_page):
     page = open_page(noise)
     set_knob(page, "Max tokens", 5)
     converse(page, "short")
-    send(page, "long " * 1000)
-    expect(reply(page)).to_contain_text("No reply: the prompt has", timeout=10_000)
-    expect(questions(page).first).to_contain_text("short")
-    wait_until_ready(page, "ended by an error")
+    long = "long " * 1000
+    type_and_enter(page, long)
+    expect(page.locator("#status")).to_contain_text("the prompt has", timeout=10_000)
+    expect(page.locator("#message textarea")).to_have_value(long)
     page.get_by_label("Seed").fill("many")
-    send(page, "again")
-    expect(reply(page)).to_contain_text("the seed is many", timeout=10_000)
+    type_and_enter(page, "again")
+    expect(page.locator("#status")).to_contain_text("the seed is many", timeout=10_000)
+    expect(page.get_by_label("Seed")).to_have_attribute("aria-invalid", "true")
+    expect(page.locator("#message textarea")).to_have_value("again")
+    expect(questions(page).locator(".body")).to_have_text(["short"])
+    page.get_by_label("Seed").fill("7")
+    expect(page.get_by_label("Seed")).not_to_have_attribute("aria-invalid", "true")
+    converse(page, "again")
 
 
 def test_enter_during_a_reply_loses_nothing(noise, open_page):

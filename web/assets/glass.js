@@ -1,8 +1,7 @@
-// What the scripts of the page share: the table of sentences, making elements, saying things to screen readers, and the
-// conversations in this browser. Text enters the page as text alone: nothing here sets innerHTML.
+// What the scripts of the page share: the table of sentences, making elements, saying things to screen readers. Text
+// enters the page as text alone: nothing here sets innerHTML.
 window.Glass = (() => {
   const T = window.GLASS_TEXT;
-  const PREFIX = "glass-llama/chat/", TITLE = "glass-llama/title/";
 
   // make("button", {class: "x", onclick: f}, "words", child)
   function make(tag, attributes = {}, ...children) {
@@ -44,85 +43,10 @@ window.Glass = (() => {
     setTimeout(() => { region.textContent = words; }, 60);
   }
 
-  // That the engine gets ready is said when it begins and when it ends, not at each program.
-  function followState(element, watch) {
-    let waits = false;
-    const look = () => {
-      const now = element.querySelector(".progress") ? T.getting_ready : element.textContent.trim();
-      if (now !== (waits ? T.ready : T.getting_ready)) return;
-      say(now);
-      waits = !waits;
-    };
-    watch("value", () => setTimeout(look));
-  }
-
-  // A browser may refuse its storage to a page in a frame: then things are kept as long as the page is open.
-  function storage(name) {
-    try {
-      void window[name].length;
-      return window[name];
-    } catch {
-      const map = new Map();
-      return {
-        getItem: (key) => map.get(key) ?? null, setItem: (key, value) => { map.set(key, String(value)); },
-        removeItem: (key) => { map.delete(key); }, get names() { return [...map.keys()]; },
-      };
-    }
-  }
-
-  // One entry a conversation, so that two tabs never overwrite each other's, and a small one with its title for the list.
-  const [kept, here] = ["localStorage", "sessionStorage"].map(storage);
-  const keys = (prefix) => (kept.names || Object.keys(kept)).filter((key) => key.startsWith(prefix)).map((key) => key.slice(prefix.length));
-  const parse = (key) => { try { return JSON.parse(kept.getItem(key)); } catch { return null; } };
-  const store = {
-    read(id) {
-      const chat = id && parse(PREFIX + id);
-      return chat && Array.isArray(chat.nodes) ? chat : null;
-    },
-    list() {
-      const found = keys(PREFIX).map((id) => ({ id, title: "", updated: 0, ...parse(TITLE + id) }));
-      return found.sort((a, b) => b.updated - a.updated);
-    },
-    // False when the browser's storage is full even without the token records of older replies.
-    write(chat) {
-      const first = chat.nodes.find((node) => node.role === "user");
-      const title = { title: (first ? textOf(first) : "").trim().slice(0, 60), updated: Date.now() };
-      for (let older = null; ;) {
-        try {
-          kept.setItem(PREFIX + chat.id, JSON.stringify(chat));
-          kept.setItem(TITLE + chat.id, JSON.stringify(title));
-          return true;
-        } catch {
-          older = older || store.list().reverse().map((row) => row.id).filter((id) => id !== chat.id);
-          if (!older.length) break;
-          const oldest = store.read(older.shift());
-          if (oldest) kept.setItem(PREFIX + oldest.id, JSON.stringify({ ...oldest, nodes: oldest.nodes.map(lighten) }));
-        }
-      }
-      try {
-        kept.setItem(PREFIX + chat.id, JSON.stringify({ ...chat, nodes: chat.nodes.map(lighten) }));
-        return true;
-      } catch { return false; }
-    },
-    remove(id) { for (const prefix of [PREFIX, TITLE]) kept.removeItem(prefix + id); },
-    get current() { return here.getItem("glass-llama/current") ?? kept.getItem("glass-llama/current"); },
-    set current(id) {
-      for (const storage of [here, kept])
-        try { storage.setItem("glass-llama/current", id || ""); } catch { /* full: the first chat of the list is opened next time */ }
-    },
-    setting(name, value) {
-      if (value !== undefined) try { kept.setItem(`glass-llama/${name}`, value); } catch { /* full */ }
-      return kept.getItem(`glass-llama/${name}`);
-    },
-  };
-
   const textOf = (node) => (node.tokens && node.tokens.length ? node.tokens.map((token) => token[1]).join("") : node.words || "");
 
-  // A reply without its token records: the words stay.
-  function lighten(node) {
-    const { tokens, marks, ...rest } = node;
-    return tokens ? { ...rest, words: textOf(node) } : node;
-  }
+  // Whether a key belongs to an input method, which may have an offer open.
+  const composes = (event) => event.isComposing || event.keyCode === 229;
 
   function download(name, text) {
     const link = make("a", { href: URL.createObjectURL(new Blob([text])), download: name });
@@ -133,7 +57,6 @@ window.Glass = (() => {
   async function copy(text) {
     try {
       await navigator.clipboard.writeText(text);
-      say(T.copied);
     } catch {
       const box = make("textarea", { class: "unseen" });
       box.value = text;
@@ -141,9 +64,9 @@ window.Glass = (() => {
       box.select();
       document.execCommand("copy");
       box.remove();
-      say(T.copied);
     }
+    Glass.toasts.say(T.copied);
   }
 
-  return { T, make, button, fill, percent, say, followState, store, textOf, download, copy };
+  return { T, make, button, fill, percent, say, composes, textOf, download, copy };
 })();

@@ -8,15 +8,14 @@
   };
   const KEYS = {
     "?": [T.key_help, () => card().showModal()],
-    "/": [T.key_write, () => document.querySelector("#message textarea")?.focus()],
     n: [T.key_new, press("#chats .new")],
     t: [T.key_tokens, () => Glass.conversation.toggleTokens()],
     r: [T.key_retry, () => [...document.querySelectorAll("#conversation .assistant footer button[aria-label]")].filter((b) => b.ariaLabel === T.retry).at(-1)?.click()],
-    k: [T.key_token, () => [...document.querySelectorAll('#conversation .tok[tabindex="0"]')].at(-1)?.focus()],
     "[": [T.key_earlier, version(-1)],
     "]": [T.key_later, version(1)],
   };
-  const FIXED = [["Enter", T.key_send], ["Shift+Enter", T.key_line], ["Esc", T.key_stop], ["← →", T.key_walk], ["Enter, ↓", T.key_open], ["Enter", T.key_branch]];
+  const toWords = () => [...document.querySelectorAll('#conversation .tok[tabindex="0"]')].at(-1);
+  const FIXED = [["a … z", T.key_any], ["↑", T.key_token], ["Esc", T.key_box], ["Enter", T.key_send], ["Shift+Enter", T.key_line], ["Esc", T.key_stop], ["← →", T.key_walk], ["Enter, ↓", T.key_open], ["Enter", T.key_branch]];
 
   let dialog;
   function card() {
@@ -32,16 +31,24 @@
     return dialog;
   }
 
+  // Typing always writes: a letter that no field takes goes to the message box, and single keys do something only while
+  // a word has the focus.
   addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
-    if (event.key === "Escape") {
-      if (!dialog?.open && !Glass.uncover()) document.querySelector("#message .stop-button")?.click();
-      return;
+    if (event.ctrlKey || event.metaKey || event.altKey || Glass.composes(event)) return;
+    const { target, key } = event, onWord = target.matches?.(".tok"), box = document.querySelector("#message textarea");
+    if (key === "Escape") {
+      if (onWord) Glass.composer.focus();
+      else if (!dialog?.open && !Glass.uncover()) document.querySelector("#message .stop-button")?.click();
+    } else if (key === "ArrowUp" && target === box && !box.value && toWords()) {
+      event.preventDefault();
+      toWords().focus();
+    } else if (onWord && KEYS[key] && store.setting("keys") !== "off") {
+      event.preventDefault();
+      KEYS[key][1]();
+    } else if (key.length === 1 && !target.closest?.("input, textarea, select, [contenteditable], dialog, [role=listbox], [role=combobox]")) {
+      const presses = key === " " && target.closest?.("button, [role=button], [role=tab], summary, a");
+      if (!presses && box?.checkVisibility()) box.focus(); // before the letter is written
     }
-    const writing = event.target.closest?.("input, textarea, select, [contenteditable], dialog, [role=listbox]");
-    if (writing || store.setting("keys") === "off" || !KEYS[event.key]) return;
-    event.preventDefault();
-    KEYS[event.key][1]();
   });
 
   // Gradio opens a list again when Tab leaves it, over what has the focus then: it is not told of Tab.

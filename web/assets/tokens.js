@@ -67,7 +67,7 @@ Glass.tokens = (() => {
         this.popover.show(this, target, true);
         this.popover.choose();
         this.popover.focus();
-      } else if (event.key === "Escape") this.popover.hide();
+      } else if (event.key === "Escape" && !this.popover.box.hidden) this.popover.hide();
       else return;
       event.preventDefault();
       event.stopPropagation();

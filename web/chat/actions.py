@@ -28,7 +28,11 @@ ESCAPE, ESCAPED = re.compile(r"\\([nt\\])"), {"n": "\n", "t": "\t", "\\": "\\"}
 
 
 class KnobError(UserError):
-    """A sampling control holds something that is not its kind of number; one line for the person."""
+    """A control holds something that is not of its kind; one line for the person. `field` is the control's label."""
+
+    def __init__(self, words: str, field: str):
+        super().__init__(words)
+        self.field = field
 
 
 @dataclass(frozen=True)
@@ -48,9 +52,7 @@ class Action:
     """What a person did on the page, as its scripts post it: message `node`, its token `index`, the alternative `id`,
     and `text`, where the action has them."""
 
-    do: Literal[
-        "ask", "edit", "retry", "branch", "resume", "undo", "leave", "choose", "inspect", "json", "markdown", "import"
-    ]
+    do: Literal["ask", "edit", "retry", "branch", "resume", "choose", "inspect", "import"]
     node: int = -1
     index: int = -1
     id: int = -1
@@ -72,12 +74,12 @@ def read_action(data: Any) -> Action:
 
 @dataclass(frozen=True)
 class PendingReply:
-    """A reply to be written: message `node` of the conversation, going on after the records that it has. `draft` is
-    what then stands in the box, None leaves it."""
+    """A reply to be written: message `node` of the conversation, going on after the records that it has. The page has
+    the messages before number `first`."""
 
     conversation: Conversation
     node: int
-    draft: str | None = None
+    first: int
 
 
 def begin_reply(action: Action, conversation: Conversation, model: Model, controls: Controls) -> PendingReply:
@@ -101,8 +103,7 @@ def ask(text: str, conversation: Conversation, model: Model, controls: Controls)
     if not text.strip():
         raise HistoryError(TEXT["empty_message"])
     path = conversation.path()
-    question = Node("user", path[-1] if path else ROOT, text)
-    return _reply_to(conversation.add(question), len(conversation.nodes), model, controls, draft="")
+    return _ask(Node("user", path[-1] if path else ROOT, text), conversation, model, controls)
 
 
 def edit(number: int, text: str, conversation: Conversation, model: Model, controls: Controls) -> PendingReply:
@@ -110,12 +111,13 @@ def edit(number: int, text: str, conversation: Conversation, model: Model, contr
     old = _node(number, conversation, "user")
     if not text or not text.strip():
         raise HistoryError(TEXT["empty_message"])
-    return _reply_to(conversation.add(Node("user", old.parent, text)), len(conversation.nodes), model, controls)
+    return _ask(Node("user", old.parent, text), conversation, model, controls)
 
 
 def retry(number: int, conversation: Conversation, model: Model, controls: Controls) -> PendingReply:
     """Answer once more the question of the reply `number`; the reply stays as a version. Raises `HistoryError`."""
-    return _reply_to(conversation, _node(number, conversation, "assistant").parent, model, controls)
+    question = _node(number, conversation, "assistant").parent
+    return _reply_to(question, len(conversation.nodes), conversation, model, controls)
 
 
 def branch(number: int, index: int, token_id: int, conversation: Conversation, model: Model) -> PendingReply:
@@ -125,9 +127,8 @@ def branch(number: int, index: int, token_id: int, conversation: Conversation, m
     records = force(old.records, index, token_id)
     if records is None:
         raise HistoryError(TEXT["history_form"])
-    return _start(
-        conversation, Node("assistant", old.parent, records=records, model=model.name, model_id=model.id), model
-    )
+    node = Node("assistant", old.parent, records=records, model=model.name, model_id=model.id)
+    return _start(node, len(conversation.nodes), conversation, model)
 
 
 def resume(number: int, conversation: Conversation, model: Model) -> PendingReply:
@@ -139,15 +140,7 @@ def resume(number: int, conversation: Conversation, model: Model) -> PendingRepl
         ends = model.config.eos_token_id
         records = old.records[:-1] if old.records[-1].id in ends else old.records
     node = replace(old, words="", records=records, finish="", problem="", facts="", model=model.name, model_id=model.id)
-    return PendingReply(conversation.put(number, _decoded(node, model)), number)
-
-
-def undo(number: int, conversation: Conversation, typed: str) -> tuple[Conversation, str]:
-    """Take back the user message `number` and what followed; its words return to the box, before what is typed.
-    Raises `HistoryError`."""
-    question = _node(number, conversation, "user")
-    draft = "\n".join(text for text in (question.words, typed) if text)
-    return conversation.cut_before(number), draft
+    return PendingReply(conversation.put(number, _decoded(node, model)), number, number)
 
 
 def prefix_of(text: str, model: Model) -> tuple[Record, ...]:
@@ -155,21 +148,24 @@ def prefix_of(text: str, model: Model) -> tuple[Record, ...]:
     return tuple(Record(token_id, "", forced=True) for token_id in model.tokenizer.encode_plain(text, False))
 
 
-def _reply_to(
-    conversation: Conversation, question: int, model: Model, controls: Controls, draft: str | None = None
-) -> PendingReply:
+def _ask(question: Node, conversation: Conversation, model: Model, controls: Controls) -> PendingReply:
+    number = len(conversation.nodes)
+    return _reply_to(number, number, conversation.add(question), model, controls)
+
+
+def _reply_to(question: int, first: int, conversation: Conversation, model: Model, controls: Controls) -> PendingReply:
     # Lone surrogates, which JSON can carry and UTF-8 cannot, become U+FFFD.
     prefill = without_surrogates(controls.prefill)
     records = prefix_of(prefill, model) if prefill else ()
     node = Node("assistant", question, records=records, model=model.name, model_id=model.id)
-    return _start(replace(conversation, system=controls.system, stop=controls.stop), node, model, draft)
+    return _start(node, first, replace(conversation, system=controls.system, stop=controls.stop), model)
 
 
-def _start(conversation: Conversation, node: Node, model: Model, draft: str | None = None) -> PendingReply:
+def _start(node: Node, first: int, conversation: Conversation, model: Model) -> PendingReply:
     number = len(conversation.nodes)
     conversation = conversation.add(_decoded(node, model))
     check_size(conversation)
-    return PendingReply(conversation, number, draft)
+    return PendingReply(conversation, number, first)
 
 
 def _decoded(node: Node, model: Model) -> Node:
@@ -205,11 +201,11 @@ def sampling_params(controls: Controls) -> SamplingParams:
         kind = type(knobs[name].default)
         is_number = isinstance(value, (int, float)) and math.isfinite(value)
         if not is_number or (kind is int and value != int(value)):
-            raise KnobError(TEXT["bad_knob"].format(label=knobs[name].label, found=value))
+            raise KnobError(TEXT["bad_knob"].format(label=knobs[name].label, found=value), knobs[name].label)
         numbers[name] = kind(value)
     digits = controls.seed.strip()
     if digits and not (re.fullmatch(r"[0-9]{1,20}", digits) and int(digits) <= MAX_SEED):
-        raise KnobError(TEXT["bad_seed"].format(found=digits[:20], limit=MAX_SEED))
+        raise KnobError(TEXT["bad_seed"].format(found=digits[:20], limit=MAX_SEED), TEXT["seed"])
     return SamplingParams(
         **numbers, seed=int(digits) if digits else None, stop=stop_strings(controls.stop), logprobs=ALTERNATIVES
     )
@@ -222,7 +218,7 @@ def stop_strings(lines: str) -> tuple[str, ...]:
     """
     texts = tuple(ESCAPE.sub(lambda found: ESCAPED[found[1]], line) for line in lines.splitlines() if line)
     if len(texts) > MAX_STOPS or any(len(text) > MAX_STOP for text in texts):
-        raise KnobError(TEXT["bad_stop"].format(limit=MAX_STOPS, length=MAX_STOP))
+        raise KnobError(TEXT["bad_stop"].format(limit=MAX_STOPS, length=MAX_STOP), TEXT["stop_at"])
     return texts
 
 

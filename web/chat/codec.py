@@ -1,4 +1,4 @@
-"""A conversation as JSON, as the browser keeps it and as an exported file.
+"""A conversation as JSON, as the browser sends it and as an exported file.
 
 What comes back is never trusted: the size of the text is checked before it is parsed, its form and its limits by the
 schema below, and what one message says of others by `_tree`. Everything else is refused.
@@ -78,7 +78,7 @@ class StoredConversation(BaseModel):
     nodes: Annotated[list[StoredNode], Field(max_length=MAX_NODES), FailFast()]
     selected: dict[str, int] = {}
     told_from: Annotated[int, Field(ge=0)] | None = None
-    revision: Annotated[int, Field(ge=0, lt=2**50)] = 0
+    request: Annotated[int, Field(ge=0, lt=2**50)] = 0
     system: Text = ""
     stop: Text = ""
 
@@ -87,20 +87,22 @@ _RECORD = TypeAdapter(Record, config=STRICT)
 Form = TypeVar("Form", bound=BaseModel)
 
 
-def write_conversation(conversation: Conversation) -> str:
-    """As JSON that can stand anywhere in a page: no `<` in it."""
+def write_conversation(conversation: Conversation, first: int = 0) -> str:
+    """As JSON that can stand anywhere in a page: no `<` in it. Of the messages those from number `first` on; the page
+    has the others."""
     head = dump(
         {
             "format": FORMAT,
             "id": conversation.id,
-            "revision": conversation.revision,
+            "request": conversation.request,
+            "first": first,
             "system": conversation.system,
             "stop": conversation.stop,
             "told_from": conversation.context_start,
             "selected": {str(parent): child for parent, child in conversation.selected.items()},
         }
     )
-    nodes = ",".join(dump(_node_to_json(node)) for node in conversation.nodes)
+    nodes = ",".join(dump(_node_to_json(node)) for node in conversation.nodes[first:])
     return f'{head[:-1]},"nodes":[{nodes}]}}'
 
 
@@ -205,4 +207,4 @@ def _tree(stored: StoredConversation, nodes: tuple[Node, ...]) -> Conversation:
     if not agree or (stored.told_from or 0) > max(0, len(nodes) - 1):
         raise HistoryError(TEXT["history_form"])
     selected = {int(parent): child for parent, child in stored.selected.items()}
-    return Conversation(stored.id, nodes, selected, stored.told_from, stored.system, stored.stop, stored.revision)
+    return Conversation(stored.id, nodes, selected, stored.told_from, stored.system, stored.stop, stored.request)

@@ -1,6 +1,7 @@
 """A conversation as a tree: every retry, edit and branch is one more child, and one child of each message is shown.
 
-The browser keeps it, as JSON (codec.py): the server remembers nothing, so nothing is lost when it ends.
+The browser keeps it: the server remembers nothing, so nothing is lost when it ends. What the browser sends (codec.py)
+is the one path of it that a prompt is made from; what it gets back are the messages that are new.
 """
 
 import secrets
@@ -76,7 +77,7 @@ class Node:
 class Conversation:
     """All versions of all messages. `selected[parent]` is the child that is shown. `context_start` is the first message
     that was in the model's context last time, None when all were. `system` and `stop` are what stood in those boxes
-    last time. `revision` grows with every change."""
+    last time. `request` is the number that the page gave to what it asked; the answer bears it again."""
 
     id: str = field(default_factory=lambda: secrets.token_hex(6))
     nodes: tuple[Node, ...] = ()
@@ -84,7 +85,7 @@ class Conversation:
     context_start: int | None = None
     system: str = ""
     stop: str = ""
-    revision: int = 0
+    request: int = 0
 
     def path(self, until: int | None = None) -> list[int]:
         """The messages shown, oldest first; with `until` those before that message, whatever is shown."""
@@ -108,18 +109,12 @@ class Conversation:
         """With one more message, which is shown; its number is `len(self.nodes)`."""
         number = len(self.nodes)
         shown = {**self.selected, node.parent: number}
-        return replace(self, nodes=(*self.nodes, node), selected=shown, revision=self.revision + 1)
+        return replace(self, nodes=(*self.nodes, node), selected=shown)
 
     def put(self, number: int, node: Node) -> "Conversation":
         """With another state of one message, which is shown."""
         nodes = (*self.nodes[:number], node, *self.nodes[number + 1 :])
-        return replace(self, nodes=nodes, selected={**self.selected, node.parent: number}, revision=self.revision + 1)
-
-    def cut_before(self, node: int) -> "Conversation":
-        """As if the message had not been sent yet; it stays in the tree."""
-        parent = self.nodes[node].parent
-        shown = {key: value for key, value in self.selected.items() if key != parent}
-        return replace(self, selected=shown, revision=self.revision + 1)
+        return replace(self, nodes=nodes, selected={**self.selected, node.parent: number})
 
 
 def model_messages(conversation: Conversation, path: Sequence[int]) -> list[tuple[int, dict[str, str]]]:

@@ -14,8 +14,8 @@ from llama_core.engine.text import Reply, TextToken
 from llama_core.errors import UserError
 from llama_core.sampling.params import SamplingParams
 from web.chat import status
-from web.chat.actions import Controls, PendingReply, moved, sampling_params, stop_at_markers
-from web.chat.codec import write_conversation
+from web.chat.actions import Controls, KnobError, PendingReply, moved, sampling_params, stop_at_markers
+from web.chat.codec import dump, write_conversation
 from web.chat.conversation import Conversation, Record
 from web.chat.prompt import Prompt, prompt_for
 from web.chat.stream import Labels, Stream, record_of
@@ -30,14 +30,12 @@ POLL_SECONDS = 0.3  # how often the place in the queue is looked up
 
 @dataclass(frozen=True)
 class PageUpdate:
-    """What the page shows next. None leaves that part as it is. `file` is for the page's scripts to save or open, `tab`
-    the tab to be opened."""
+    """What the page shows next. None leaves that part as it is. `chat` has the messages that are new, or why there are
+    none; `file` is for the page's scripts to open, `tab` the tab to be opened."""
 
     chat: str | None = None
     stream: str | None = None
     status: str | None = None
-    running: bool | None = None
-    draft: str | None = None
     file: str | None = None
     plot: str | None = None
     lens: str | None = None
@@ -52,39 +50,41 @@ class Starting:
 
 
 class ReplyManager:
-    """The replies that are being started or written, at most one per browser tab (`session`)."""
+    """The replies that are being started or written, at most one per conversation in a browser tab (its `seat`): one
+    may ask in another conversation meanwhile."""
 
     def __init__(self) -> None:
         self.starting: dict[str, Starting] = {}
         self.running: dict[str, Request] = {}
         self._lock = threading.Lock()  # replies are streamed on the event loop and stopped in worker threads
 
-    def is_busy(self, session: str) -> bool:
-        """Whether a reply is being started or written in this tab."""
-        return session in self.running or session in self.starting
+    def is_busy(self, seat: str) -> bool:
+        """Whether a reply is being started or written there."""
+        return seat in self.running or seat in self.starting
 
-    def stop(self, session: str) -> PageUpdate:
-        """End the reply of this tab. Its stream then ends by itself, with what was written so far."""
-        request, starting = self.running.get(session), self.starting.get(session)
+    def of_tab(self, session: str) -> list[str]:
+        """The seats of a tab at which a reply is being started or written."""
+        return [seat for seat in (*self.starting, *self.running) if seat.startswith(seat_of(session, ""))]
+
+    def stop(self, seat: str) -> None:
+        """End the reply. Its stream then ends by itself, with what was written so far."""
+        request, starting = self.running.get(seat), self.starting.get(seat)
         if request is not None:
             request.cancel()
         elif starting is not None:
             starting.is_stopped = True
-        else:
-            return PageUpdate(running=False)
-        return PageUpdate()
 
-    def abandon(self, session: str) -> None:
-        """Cancel the reply of this tab without showing its end: its conversation is about to change."""
+    def abandon(self, seat: str) -> None:
+        """Cancel the reply without showing its end: its conversation is about to change."""
         with self._lock:
-            self.starting.pop(session, None)
-            request = self.running.pop(session, None)
+            self.starting.pop(seat, None)
+            request = self.running.pop(seat, None)
         if request is not None:
             request.cancel()
 
-    def update(self, session: str, controls: Controls) -> None:
-        """The controls were moved: the reply of this tab goes on with them."""
-        request = self.running.get(session)
+    def update(self, seat: str, controls: Controls) -> None:
+        """The controls were moved: the reply goes on with them."""
+        request = self.running.get(seat)
         if request is not None:
             with contextlib.suppress(UserError):  # half-typed numbers
                 params = sampling_params(controls)
@@ -92,72 +92,78 @@ class ReplyManager:
                 request.update(dataclasses.replace(params, **ends))
 
     async def respond(
-        self, session: str, pending: PendingReply, controls: Controls, served: Served
+        self, seat: str, pending: PendingReply, controls: Controls, served: Served
     ) -> AsyncGenerator[PageUpdate, None]:
-        """Stream the reply. Never raises: problems are shown in the conversation.
+        """Stream the reply. Never raises: a problem stands below what was written, and if that is nothing, the page
+        is told why and keeps the question in its box.
 
         The reply keeps the engine and model that it began with. Closing this generator (the tab was closed, another
         question came) frees the engine's slot.
         """
         conversation, stream, request = pending.conversation, None, None
-        starting = self.starting[session] = Starting()
+        starting = self.starting[seat] = Starting()
         try:
             params = stop_at_markers(sampling_params(controls), served.model.tokenizer)
             # In a thread: for a long chat it takes a while, and the words of others are streamed on this event loop.
             conversation, prompt, written = await asyncio.to_thread(_prompt, pending, params, served)
-            if not self._is_started(session, starting):
+            if not self._is_started(seat, starting):
                 return  # abandoned
-            stream = Stream(conversation, pending.node)
-            request = self.running[session] = served.engine.submit(
+            request = self.running[seat] = served.engine.submit(
                 prompt.ids[: prompt.prompt_tokens], params, prompt.ids[prompt.prompt_tokens :], prompt.cache_scope
             )
+            stream = Stream(conversation, pending.node)
             if starting.is_stopped:
                 request.cancel()
             waiting = status.waiting(request, served.engine)
-            yield PageUpdate(written, stream.text, waiting, True, pending.draft)
+            yield PageUpdate(written, stream.text, waiting)
             begun = conversation.nodes[pending.node].records
-            async with contextlib.aclosing(self._write(session, request, begun, stream, served)) as updates:
+            async with contextlib.aclosing(self._write(seat, request, begun, stream, served)) as updates:
                 async for update in updates:
                     yield update
         except UserError as problem:
-            yield await asyncio.to_thread(_failed, conversation, pending, stream, str(problem))
+            yield _failed(conversation, stream, problem)
         except Exception as problem:
             logging.getLogger(__name__).exception("a reply failed")
-            words = TEXT["unexpected"].format(kind=type(problem).__name__)
-            yield await asyncio.to_thread(_failed, conversation, pending, stream, words)
+            words = UserError(TEXT["unexpected"].format(kind=type(problem).__name__))
+            yield _failed(conversation, stream, words)
         finally:
-            self._is_started(session, starting)
+            self._is_started(seat, starting)
             if request is not None:
                 request.cancel()
-                self._forget(session, request)
+                self._forget(seat, request)
 
     async def _write(
-        self, session: str, request: Request, begun: Sequence[Record], stream: Stream, served: Served
+        self, seat: str, request: Request, begun: Sequence[Record], stream: Stream, served: Served
     ) -> AsyncGenerator[PageUpdate, None]:
         reply = Reply(request, served.model.tokenizer, [record.id for record in begun])
         writer = Writer(request, stream, Labels(served.model.tokenizer))
         interval = max(INTERVAL, INTERVAL_PER_REPLY * len(self.running))
         async with contextlib.aclosing(_batches(reply, interval)) as batches:
             async for batch in batches:
-                if self.running.get(session) is not request:
+                if self.running.get(seat) is not request:
                     return  # abandoned
                 writer.write(batch)
                 yield PageUpdate(stream=stream.text if batch else None, status=_status(request, served.engine))
-        if self.running.get(session) is request:
+        if self.running.get(seat) is request:
             yield _ended(request, reply.stopped, stream, served.engine.max_seq_len)
 
-    def _is_started(self, session: str, starting: Starting) -> bool:
+    def _is_started(self, seat: str, starting: Starting) -> bool:
         """The prompt is made; false if the reply was abandoned meanwhile."""
         with self._lock:
-            if self.starting.get(session) is not starting:
+            if self.starting.get(seat) is not starting:
                 return False
-            del self.starting[session]
+            del self.starting[seat]
             return True
 
-    def _forget(self, session: str, request: Request) -> None:
+    def _forget(self, seat: str, request: Request) -> None:
         with self._lock:
-            if self.running.get(session) is request:
-                del self.running[session]
+            if self.running.get(seat) is request:
+                del self.running[seat]
+
+
+def seat_of(session: str, chat: str) -> str:
+    """Where the replies of a conversation are written in a browser tab."""
+    return f"{session}/{chat}"
 
 
 class Writer:
@@ -182,12 +188,12 @@ class Writer:
 
 
 def _prompt(pending: PendingReply, params: SamplingParams, served: Served) -> tuple[Conversation, Prompt, str]:
-    """The prompt, and the conversation as it then is, also as the page gets it."""
+    """The prompt, the conversation as it then is, and what of it is new to the page."""
     conversation, node = pending.conversation, pending.node
     begun, context = len(conversation.nodes[node].records), served.engine.max_seq_len
     prompt = prompt_for(conversation, node, begun, served.model, context, params.max_new_tokens)
     conversation = dataclasses.replace(conversation, context_start=prompt.context_start)
-    return conversation, prompt, write_conversation(conversation)
+    return conversation, prompt, write_conversation(conversation, pending.first)
 
 
 def _status(request: Request, engine: Engine) -> str:
@@ -201,15 +207,24 @@ def _ended(request: Request, at_stop_sequence: bool, stream: Stream, context: in
     facts = " · ".join(part for part in (*status.facts(request), words) if part)
     stream.end(finish=finish, facts=facts, drop=finish == "cancelled" and not request.token_ids)
     used = request.prompt_tokens + len(request.token_ids)
-    return PageUpdate(stream=stream.text, status=status.line(words) + status.gauge(used, context), running=False)
+    return PageUpdate(stream=stream.text, status=status.line(words) + status.gauge(used, context))
 
 
-def _failed(conversation: Conversation, pending: PendingReply, stream: Stream | None, problem: str) -> PageUpdate:
-    """The problem stands where the reply would, or below what there is of it."""
-    stream = stream or Stream(conversation, pending.node)
-    stream.end(finish="error", problem=status.without_paths(problem))
-    line = status.line(TEXT["error_reason"])
-    return PageUpdate(write_conversation(conversation), stream.text, line, False, pending.draft)
+def _failed(conversation: Conversation, stream: Stream | None, problem: UserError) -> PageUpdate:
+    """The problem stands below what there is of the reply; without a stream nothing has begun."""
+    if stream is None:
+        return refused(conversation.request, problem)
+    stream.end(finish="error", problem=status.without_paths(str(problem)))
+    return PageUpdate(stream=stream.text, status=status.line(TEXT["error_reason"]))
+
+
+def refused(request: int, problem: UserError) -> PageUpdate:
+    """Why the page's request of that number (0: the one that cannot be read) is not followed: nothing has changed.
+    `field` is the control that has to be corrected, if it is one."""
+    answer = {"request": request, "problem": status.without_paths(str(problem))}
+    if isinstance(problem, KnobError):
+        answer["field"] = problem.field
+    return PageUpdate(chat=dump(answer))
 
 
 async def _batches(reply: Reply, interval: float) -> AsyncGenerator[list[TextToken], None]:

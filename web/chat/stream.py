@@ -20,7 +20,7 @@ class Stream:
         head = {
             "chat": conversation.id,
             "node": node,
-            "revision": conversation.revision,
+            "request": conversation.request,
             "run": time.time_ns() // 1_000_000,
         }
         self.text = dump(head) + "\n"

@@ -44,7 +44,7 @@ class ControlPanel:
         self.system = gr.Textbox(
             settings.system_prompt, label=TEXT["system"], info=_system_hint(served), lines=3, max_lines=10
         )
-        self.inputs = [self.system, self.prefill, self.seed, self.stop, *self.sliders]
+        self.inputs: list[Any] = [self.system, self.prefill, self.seed, self.stop, *self.sliders]
 
     def _presets(self) -> None:
         self.stored = gr.BrowserState([], **STORAGE)

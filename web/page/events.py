@@ -11,15 +11,14 @@ import gradio as gr
 from llama_core.errors import UserError
 from web.chat import actions, export, status
 from web.chat.actions import Action, Controls
-from web.chat.codec import dump, read_conversation, write_conversation
+from web.chat.codec import read_conversation, write_conversation
 from web.chat.conversation import Conversation, HistoryError
-from web.chat.replies import PageUpdate, ReplyManager
+from web.chat.replies import PageUpdate, ReplyManager, refused, seat_of
 from web.models.catalog import GUIDE
 from web.models.manager import ModelManager, Served
 from web.page.controls import ControlPanel
 from web.page.hood_panel import HoodPanel
 from web.page.inspected import InspectedTokens, Pointer
-from web.strings import TEXT
 
 
 class PageEvents:
@@ -31,27 +30,32 @@ class PageEvents:
 
     def closed(self, request: gr.Request) -> None:
         """The tab was closed."""
-        self.replies.abandon(_session(request))
-        self.inspected.forget(_session(request))
+        session = _session(request)
+        for seat in self.replies.of_tab(session):
+            self.replies.abandon(seat)
+        self.inspected.forget(session)
 
-    def stop(self, request: gr.Request) -> list[Any]:
-        """The Stop button."""
-        return outputs(self.replies.stop(_session(request)))
+    def stop(self, request: gr.Request, chat: Any) -> None:
+        """The Stop button, in the conversation with the id `chat`."""
+        self.replies.stop(seat_of(_session(request), str(chat)))
 
-    def tune(self, request: gr.Request, *values: Any) -> Any:
-        """A slider was moved: the running reply goes on with it, and the plot is drawn anew."""
+    def tune(self, request: gr.Request, chat: Any, *values: Any) -> Any:
+        """A slider was moved beside the conversation with the id `chat`: its running reply goes on with it, and the
+        plot is drawn anew."""
         controls = self.panel.read(values)
-        self.replies.update(_session(request), controls)
+        self.replies.update(seat_of(_session(request), str(chat)), controls)
         plot = self.inspected.redraw(_session(request), controls)
         return gr.skip() if plot is None else plot
 
+    def opened(self, request: gr.Request) -> list[Any]:
+        """Another conversation is shown: no token of it is pointed at, and nothing is inside it."""
+        self.inspected.forget(_session(request))
+        return [self.panel.plot.value, self.hood.lens.value]
+
     async def submit(self, request: gr.Request, text: str, chat: Any, *values: Any) -> AsyncIterator[list[Any]]:
         """The Send button, and Enter in the box."""
-        if self.replies.is_busy(_session(request)):  # Enter while a reply is written: the words stay in the box
-            yield outputs(PageUpdate())
-            return
         async for update in self._run(_session(request), Action("ask", text=text or ""), chat, self.panel.read(values)):
-            yield outputs(update)
+            yield update
 
     async def act(
         self, request: gr.Request, event: gr.EventData, typed: str, chat: Any, *values: Any
@@ -64,71 +68,51 @@ class PageEvents:
             yield outputs(PageUpdate(status=status.problem(str(problem))))
             return
         handle = self._run if action.begins_reply else self._answer
-        async for update in handle(session, action, chat, controls, typed):
-            yield outputs(update)
-
-    async def _run(
-        self, session: str, action: Action, chat: Any, controls: Controls, typed: str = ""
-    ) -> AsyncIterator[PageUpdate]:
-        """Begin a reply and stream it."""
-        served = self.manager.served
-        self.replies.abandon(session)
-        try:
-            # In a thread, like all that takes time for a long chat: words are streamed on this event loop.
-            pending = await asyncio.to_thread(
-                lambda: actions.begin_reply(action, _read(chat, served), served.model, controls)
-            )
-        except UserError as problem:
-            yield PageUpdate(status=status.problem(str(problem)), running=False)
-            return
-        async for update in self.replies.respond(session, pending, controls, served):
+        async for update in handle(session, action, chat, controls):
             yield update
 
-    async def _answer(
-        self, session: str, action: Action, chat: Any, controls: Controls, typed: str
-    ) -> AsyncIterator[PageUpdate]:
-        """What is not a reply: a look at a token, a file, an older state."""
+    async def _run(self, session: str, action: Action, chat: Any, controls: Controls) -> AsyncIterator[list[Any]]:
+        """Begin a reply and stream it."""
+        served, conversation = self.manager.served, Conversation()
+        try:
+            # In a thread, like all that takes time for a long chat: words are streamed on this event loop.
+            conversation = await asyncio.to_thread(_read, chat, served)
+            pending = await asyncio.to_thread(actions.begin_reply, action, conversation, served.model, controls)
+        except UserError as problem:
+            yield outputs(refused(conversation.request, problem))
+            return
+        seat = seat_of(session, conversation.id)
+        self.replies.abandon(seat)
+        async for update in self.replies.respond(seat, pending, controls, served):
+            yield outputs(update, conversation.id)
+
+    async def _answer(self, session: str, action: Action, chat: Any, controls: Controls) -> AsyncIterator[list[Any]]:
+        """What is not a reply: a look at a token, a file."""
         served, at = self.manager.served, Pointer(session, action.node, action.index)
         try:
             conversation = await asyncio.to_thread(_read, chat, served)
             match action.do:
                 case "inspect":
                     async for update in self.hood.look(at, conversation, controls, served):
-                        yield update
+                        yield outputs(update)
                 case "choose":
-                    yield PageUpdate(plot=await self.inspected.plot(at, conversation, controls, served))
+                    yield outputs(PageUpdate(plot=await self.inspected.plot(at, conversation, controls, served)))
                 case _:
-                    yield await asyncio.to_thread(self._change, session, action, conversation, typed, served)
+                    yield outputs(PageUpdate(file=await asyncio.to_thread(_opened, action.text)))
         except UserError as problem:
-            yield PageUpdate(status=status.problem(str(problem)))
-
-    def _change(
-        self, session: str, action: Action, conversation: Conversation, typed: str, served: Served
-    ) -> PageUpdate:
-        match action.do:
-            case "undo":
-                self.replies.abandon(session)
-                before, draft = actions.undo(action.node, conversation, typed)
-                return PageUpdate(write_conversation(before), "", status.of_engine(served.engine), False, draft)
-            case "leave":
-                self.replies.abandon(session)
-                return PageUpdate(status=status.of_engine(served.engine), running=False)
-            case _:
-                return PageUpdate(file=_file(action, conversation))
+            yield outputs(PageUpdate(status=status.problem(str(problem))))
 
 
-def outputs(update: PageUpdate) -> list[Any]:
-    """The values of `Page.outputs`; what is None stays as it is."""
-    box: dict[str, Any] = {}
-    if update.draft is not None:
-        box["value"] = update.draft
-    if update.running is not None:
-        box.update(submit_btn=not update.running, stop_btn=update.running)
+def outputs(update: PageUpdate, chat: str = "") -> list[Any]:
+    """The values of `Page.outputs`; what is None stays as it is. `chat` is the id of the conversation that the status
+    is about."""
+    line = update.status
+    if line is not None and chat:
+        line = f'<div data-chat="{chat}">{line}</div>'
     parts = [
         update.chat,
         update.stream,
-        update.status,
-        gr.update(**box) if box else None,
+        line,
         update.file,
         update.plot,
         update.lens,
@@ -147,15 +131,8 @@ def _read(chat: Any, served: Served) -> Conversation:
     return read_conversation(chat, {GUIDE.name: served.model.id} if served.is_guide else {})
 
 
-def _file(action: Action, conversation: Conversation) -> str:
-    """For the page's scripts: a file to be saved, or a conversation to be opened."""
-    if action.do == "import":
-        return f'{{"open":{write_conversation(export.from_json(action.text))}}}'
-    if action.do == "json":
-        ending, text = "json", export.to_json(conversation)
-    elif action.do == "markdown":
-        ending, text = "md", export.to_markdown(conversation)
-    else:
-        raise HistoryError(TEXT["history_form"])
-    # `time` makes each one a new value, else the second would not arrive.
-    return dump({"name": export.file_name(conversation, ending), "file": text, "time": time.time_ns()})
+def _opened(text: str) -> str:
+    """For the page's scripts: the conversations of a file, to be kept and opened. `time` makes each a new value, else
+    the same file would not arrive twice."""
+    found = ",".join(write_conversation(conversation) for conversation in export.from_json(text))
+    return f'{{"time":{time.time_ns()},"open":[{found}]}}'

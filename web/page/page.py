@@ -27,15 +27,22 @@ POLL_SECONDS = 0.25  # how often a page asks whether the engine is ready
 # No spinner over the conversation, no endpoint for other programs, and no waiting for other people's events.
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
 
-# The conversation as the browser holds it stands in for what the server has sent last.
-SEND_JS = "(typed, chat, ...controls) => [typed, Glass.chat.sent, ...controls]"
-# The server went away in mid-reply: what has come stays, and Send comes back.
-ON_DISCONNECT_JS = "() => { Glass.chat.lost(); return { __type__: 'update', submit_btn: true, stop_btn: false }; }"
+# What of the conversation the prompt needs, as the browser holds it, stands in for what the server has sent last.
+ASK_JS = "(typed, chat, ...controls) => [...Glass.chat.ask(typed), ...controls]"
+ACT_JS = "(typed, chat, ...controls) => [typed, Glass.chat.outbox.shift(), ...controls]"
+# Which conversation is meant.
+ID_JS = "(chat, ...controls) => [Glass.chat.chat.id, ...controls]"
+# The server went away in mid-reply: what has come stays.
+ON_DISCONNECT_JS = "() => Glass.chat.lost()"
+# Stop instead of Send while the reply of the conversation that is shown is being written.
+BUTTONS_JS = "() => ({ __type__: 'update', submit_btn: !Glass.chat.busy, stop_btn: Glass.chat.busy })"
 
 # An earlier conversation brings its own words back into the boxes beside it; a new one takes those that stand there.
 OPENED_JS = (
     "(...now) => { const { id, system, stop } = Glass.chat.chat; return id ? [system || '', stop || ''] : now; }"
 )
+# What stands beside the conversation is kept by the browser.
+KEEP_JS, RESTORE_JS = "(...now) => Glass.settings.keep(...now)", "(...now) => Glass.settings.restored(...now)"
 
 
 def build_page(manager: ModelManager, settings: Settings) -> gr.Blocks:
@@ -85,7 +92,8 @@ class Page:
             html_template='<div class="unseen"></div>',
             elem_id="conversation",
             welcome=welcome.of(self.manager.served),
-            js_on_load="Glass.conversation.mount(element, props, trigger, watch); // sends 'act', 'opened', 'look'",
+            js_on_load="Glass.conversation.mount(element, props, trigger, watch); "
+            "// sends 'act', 'opened', 'look', 'running'",
         )
         # Apart from the conversation, so that only what is new has to travel and to be compared.
         self.stream = html(
@@ -103,7 +111,8 @@ class Page:
             js_on_load="watch('value', () => Glass.chats.receive(props.value));",
         )
         with gr.Column(elem_id="composer"):
-            self.line = html("", elem_id="status", js_on_load="Glass.followState(element, watch);")
+            mount = "Glass.status.mount(element, props, watch);"
+            self.line = html("", html_template='<div class="unseen"></div>', elem_id="status", js_on_load=mount)
             self.box = gr.Textbox(
                 label=TEXT["message"],
                 elem_id="message",
@@ -123,7 +132,6 @@ class Page:
             self.conversation,
             self.stream,
             self.line,
-            self.box,
             self.file_channel,
             self.panel.plot,
             self.hood.lens,
@@ -133,20 +141,27 @@ class Page:
     def connect(self, page: gr.Blocks) -> None:
         """Which handler each event calls."""
         state, events = [self.box, self.conversation, *self.panel.inputs], self.events
-        asked = self.box.submit(events.submit, state, self.outputs, js=SEND_JS, **QUIET)
-        asked.failure(None, None, self.box, js=ON_DISCONNECT_JS, **QUIET)
-        self.box.stop(events.stop, None, self.outputs, **QUIET)
-        for source in (self.conversation, self.library):
-            asked = source.act(events.act, state, self.outputs, js=SEND_JS, trigger_mode="multiple", **QUIET)
-            asked.failure(None, None, self.box, js=ON_DISCONNECT_JS, **QUIET)
+        many: dict[str, Any] = {**QUIET, "trigger_mode": "multiple"}  # replies of several conversations at once
+        asked = [
+            self.box.submit(events.submit, state, self.outputs, js=ASK_JS, **many),
+            *(
+                source.act(events.act, state, self.outputs, js=ACT_JS, **many)
+                for source in (self.conversation, self.library)
+            ),
+        ]
+        for event in asked:
+            event.failure(None, None, None, js=ON_DISCONNECT_JS, **QUIET)
+        self.conversation.running(None, None, self.box, js=BUTTONS_JS, **many)
+        self.box.stop(events.stop, self.conversation, None, js=ID_JS, **QUIET)
         moved = [slider.change for slider in self.panel.sliders]
-        gr.on(moved, events.tune, self.panel.inputs, self.panel.plot, trigger_mode="always_last", **QUIET)
+        beside = [self.conversation, *self.panel.inputs]
+        gr.on(moved, events.tune, beside, self.panel.plot, js=ID_JS, trigger_mode="always_last", **QUIET)
         self.panel.connect(page, QUIET)
         self.hood.connect(self.hood_tab, QUIET)
         self._follow_the_model(page)
         texts = [self.panel.system, self.panel.stop]
-        for opened in (page.load, self.conversation.opened):
-            opened(None, texts, texts, js=OPENED_JS, **QUIET)
+        self.conversation.opened(None, texts, texts, js=OPENED_JS, **QUIET)
+        self.conversation.opened(events.opened, None, [self.panel.plot, self.hood.lens], **QUIET)
         page.unload(events.closed)
 
     def _follow_the_model(self, page: gr.Blocks) -> None:
@@ -154,7 +169,10 @@ class Page:
         length = self.panel.length
         shown = [self.header, self.conversation, length, self.panel.system]
         self.model.connect(page, length, shown, self._swapped, QUIET)
-        page.load(self._opened, length, [*shown, self.line], **QUIET)
+        beside = self.panel.inputs
+        restored = page.load(None, beside, beside, js=RESTORE_JS, **QUIET)
+        restored.then(self._opened, length, [*shown, self.line], **QUIET)
+        gr.on([control.change for control in beside], None, beside, None, js=KEEP_JS, **QUIET)
         self.conversation.look(self._swapped, length, shown, **QUIET)
 
     def _swapped(self, length: Any) -> list[Any]:
@@ -168,7 +186,7 @@ class Page:
         parts, asked, waits = await asyncio.to_thread(self._swapped, length), False, True
         while waits:
             engine = self.manager.served.engine
-            before, asked = asked, self.events.replies.is_busy(request.session_hash or "")
+            before, asked = asked, bool(self.events.replies.of_tab(request.session_hash or ""))
             waits = engine.healthy and not engine.ready
             state = status.of_engine(engine) if not asked and (waits or not before) else gr.skip()
             yield [*parts, state]  # also to say nothing: Gradio sends the last one once more at the end

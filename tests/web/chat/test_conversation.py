@@ -1,6 +1,7 @@
 """Conversations as trees: nothing is lost by a retry, an edit or a branch, and nothing strange is read back."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -62,10 +63,11 @@ def test_versions_and_the_path_that_is_shown():
     assert tree.path(until=2) == [0, 1]
 
 
-def test_taking_back_a_question_keeps_it_in_the_tree():
-    tree = talk("one", "two", "three").cut_before(2)
-    assert tree.path() == [0, 1] and tree.nodes[2].words == "three"
-    assert tree.add(Node("user", 1, "drei")).versions(2) == [2, 3]
+def test_only_what_is_new_is_written_for_a_page_that_has_the_rest():
+    tree = replace(talk("one", "two", "three"), request=77)
+    written = json.loads(write_conversation(tree, first=2))
+    assert written["first"] == 2 and [node["words"] for node in written["nodes"]] == ["three"]
+    assert written["request"] == 77 and read_conversation(write_conversation(tree)).request == 77
 
 
 def test_the_model_is_told_alternating_messages():

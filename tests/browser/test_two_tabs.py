@@ -1,0 +1,40 @@
+"""Two tabs of one browser: what one adds the other shows, and neither overwrites the other's words."""
+
+from playwright.sync_api import expect
+from steps import converse, questions, reload, send, set_knob, sidebar, tokens, wait_until_ready
+
+
+def test_words_of_two_tabs_on_one_chat_come_together(page, fake, open_page):
+    converse(page, "one")
+    other = open_page(fake, beside=page)
+    expect(questions(other)).to_have_count(1)
+    converse(other, "Say hi.")
+    expect(questions(page).locator(".body")).to_have_text(["one", "Say hi."])  # without a reload
+    page.bring_to_front()
+    converse(page, "Say bye.")
+    for tab in (other, page):
+        reload(tab)
+        expect(questions(tab).locator(".body")).to_have_text(["one", "Say hi.", "Say bye."])
+
+
+def test_a_reply_goes_on_when_its_chat_is_left_and_its_status_stays_with_it(page, fake):
+    set_knob(page, "Max tokens", 400)
+    send(page, "about cats")
+    with sidebar(page, "library"):
+        page.get_by_role("button", name="New chat").click()
+        expect(questions(page)).to_have_count(0)
+    expect(page.locator("#status")).not_to_contain_text("tokens")
+    with sidebar(page, "library"):
+        page.locator("#chats li .open").first.click()
+        expect(questions(page)).to_have_count(1)
+    expect(tokens(page)).to_have_count(400)
+    wait_until_ready(page, "")
+    assert len(fake.ask("fake")[-1]["tokens"]) == 400
+
+
+def test_what_was_undone_comes_back(page):
+    converse(page, "one")
+    page.get_by_role("button", name="Undo").click()
+    expect(questions(page)).to_have_count(0)
+    page.get_by_role("button", name="Show what was undone").click()
+    expect(questions(page).locator(".body")).to_have_text(["one"])

@@ -1,0 +1,54 @@
+// The message box: typing anywhere writes in it, what is in it stays until it was sent, and a text file can be put into it.
+Glass.composer = (() => {
+  const { T, composes } = Glass;
+  const FILES = [".txt", ".md", ".json", ".py"], MOST_BYTES = 400_000;
+  const box = () => document.querySelector("#message textarea");
+  const isTouch = matchMedia("(pointer: coarse)").matches; // where the focus would open a keyboard over the page
+
+  function put(text) {
+    const field = box();
+    field.value = text;
+    field.dispatchEvent(new Event("input", { bubbles: true }));
+  }
+
+  // Send can be pressed when there is something to send.
+  function look() {
+    const send = document.querySelector("#message .submit-button"), isEmpty = !box()?.value.trim();
+    if (send && send.disabled !== isEmpty) send.disabled = isEmpty;
+    if (box() && box().enterKeyHint !== "send") box().enterKeyHint = "send";
+  }
+
+  async function attach(files) {
+    for (const file of files) {
+      const isText = FILES.some((ending) => file.name.toLowerCase().endsWith(ending));
+      if (!isText || file.size > MOST_BYTES) { Glass.toasts.say(T.file_refused); continue; }
+      const text = await file.text(), { value } = box();
+      put(`${value ? `${value.trimEnd()}\n\n` : ""}${file.name}:\n\`\`\`\n${text.trimEnd()}\n\`\`\`\n`);
+    }
+    box().focus();
+  }
+
+  addEventListener("keydown", (event) => {
+    if (event.target !== box() || event.key !== "Enter" || event.shiftKey) return;
+    if (!composes(event) && (Glass.chat?.busy || !box().value.trim())) event.preventDefault(); // the words stay
+  }, true);
+  addEventListener("input", (event) => { if (event.target === box()) look(); });
+  new MutationObserver(look).observe(document, { childList: true, subtree: true });
+
+  addEventListener("dragover", (event) => { if (event.dataTransfer?.types.includes("Files")) event.preventDefault(); });
+  addEventListener("drop", (event) => {
+    if (!event.dataTransfer?.files.length) return;
+    event.preventDefault();
+    attach(event.dataTransfer.files);
+  });
+
+  return {
+    put(text) {
+      put([text, box().value].filter(Boolean).join("\n"));
+      this.focus();
+    },
+    // It stands in the conversation now; what was typed since stays.
+    sent(text) { if (box().value === text) put(""); },
+    focus() { if (!isTouch) box()?.focus(); },
+  };
+})();

@@ -1,0 +1,168 @@
+// The messages of a conversation as they are seen: each with its head, its words and what can be done with it.
+Glass.Messages = (() => {
+  const { T, make, button, fill, store, textOf } = Glass;
+  const EAGER = 12; // so many of the last messages are drawn at once, the others when they come into sight
+  const ELSEWHERE_SECONDS = 5; // another tab that is writing a reply says so more often
+  const UNFINISHED = ["length", "cancelled", "broken", "error", "context", "time_limit", "shutdown"];
+  const showsTokens = () => store.setting("tokens") !== "off";
+
+  class Messages {
+    static ELSEWHERE_SECONDS = ELSEWHERE_SECONDS;
+    static showsTokens = showsTokens;
+
+    constructor(element, chat) {
+      Object.assign(this, { element, chat, rows: new Map() });
+      this.list = make("div", { class: "messages" });
+      this.popover = new Glass.tokens.Popover(element, (event) => this.act(event));
+      this.sight = new IntersectionObserver((rows) => this.seen(rows), { rootMargin: "1500px 0px" });
+    }
+
+    // Only what has changed is made anew.
+    draw() {
+      this.popover.hide();
+      const place = this.placeOfFocus(), { path, told_from } = this.chat, rows = [];
+      const known = this.rows;
+      this.rows = new Map();
+      path.forEach((number, place) => {
+        if (number === told_from) rows.push(make("p", { class: "dropped", role: "note" }, fill(T.dropped, { count: place })));
+        const old = known.get(number), entry = old?.looks === this.looks(number) ? old : this.message(number, place >= path.length - EAGER, old?.row.offsetHeight);
+        entry.row.classList.toggle("forgotten", place < path.indexOf(told_from));
+        this.rows.set(number, entry);
+        rows.push(entry.row);
+      });
+      if (!rows.length) rows.push(this.welcome());
+      if (this.chat.undone.length && !this.busy)
+        rows.push(make("p", { class: "undone" }, button(T.redo, "", () => this.redo(), { class: "resume" })));
+      arrange(this.list, rows);
+      this.focusAt(place);
+    }
+    // All that a message's picture depends on.
+    looks(number) {
+      const node = this.chat.nodes[number], versions = this.chat.versions(number), isLast = this.chat.path.at(-1) === number;
+      return [versions.indexOf(number), versions.length, isLast, node.live, this.isElsewhere(node), node.finish, node.problem, node.facts,
+        node.tokens?.length, node.words?.length, node.marks?.length, showsTokens()].join();
+    }
+    isElsewhere(node) { return Date.now() - (node.elsewhere || 0) < 1000 * ELSEWHERE_SECONDS; }
+    // What has the focus in the conversation, so that it has it again in what is drawn instead.
+    placeOfFocus() {
+      const at = document.activeElement;
+      if (!this.element.contains(at)) return null;
+      const row = at.closest("[data-node]"), label = at.getAttribute("aria-label") || at.textContent;
+      return { at, node: Number(row?.dataset.node), token: at.matches(".tok") ? Number(at.dataset.i) : null, label };
+    }
+    focusAt(place) {
+      if (!place || place.at.isConnected && document.activeElement === place.at) return;
+      const entry = this.rows.get(place.node) || this.rows.get(this.chat.path.at(-1));
+      const same = place.token === null ? [...entry?.row.querySelectorAll("button") || []].find((it) => (it.ariaLabel || it.textContent) === place.label) :
+        entry?.view?.at(place.token);
+      if (same) { same.focus(); this.popover.hide(); } else Glass.composer?.focus();
+    }
+    welcome() {
+      const { hint, examples } = this.props.welcome;
+      const ask = (words) => { this.act({ do: "ask", text: words }); Glass.composer.focus(); };
+      return make("div", { class: "welcome" }, make("p", {}, hint),
+        make("div", { class: "examples" }, ...examples.map((words) => make("button", { type: "button", onclick: () => ask(words) }, words))));
+    }
+    message(number, isNear = true, height = 0) {
+      const node = this.chat.nodes[number], mine = node.role === "user";
+      const head = make("header", {}, make("h2", {}, mine ? T.you : node.model || T.reply), this.chooser(number));
+      const body = make("div", { class: "body", dir: "auto" });
+      const style = height ? `contain-intrinsic-height: auto ${height}px` : null; // as long as it is out of sight
+      const row = make("article", { class: `message ${node.role}`, "data-testid": mine ? "user" : "bot", "data-node": number, style }, head, body);
+      const entry = { row, body, view: null, looks: this.looks(number), isDrawn: mine || isNear };
+      this.rows.set(number, entry);
+      if (mine || !isNear) body.textContent = textOf(node);
+      else this.reply(number);
+      if (!entry.isDrawn) this.sight.observe(row);
+      row.append(this.foot(number));
+      return entry;
+    }
+    // Messages that come into sight.
+    seen(rows) {
+      for (const { target, isIntersecting } of rows) {
+        const number = Number(target.dataset.node), entry = this.rows.get(number);
+        if (!isIntersecting) continue;
+        this.sight.unobserve(target);
+        if (entry?.row !== target || entry.isDrawn) continue;
+        entry.isDrawn = true;
+        entry.body.replaceChildren();
+        this.reply(number);
+      }
+    }
+    redraw(number) {
+      const old = this.rows.get(number), place = this.placeOfFocus();
+      if (old) old.row.replaceWith(this.message(number, true, old.row.offsetHeight).row);
+      this.focusAt(place);
+    }
+    reply(number) {
+      const node = this.chat.nodes[number], entry = this.rows.get(number), live = Boolean(node.live || this.isElsewhere(node));
+      entry.row.setAttribute("aria-busy", live);
+      if (showsTokens() && node.tokens?.length) {
+        entry.view = new Glass.tokens.View(entry.body, number, node, this.popover);
+        if (node.live && this.wanted !== undefined) {
+          const at = this.wanted;
+          this.wanted = undefined;
+          setTimeout(() => { entry.view.at(at)?.focus(); this.popover.hide(); });
+        }
+      } else if (textOf(node)) entry.body.replaceChildren(...Glass.markdown(textOf(node)));
+      else entry.body.append(make("span", { class: "silence" }, live ? "…" : node.problem ? "" : node.finish === "broken" ? "" : T.silent));
+      if (node.problem) entry.row.append(make("p", { class: "problem" }, textOf(node) ? T.broken_off : T.no_reply, " ", node.problem));
+      else if (node.finish === "broken" && !live) entry.row.append(make("p", { class: "problem" }, T.cut_off));
+    }
+    grow({ number, node }) {
+      const entry = this.rows.get(number);
+      if (!entry || !node.tokens.length) return;
+      if (entry.view) entry.view.grow();
+      else if (showsTokens()) {
+        entry.body.replaceChildren();
+        entry.view = new Glass.tokens.View(entry.body, number, node, this.popover);
+      } else entry.body.replaceChildren(...Glass.markdown(textOf(node)));
+    }
+    chooser(number) {
+      const versions = this.chat.versions(number), at = versions.indexOf(number);
+      if (versions.length < 2) return null;
+      return make("span", { class: "versions", role: "group", "aria-label": T.versions },
+        button(T.earlier, "earlier", () => this.walk(number, -1), { disabled: at === 0 }),
+        make("span", {}, `${at + 1}/${versions.length}`),
+        button(T.later, "later", () => this.walk(number, 1), { disabled: at === versions.length - 1 }));
+    }
+    foot(number) {
+      const node = this.chat.nodes[number], { live } = node, foot = make("footer");
+      const last = this.chat.path.at(-1) === number, add = (name, icon, act) => foot.append(button(name, icon, act));
+      if (live) return foot;
+      add(T.copy, "copy", () => Glass.copy(textOf(node)));
+      if (node.role === "user") {
+        add(T.edit, "edit", () => this.edit(number));
+        add(T.undo, "undo", () => this.undo(number));
+      } else {
+        add(T.retry, "retry", () => { this.act({ do: "retry", node: number }); Glass.composer.focus(); });
+        if (last && UNFINISHED.includes(node.finish) && textOf(node))
+          foot.append(button(T.resume, "", () => this.act({ do: "resume", node: number }), { class: "resume" }));
+        if (node.facts) foot.append(make("span", { class: "facts" }, node.facts));
+      }
+      return foot;
+    }
+    edit(number) {
+      const entry = this.rows.get(number), box = make("textarea", { "aria-label": T.edit, rows: 3, dir: "auto" });
+      box.value = this.chat.nodes[number].words;
+      const close = () => this.redraw(number);
+      const submit = () => { if (box.value.trim()) this.act({ do: "edit", node: number, text: box.value }); };
+      box.addEventListener("keydown", (event) => {
+        if (Glass.composes(event)) return; // Enter takes what an input method offers
+        if (event.key === "Escape") close();
+        else if (event.key === "Enter" && !event.shiftKey) { event.preventDefault(); submit(); }
+        event.stopPropagation();
+      });
+      entry.body.replaceChildren(box, make("div", { class: "row" }, button(T.submit, "", submit, { class: "primary" }), button(T.cancel, "", close)));
+      box.focus();
+    }
+  }
+
+  // These elements in this order; those that are there already are not moved, so that they keep focus and selection.
+  function arrange(list, elements) {
+    elements.forEach((element, place) => { if (list.children[place] !== element) list.insertBefore(element, list.children[place] || null); });
+    while (list.children.length > elements.length) list.lastElementChild.remove();
+  }
+
+  return Messages;
+})();
