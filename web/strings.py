@@ -24,11 +24,11 @@ TEXT = {
     # facts about the model
     "parameters": "{count} parameters",
     "runs_on": "runs on {device}",
-    "random": "This model is random: the words are noise. For real words choose another one under “Model”.",
+    "random": "This model is random: the words are noise. Load another one for real words.",
     "no_template": "This model was not trained to chat: it continues your text.",
     "guide": "This is the guide, a very small model that comes with this program: it explains the program, counts, "
-    "adds small numbers and tells tiny stories. It knows nothing else and can be wrong. For more choose "
-    "another one under “Model”.",
+    "adds small numbers and tells tiny stories. It knows nothing else and can be wrong. For more load "
+    "a larger model.",
     # presets
     "presets": "Preset",
     "preset_keep": "Save or delete presets",
@@ -90,40 +90,42 @@ TEXT = {
     # exported text
     "export_you": "You",
     "export_model": "Model",
-    # the model panel
-    "model": "Model",
-    "model_now": "Loaded now",
-    "model_choice": "Models",
-    "model_typed": "Or a Hub id, folder or GGUF file",
-    "model_typed_hint": "name/repository, or a path on the server",
-    "model_typed_hub": "Or a Hub id",
-    "model_typed_hub_hint": "name/repository",
+    # the sheet of models
+    "model_recommends": "Recommended by its makers, and set: {values}",
+    "model_recommends_nothing": "Its makers recommend no sampling; the page starts with {values}.",
+    "model_memory": "{memory} of memory",
+    "model_name": "Another model",
+    "model_name_hint": "Search, or enter a Hugging Face id or a local folder",
+    "model_name_hub_hint": "Search, or enter a Hugging Face id (name/repository)",
     "model_not_offered": "this page loads the models of the list and those on the Hub (name/repository); other folders "
     "are loaded by whoever runs it",
     "model_file": "Which of its files",
     "model_file_hint": "The smaller the file, the less exact its weights.",
     "model_file_row": "{name} ({size})",
-    "model_gguf": "{name} (GGUF in weights/)",
-    "model_guide": "The guide (2 million parameters, comes with this program)",
-    "model_folder": "{name} (folder in weights/)",
-    "model_random": "{name}: noise of this size",
-    "model_hub": "{name} ({count} parameters, {size}, {licence})",
-    "model_check": "Size and memory",
+    "model_built_in": "Built in",
+    "model_fits": "Small enough for this machine ({free} free)",
+    "model_larger": "Larger than this machine has room for",
+    "model_noise": "untrained, for testing",
+    "model_file_size": "{size} file",
+    "model_needs": "needs {memory}",
+    "model_licence": "{licence} licence: ask for access",
+    "model_unreadable": "cannot be read",
+    "model_check": "Check size",
     "model_load": "Load",
     "model_cancel": "Cancel",
     "model_off": "The model of this page is set by whoever runs it.",
     "model_looking": "Looking up {name}…",
     "model_estimate": "{name}: {count} parameters. Files {files}. Memory {memory}: weights {weights} in {dtype}, "
     "cache for {slots} chats of {context} tokens {cache}.",
-    "model_fits": "This machine has {free} free.",
+    "model_fits_here": "This machine has {free} free.",
     "model_tight": "This machine has only {free} free: it will not fit. Choose a smaller model, or start the app with "
     "fewer --slots or a shorter --max-seq-len.",
     "model_busy": "{name} is being loaded; wait or cancel it.",
-    "model_choose": "Choose a model, or write a Hub id.",
+    "model_choose": "Choose a model, or enter a Hugging Face id.",
     "step_download": "Downloading {name}: {done} of {total} MB",
     "step_weights": "Loading weights: {done} of {total} tensors",
     "step_compile": "Compiling: {done} of {total} programs",
-    "model_loaded": "{name} is loaded. Your conversation goes on with it.",
+    "model_loaded": "Loaded {name}. This chat continues with it.",
     "model_cancelled": "Cancelled. {name} stays.",
     "model_failed": "Not loaded: {problem}",
     # under the hood
@@ -176,6 +178,7 @@ TEXT = {
 }
 
 SCRIPT = {
+    "models": "Models",
     "getting_ready": "Getting ready",
     "ready": "Ready",
     "conversation": "Conversation",

@@ -39,17 +39,29 @@ def estimate(name: str, dtype: str, slots: int, max_seq_len: int, quantize: str 
 
     Raises `HubError`, `ConfigError` and `ModelFileError`.
     """
+    if is_random_name(name):
+        return estimate_shape(random_config(name), 0, dtype, slots, max_seq_len, quantize)
+    located, file_bytes = hub.preview(name)
+    if not located.gguf:
+        config = _with_own_head(located.folder, read_config(located.folder))
+        return estimate_shape(config, file_bytes, dtype, slots, max_seq_len, quantize)
+    known = resolve_dtype(dtype, jax.devices()[0]), resolve_quantize(quantize)
+    config, weight_bytes = read_gguf_config(located.gguf), gguf_weight_bytes(located.gguf, *known)
+    return estimate_shape(config, file_bytes, dtype, slots, max_seq_len, quantize, weight_bytes)
+
+
+def estimate_shape(
+    config: LlamaConfig,
+    file_bytes: int,
+    dtype: str,
+    slots: int,
+    max_seq_len: int,
+    quantize: str = NONE,
+    weight_bytes: int | None = None,
+) -> Estimate:
+    """The sizes of a model whose shape is known, without a look at any file. `weight_bytes`: as `Plan` has them."""
     device = jax.devices()[0]
     dtype, quantize = resolve_dtype(dtype, device), resolve_quantize(quantize)
-    weight_bytes, file_bytes = None, 0
-    if is_random_name(name):
-        config = random_config(name)
-    else:
-        located, file_bytes = hub.preview(name)
-        if located.gguf:
-            config, weight_bytes = read_gguf_config(located.gguf), gguf_weight_bytes(located.gguf, dtype, quantize)
-        else:
-            config = _with_own_head(located.folder, read_config(located.folder))
     plan = Plan(config, dtype, slots, max_seq_len, quantize, weight_bytes)
     return Estimate(count_params(config), file_bytes, plan, free_bytes(device))
 

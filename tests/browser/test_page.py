@@ -98,8 +98,10 @@ def test_enter_during_a_reply_loses_nothing(noise, open_page):
 
 def test_the_model_and_its_device_are_named_and_noise_is_called_noise(noise, open_page):
     page = open_page(noise)
-    for said in ("random:tiny", "parameters", "float32", "runs on", "the words are noise", "choose another one"):
-        expect(page.locator("#header")).to_contain_text(said)
+    expect(page.locator(".welcome")).to_contain_text("the words are noise")
+    page.locator("#model-chip").click()
+    for said in ("random:tiny", "parameters", "float32", "runs on"):
+        expect(page.locator("#model-now")).to_contain_text(said)
     assert page.locator("h1").count() == 1
 
 
@@ -140,7 +142,7 @@ def guide(start_app):
 def test_the_guide_says_what_it_is_and_answers_an_example(guide, open_page, look, shoot):
     page = open_page(guide, *look)
     expect(page.locator("h1")).to_be_in_viewport()
-    expect(page.locator("#header")).to_contain_text("a very small model that comes with this program")
+    expect(page.locator(".welcome")).to_contain_text("a very small model that comes with this program")
     examples = page.locator(".examples button")
     expect(examples).to_have_count(4)
     asked = examples.first.text_content()

@@ -171,9 +171,9 @@ Glass.conversation = (() => {
       this.list.replaceChildren(...(rows.length ? rows : [this.welcome()]));
     }
     welcome() {
-      const { hint, examples } = this.props.welcome;
+      const { notice, hint, examples } = this.props.welcome;
       const ask = (words) => this.trigger("act", { do: "ask", text: words });
-      return make("div", { class: "welcome" }, make("p", {}, hint),
+      return make("div", { class: "welcome" }, make("p", {}, notice), make("p", {}, hint),
         make("div", { class: "examples" }, ...examples.map((words) => make("button", { type: "button", onclick: () => ask(words) }, words))));
     }
     message(number, height) {

@@ -1,6 +1,7 @@
 """The sidebar beside the conversation: the plot, presets, system prompt, and one slider per sampling parameter."""
 
 import contextlib
+from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
@@ -44,6 +45,7 @@ class ControlPanel:
         self.system = gr.Textbox(
             settings.system_prompt, label=TEXT["system"], info=_system_hint(served), lines=3, max_lines=10
         )
+        self.defaults = gr.State(_defaults(served))  # those of the model that the sliders last followed
         self.inputs = [self.system, self.prefill, self.seed, self.stop, *self.sliders]
 
     def _presets(self) -> None:
@@ -61,12 +63,20 @@ class ControlPanel:
         system, prefill, seed, stop = (text or "" for text in values[:4])
         return Controls(dict(zip(self.knobs, values[4:], strict=True)), system, prefill, seed, stop)
 
-    def fitting(self, length: Any, served: Served) -> Any:
-        """The slider of the reply's length, as far as the context of the served model goes."""
-        maximum = _longest(served)
-        # Only if it has to move: the person may be moving it.
-        is_too_long = length and length > maximum
-        return gr.Slider(maximum=maximum, value=maximum) if is_too_long else gr.Slider(maximum=maximum)
+    def follow(self, served: Served, before: dict[str, float], values: Sequence[Any]) -> list[Any]:
+        """The sliders and `defaults` for the model that is served now, from those that were the model's `before` and
+        the `values` of the sliders: one that the person moved stays where it is."""
+        now, longest = _defaults(served), _longest(served)
+        sliders: list[Any] = []
+        for name, value in zip(self.knobs, values, strict=True):
+            changes: dict[str, Any] = {"maximum": longest} if name == "max_new_tokens" else {}
+            wanted = now[name] if value == before.get(name) else value
+            if name == "max_new_tokens" and wanted and wanted > longest:
+                wanted = longest
+            if wanted != value:  # only then: the person may be moving it
+                changes["value"] = wanted
+            sliders.append(gr.Slider(**changes) if changes else gr.skip())
+        return [*sliders, now]
 
     def system_for(self, served: Served) -> Any:
         """The box of the system prompt, with what the served model makes of it."""
@@ -118,8 +128,12 @@ def _names(kept: dict[str, presets.Preset], picked: str | None = None) -> Any:
 def _slider(name: str, served: Served) -> gr.Slider:
     knob = SamplingParams.knobs()[name]
     maximum = _longest(served) if name == "max_new_tokens" else knob.maximum
-    value = min(getattr(served.model.defaults, name), maximum)
-    return gr.Slider(knob.minimum, maximum, value, step=knob.step, label=knob.label, info=knob.help)
+    return gr.Slider(knob.minimum, maximum, _defaults(served)[name], step=knob.step, label=knob.label, info=knob.help)
+
+
+def _defaults(served: Served) -> dict[str, float]:
+    values = {name: getattr(served.sampling, name) for name in SamplingParams.knobs()}
+    return values | {"max_new_tokens": min(values["max_new_tokens"], _longest(served))}
 
 
 def _longest(served: Served) -> int:

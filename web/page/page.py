@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from html import escape
 from typing import Any
 
 import gradio as gr
@@ -15,7 +16,8 @@ from web.page.events import PageEvents
 from web.page.hood_panel import HoodPanel
 from web.page.html import html
 from web.page.inspected import InspectedTokens
-from web.page.model_panel import ModelPanel
+from web.page.model_sheet import ModelSheet
+from web.page.model_words import chip_label, facts
 from web.settings import Settings
 from web.strings import TEXT
 
@@ -67,12 +69,12 @@ class Page:
             self.library = html(
                 html_template="", elem_id="chats", js_on_load="Glass.chats.mount(element, trigger); // sends 'act'"
             )
-        self.header = html(welcome.header(served, settings.title), elem_id="header")
+        with gr.Row(elem_id="top"):
+            html(f"<h1>{escape(settings.title)}</h1>", elem_id="header")
+            self.model = ModelSheet(manager, settings)
         with gr.Tabs(elem_id="tabs") as self.tabs:
             with gr.Tab(TEXT["chat"], id="chat"):
                 self._chat()
-            with gr.Tab(TEXT["model"], id="model"):
-                self.model = ModelPanel(manager, settings)
             with gr.Tab(TEXT["hood"], id="hood") as self.hood_tab:
                 self.hood = HoodPanel(manager, inspected)
         with gr.Sidebar(label=TEXT["settings"], position="right", width=320, elem_id="settings"):
@@ -151,21 +153,23 @@ class Page:
 
     def _follow_the_model(self, page: gr.Blocks) -> None:
         """It may be another one by now: loaded here, or in another tab."""
-        length = self.panel.length
-        shown = [self.header, self.conversation, length, self.panel.system]
-        self.model.connect(page, length, shown, self._swapped, QUIET)
-        page.load(self._opened, length, [*shown, self.line], **QUIET)
-        self.conversation.look(self._swapped, length, shown, **QUIET)
+        panel = self.panel
+        needed = [panel.defaults, *panel.sliders]
+        shown = [self.conversation, panel.system, self.model.chip, self.model.now, *panel.sliders]
+        shown.append(panel.defaults)
+        self.model.connect(page, self._swapped, needed, shown, QUIET)
+        page.load(self._opened, needed, [*shown, self.line], **QUIET)
+        self.conversation.look(self._swapped, needed, shown, **QUIET)
 
-    def _swapped(self, length: Any) -> list[Any]:
-        served = self.manager.served
-        header = welcome.header(served, self.settings.title)
-        boxes = self.panel.fitting(length, served), self.panel.system_for(served)
-        return [header, gr.HTML(welcome=welcome.of(served)), *boxes]
+    def _swapped(self, before: Any, *values: Any) -> list[Any]:
+        served, panel = self.manager.served, self.panel
+        first, chip = gr.HTML(welcome=welcome.of(served)), gr.Button(chip_label(served))
+        parts = [first, panel.system_for(served), chip, facts(served)]
+        return [*parts, *panel.follow(served, before if isinstance(before, dict) else {}, values)]
 
-    async def _opened(self, length: Any, request: gr.Request) -> AsyncIterator[list[Any]]:
+    async def _opened(self, request: gr.Request, before: Any, *values: Any) -> AsyncIterator[list[Any]]:
         """What the page shows first, and how the engine gets ready. A reply tells of itself, also of its end."""
-        parts, asked, waits = await asyncio.to_thread(self._swapped, length), False, True
+        parts, asked, waits = await asyncio.to_thread(self._swapped, before, *values), False, True
         while waits:
             engine = self.manager.served.engine
             before, asked = asked, self.events.replies.is_busy(request.session_hash or "")

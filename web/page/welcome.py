@@ -1,11 +1,9 @@
 """What the page says about a model before anything has been asked."""
 
 import json
-from html import escape
 from pathlib import Path
 from typing import Any
 
-from web.chat import status
 from web.models.catalog import GUIDE
 from web.models.manager import Served
 from web.strings import TEXT
@@ -18,24 +16,10 @@ def of(served: Served, guide: Path = GUIDE) -> dict[str, Any]:
     for the guide)."""
     return {
         "model": served.model.id,
+        "notice": notice(served),
         "hint": TEXT["welcome"] if served.model.chat.has_template else TEXT["continues"],
         "examples": _examples(guide) if served.is_guide else [],
     }
-
-
-def header(served: Served, title: str) -> str:
-    """The page's title, the facts about the model, and the notice about it, as HTML."""
-    model = served.model
-    facts = (
-        model.name,
-        TEXT["parameters"].format(count=status.count_in_words(model.parameter_count)),
-        model.weights,
-        TEXT["runs_on"].format(device=served.engine.device),
-    )
-    spans = "".join(f"<span>{escape(fact)}</span>" for fact in facts)
-    words = notice(served)
-    note = f'<p class="notice">{escape(words)}</p>' if words else ""
-    return f'<h1>{escape(title)}</h1><p class="facts">{spans}</p>{note}'
 
 
 def notice(served: Served) -> str:

@@ -177,7 +177,7 @@ def test_only_the_folder_of_this_program_is_the_guide(tmp_path):
     other = tmp_path / "guide"
     other.mkdir()
     (other / "config.json").write_text("{}")
-    assert catalog.choices(tmp_path)[0] == ("guide (folder in weights/)", "weights:guide")
+    assert catalog.local_names(tmp_path) == ["weights:guide"]
     with ModelManager(Settings(), load, lambda *_: FakeEngine()) as manager:
         for name, is_guide in ((str(other), False), (GUIDE, True), (f"{GUIDE}/../guide/", True), ("guide", False)):
             manager.put(name, lambda *_: None)
@@ -191,7 +191,7 @@ def test_the_page_says_what_kind_of_model_it_is(tmp_path):
     chatty = SimpleNamespace(id="x", name="x", is_random=False, chat=SimpleNamespace(has_template=True))
     other, mine = Served(FakeEngine(), chatty), Served(FakeEngine(), chatty, is_guide=True)
     assert welcome.notice(other) == "" and welcome.of(other, guide)["examples"] == []
-    assert "very small model" in welcome.notice(mine) and "Model" in welcome.notice(mine)
+    assert "very small model" in welcome.notice(mine) and "larger model" in welcome.notice(mine)
     assert welcome.of(mine, guide)["examples"] == ["One?", "Two?", "Three?", "Four?"]
     assert "not trained to chat" in welcome.notice(Served(FakeEngine(), fake_model()))
     (guide / "examples.json").write_text("{")
