@@ -25,8 +25,20 @@ ASSETS = Path(__file__).parent / "assets"
 LAST_WORDS_SECONDS = 3  # for open pages to say that the server ends
 LAST_RESORT_SECONDS = 20  # a thread may wait for a device that failed, and Python would wait for the thread for ever
 
-STYLES = ("page", "tokens", "panels/sheet")
-SCRIPTS = ("connection", "glass", "markdown", "tokens", "conversation", "chats", "panels/sheet", "help")
+STYLES = ("page", "tokens", "panels/sheet", "panels/word", "panels/first_screen")
+SCRIPTS = (
+    "connection",
+    "glass",
+    "markdown",
+    "tokens",
+    "conversation",
+    "chats",
+    "panels/sheet",
+    "panels/word",
+    "panels/first_screen",
+    "panels/sidebars",
+    "help",
+)
 
 
 def build_app(page: gr.Blocks, manager: ModelManager, settings: Settings) -> FastAPI:

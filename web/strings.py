@@ -18,17 +18,21 @@ TEXT = {
     "stop_at_help": "One text a line; the reply ends before it. \\n is a new line.",
     "seed": "Seed",
     "seed_help": "The same seed gives the same reply. Empty: a new one each time.",
-    "welcome": "Say something, and watch the words come. Point at a word to see what else could have come; "
-    "choose another one, and the reply goes on from there.",
-    "continues": "Begin a text, and watch how it goes on. Point at a word to see what else could have come.",
+    "welcome": "Ask something. Each word is coloured by how sure the model was. Click a word to see the alternatives, "
+    "or pick one and continue from there.",
+    "continues": "Begin a text and the model continues it. Each word is coloured by how sure the model was. Click a "
+    "word to see the alternatives.",
+    # one a line; what a small model does well
+    "examples": "Explain in two sentences why the sky is blue\nTell me a short story about a lighthouse\n"
+    "Write a Python function that adds two numbers\nList five fruits",
+    "beginnings": "Once upon a time, there was\nThe capital of France is\nThe best way to learn is\n"
+    "One day, a little dog",
     # facts about the model
     "parameters": "{count} parameters",
     "runs_on": "runs on {device}",
-    "random": "This model is random: the words are noise. Load another one for real words.",
+    "random": "This model is untrained: the words are noise.",
     "no_template": "This model was not trained to chat: it continues your text.",
-    "guide": "This is the guide, a very small model that comes with this program: it explains the program, counts, "
-    "adds small numbers and tells tiny stories. It knows nothing else and can be wrong. For more load "
-    "a larger model.",
+    "guide": "You are talking to the guide, a tiny built-in model that knows this app and little else.",
     # presets
     "presets": "Preset",
     "preset_keep": "Save or delete presets",
@@ -41,14 +45,20 @@ TEXT = {
     "preset_builtin": "“{name}” comes with the page and stays; choose another name",
     "preset_full": "there are {limit} presets already; delete one first",
     # the plot
-    "plot": "What the sliders do",
-    "plot_empty": "Click a word of a reply: here you see what could have come, before and after the sliders.",
-    "plot_title": "What could have come instead of “{token}”",
-    "plot_token": "Token",
-    "plot_own": "the model's own",
-    "plot_after": "after the sliders",
-    "plot_cut": "Cut here: {kept} of {all} tokens are left, {share} of the model's own probability",
-    "plot_whole": "No cut: all {all} tokens can come",
+    "plot": "Next-word odds",
+    "plot_empty": "Click a word of a reply to see its alternatives here. The model writes in tokens: words or parts of "
+    "words; ␣ is a blank.",
+    "plot_title": "Instead of “{token}”",
+    "plot_sure": "Nearly certain: one real choice.",
+    "plot_choices": "About {count} real choices.",
+    "plot_choices_after": "After sampling: {count}.",
+    "plot_own": "raw",
+    "plot_after": "after sampling",
+    "plot_row": "{token}: raw {own}, after sampling {after}",
+    "plot_gone": "cut",
+    "plot_branch": "Pick another to continue from here.",
+    "plot_cut": "Cut here: {kept} of {all} tokens are left, {share} of the raw probability",
+    "plot_whole": "No cut: all {all} tokens are possible",
     # the status line
     "ready": "Ready",
     "getting_ready": "Getting ready: {done} of {total} programs compiled",
@@ -131,20 +141,22 @@ TEXT = {
     # under the hood
     "hood": "Under the hood",
     "hood_shape": "The model, layer by layer",
-    "hood_facts": "Its numbers",
-    "hood_knobs": "Where each control is computed",
+    "hood_facts": "Specifications",
+    "hood_knobs": "Source of each control",
     "hood_refresh": "Refresh",
-    "hood_token": "Inside one word",
-    "hood_none": "Choose a word in a reply, then “Look inside”, to see what each layer would have said and where the "
-    "model looked.",
+    "inside": "Look inside",
+    "hood_none": "Click a word of a reply first: here you see what each layer would have said and where the model "
+    "looked.",
+    "hood_gone": "another model has taken over; click the word again",
     "hood_looking": "Looking inside… A program is compiled for the first look at a text of this length.",
     "hood_waiting": "Looking inside, one at a time: {count} before you…",
     "hood_full": "Many people are looking inside; try again in a moment.",
     "hood_lens": "What each layer would have said (logit lens)",
     "hood_lens_hint": "The output of each layer, read as if it were the last one.",
+    "hood_rank": "Rank {rank}",
     "hood_layer": "Layer",
     "hood_head": "Head",
-    "hood_attention": "Where head {head} of layer {layer} looked to choose “{token}”",
+    "hood_attention": "Layer {layer}, head {head}: what it attended to before “{token}”",
     "hood_embedding": "Embedding",
     "hood_embedding_fact": "{V} words, {D} numbers each",
     "hood_block": "Block × {L}",
@@ -178,6 +190,10 @@ TEXT = {
 }
 
 SCRIPT = {
+    "promise": "See what a language model was about to say",
+    "sample": "A sentence as a model saw it",
+    "sample_hint": "Click a word. These are what the model could have said there; pick one, and it continues from it.",
+    "larger_model": "Load a larger model",
     "models": "Models",
     "getting_ready": "Getting ready",
     "ready": "Ready",

@@ -6,57 +6,8 @@ The engine is a fake that writes 300 tokens a second, each the sum of those befo
 import re
 
 import pytest
-from fake_engine import WORDS, next_id
 from playwright.sync_api import expect
-from steps import OLD_TALK, converse, reply, send, set_knob, sidebar, tokens, version, wait_until_ready
-
-
-def test_a_token_shows_its_alternatives_and_branches(page, fake, shoot):
-    converse(page, "Tell me a story")
-    expect(tokens(page)).to_have_count(40)
-    box = page.get_by_role("dialog", name="What could have come")
-    tokens(page).nth(7).hover()
-    expect(box).to_contain_text("60 %, after the sliders")
-    tokens(page).nth(5).click()
-    expect(box.get_by_role("button")).to_have_count(6)
-    expect(box).to_contain_text("5.0 % → 5.5 %")
-    expect(box).to_contain_text("cut")
-    shoot(page, f"tokens-{page.viewport_size['width']}")
-    before = fake.ask("fake")[-1]
-    box.get_by_role("button").nth(1).click()
-    expect(version(page)).to_have_text("2/2")
-    wait_until_ready(page)
-    branch = fake.ask("fake")[-1]
-    assert branch["prompt"][:-1] == [*before["prompt"], *before["tokens"][:5]]
-    assert branch["prompt"][-1] != before["tokens"][5]
-    assert branch["tokens"][0] == next_id(branch["prompt"])
-    assert branch["cached"] >= len(branch["prompt"]) - 1  # all but the forced token came from the cache
-    expect(tokens(page)).to_have_count(46)
-    expect(reply(page).locator(".forced")).to_have_count(1)
-    expect(reply(page)).to_contain_text(f"({branch['cached']} cached)")
-    page.get_by_role("button", name="Earlier version").click()
-    expect(version(page)).to_have_text("1/2")
-    expect(tokens(page)).to_have_count(40)
-
-
-def test_the_plot_follows_the_sliders_without_the_engine(page, fake, shoot):
-    converse(page, "Tell me a story")
-    asked = len(fake.ask("fake"))
-    tokens(page).nth(3).click()
-    page.keyboard.press("Escape")
-    plot = page.locator("#plot")
-    with sidebar(page, "settings"):
-        expect(plot).to_contain_text("What could have come instead of")
-        expect(plot).to_contain_text("No cut")
-        set_knob(page, "Top-k", 3)
-        expect(plot).to_contain_text(f"Cut here: 3 of {len(WORDS) + 256} tokens are left")
-        expect(plot).to_be_in_viewport()  # beside the slider that was moved
-        expect(plot.locator("tr.gone")).to_have_count(7)
-        shoot(page, f"plot-{page.viewport_size['width']}")
-        set_knob(page, "Top-k", 0)
-        set_knob(page, "Temperature", 0)
-        expect(plot).to_contain_text(f"Cut here: 1 of {len(WORDS) + 256} tokens are left")
-    assert len(fake.ask("fake")) == asked
+from steps import OLD_TALK, converse, reply, send, set_knob, tokens, wait_until_ready
 
 
 def test_sliders_take_effect_within_the_reply_and_are_marked(page, fake):

@@ -170,12 +170,7 @@ Glass.conversation = (() => {
         for (const row of rows.slice(0, rows.findIndex((row) => row.classList.contains("dropped")))) row.classList.add("forgotten");
       this.list.replaceChildren(...(rows.length ? rows : [this.welcome()]));
     }
-    welcome() {
-      const { notice, hint, examples } = this.props.welcome;
-      const ask = (words) => this.trigger("act", { do: "ask", text: words });
-      return make("div", { class: "welcome" }, make("p", {}, notice), make("p", {}, hint),
-        make("div", { class: "examples" }, ...examples.map((words) => make("button", { type: "button", onclick: () => ask(words) }, words))));
-    }
+    welcome() { return Glass.firstScreen.of(this, this.props.welcome); }
     message(number, height) {
       const node = this.chat.nodes[number], mine = node.role === "user";
       const head = make("header", {}, make("h2", {}, mine ? T.you : node.model || T.reply), this.chooser(number));

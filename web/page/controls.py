@@ -1,7 +1,7 @@
 """The sidebar beside the conversation: the plot, presets, system prompt, and one slider per sampling parameter."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gradio as gr
@@ -13,10 +13,13 @@ from web.chat.actions import Controls
 from web.models.manager import Served
 from web.page import presets
 from web.page.html import html
+from web.page.inside_panel import InsidePanel
 from web.settings import Settings
 from web.strings import TEXT
 
-IN_SIGHT = ("temperature", "top_k", "top_p", "min_p", "max_new_tokens")
+# Beside the word that they act on; then those that one needs now and then. The others are folded away.
+BESIDE_A_WORD = ("temperature", "top_k", "top_p")
+IN_SIGHT = ("min_p", "max_new_tokens")
 # Both fixed: drawn anew at each start, they would make older presets unreadable (gradio#10559).
 STORAGE: dict[str, Any] = {"storage_key": "glass-llama/presets", "secret": "presets are no secret"}
 
@@ -24,21 +27,17 @@ STORAGE: dict[str, Any] = {"storage_key": "glass-llama/presets", "secret": "pres
 class ControlPanel:
     """Built inside the sidebar."""
 
-    def __init__(self, served: Served, settings: Settings):
-        html(f"<h2>{TEXT['plot']}</h2>")
-        self.plot = html(_empty(), elem_id="plot")
+    def __init__(self, served: Served, settings: Settings, make_inside: Callable[[], InsidePanel]):
+        self.plot = html(_empty(), elem_id="plot", js_on_load="Glass.word.mount(element, watch); // sends 'branch'")
+        by_name = {name: _slider(name, served) for name in BESIDE_A_WORD}
+        self.inside = make_inside()
         html(f"<h2>{TEXT['sampling']}</h2>")
         self._presets()
         self.knobs = tuple(SamplingParams.knobs())
-        by_name = {}
-        for name in IN_SIGHT:
-            by_name[name] = _slider(name, served)
-        if len(self.knobs) > len(IN_SIGHT):
-            with gr.Accordion(TEXT["more"], open=False):
-                for name in self.knobs:
-                    if name not in by_name:
-                        by_name[name] = _slider(name, served)
-        self.sliders, self.length = [by_name[name] for name in self.knobs], by_name["max_new_tokens"]
+        by_name |= {name: _slider(name, served) for name in IN_SIGHT}
+        with gr.Accordion(TEXT["more"], open=False):
+            by_name |= {name: _slider(name, served) for name in self.knobs if name not in by_name}
+        self.sliders = [by_name[name] for name in self.knobs]
         self.stop = gr.Textbox("", label=TEXT["stop_at"], info=TEXT["stop_at_help"], lines=1, max_lines=6)
         self.seed = gr.Textbox("", label=TEXT["seed"], info=TEXT["seed_help"])  # a Number shows nothing as 0
         self.prefill = gr.Textbox("", label=TEXT["prefill"], info=TEXT["prefill_hint"], lines=1, max_lines=4)
@@ -141,4 +140,4 @@ def _longest(served: Served) -> int:
 
 
 def _empty() -> str:
-    return f'<p class="hint">{TEXT["plot_empty"]}</p>'
+    return f'<h2>{TEXT["plot"]}</h2><p class="hint">{TEXT["plot_empty"]}</p>'

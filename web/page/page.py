@@ -15,6 +15,7 @@ from web.page.controls import ControlPanel
 from web.page.events import PageEvents
 from web.page.hood_panel import HoodPanel
 from web.page.html import html
+from web.page.inside_panel import InsidePanel
 from web.page.inspected import InspectedTokens
 from web.page.model_sheet import ModelSheet
 from web.page.model_words import chip_label, facts
@@ -65,28 +66,28 @@ class Page:
     def __init__(self, manager: ModelManager, settings: Settings):
         self.manager, self.settings = manager, settings
         served, inspected = manager.served, InspectedTokens()
-        with gr.Sidebar(label=TEXT["chats"], position="left", width=240, elem_id="library"):
+        with gr.Sidebar(label=TEXT["chats"], position="left", width=240, open=False, elem_id="library"):
             self.library = html(
                 html_template="", elem_id="chats", js_on_load="Glass.chats.mount(element, trigger); // sends 'act'"
             )
         with gr.Row(elem_id="top"):
             html(f"<h1>{escape(settings.title)}</h1>", elem_id="header")
             self.model = ModelSheet(manager, settings)
-        with gr.Tabs(elem_id="tabs") as self.tabs:
+        with gr.Tabs(elem_id="tabs"):
             with gr.Tab(TEXT["chat"], id="chat"):
                 self._chat()
             with gr.Tab(TEXT["hood"], id="hood") as self.hood_tab:
-                self.hood = HoodPanel(manager, inspected)
-        with gr.Sidebar(label=TEXT["settings"], position="right", width=320, elem_id="settings"):
-            self.panel = ControlPanel(served, settings)
-        self.events = PageEvents(manager, inspected, self.panel, self.hood)
+                self.hood = HoodPanel(manager)
+        with gr.Sidebar(label=TEXT["settings"], position="right", width=320, open=False, elem_id="settings"):
+            self.panel = ControlPanel(served, settings, lambda: InsidePanel(manager, inspected))
+        self.events = PageEvents(manager, inspected, self.panel, self.panel.inside)
 
     def _chat(self) -> None:
         self.conversation = html(
             "",
             html_template='<div class="unseen"></div>',
             elem_id="conversation",
-            welcome=welcome.of(self.manager.served),
+            welcome=welcome.of(self.manager.served, self.settings.may_switch),
             js_on_load="Glass.conversation.mount(element, props, trigger, watch); // sends 'act', 'opened', 'look'",
         )
         # Apart from the conversation, so that only what is new has to travel and to be compared.
@@ -128,8 +129,8 @@ class Page:
             self.box,
             self.file_channel,
             self.panel.plot,
-            self.hood.lens,
-            self.tabs,
+            self.panel.inside.lens,
+            self.panel.inside.fold,
         ]
 
     def connect(self, page: gr.Blocks) -> None:
@@ -145,6 +146,9 @@ class Page:
         gr.on(moved, events.tune, self.panel.inputs, self.panel.plot, trigger_mode="always_last", **QUIET)
         self.panel.connect(page, QUIET)
         self.hood.connect(self.hood_tab, QUIET)
+        self.panel.inside.connect(QUIET)
+        forgotten = [self.panel.plot, self.panel.inside.lens, self.panel.inside.fold]
+        self.conversation.opened(events.opened, None, forgotten, **QUIET)
         self._follow_the_model(page)
         texts = [self.panel.system, self.panel.stop]
         for opened in (page.load, self.conversation.opened):
@@ -163,7 +167,7 @@ class Page:
 
     def _swapped(self, before: Any, *values: Any) -> list[Any]:
         served, panel = self.manager.served, self.panel
-        first, chip = gr.HTML(welcome=welcome.of(served)), gr.Button(chip_label(served))
+        first, chip = gr.HTML(welcome=welcome.of(served, self.settings.may_switch)), gr.Button(chip_label(served))
         parts = [first, panel.system_for(served), chip, facts(served)]
         return [*parts, *panel.follow(served, before if isinstance(before, dict) else {}, values)]
 

@@ -55,7 +55,7 @@ def page():
 
 def act(page, chat=None, values=VALUES, **action):
     """Everything that the page is sent: one dict per update, by the name of the output."""
-    names = ("chat", "stream", "status", "box", "file", "plot", "lens", "tabs")
+    names = ("chat", "stream", "status", "box", "file", "plot", "lens", "fold")
     chat = chat if isinstance(chat, str) else write_conversation(talk() if chat is None else chat)
 
     async def collect():
@@ -120,7 +120,7 @@ def test_nothing_that_takes_long_for_a_long_chat_is_done_on_the_event_loop(page,
         (Chat, "prompt_ids"),
         (export, "to_markdown"),
         (export, "from_json"),
-        (plots, "distribution_table"),
+        (plots, "distribution_list"),
         (inspected_module, "next_token_distribution"),
     ):
         watch(owner, name)
