@@ -29,7 +29,7 @@ from llama_core.model.params import Block, Params
 from llama_core.model.rope import precompute_freqs_cis
 from llama_core.runtime.compilation_cache import use_compilation_cache
 from llama_core.runtime.cores import usable_cores
-from llama_core.runtime.forms import Form, choose_form
+from llama_core.runtime.forms import Form
 from llama_core.runtime.host_memory import keep_freed_memory
 from llama_core.sampling.params import SamplingParams
 
@@ -196,13 +196,6 @@ def compile_programs(
     programs = CompiledPrograms(params, state, freqs_cis, form, layer_groups, compiled)
     programs.run_each_once()
     return programs
-
-
-def form_here(dtype: Any, head_dim: int) -> Form:
-    """The form that programs take on the first device, for weights in this number format and heads of this size."""
-    device = jax.devices()[0]
-    capability = getattr(device, "compute_capability", None)
-    return choose_form(device.platform, capability, dtype, head_dim)
 
 
 def _layer_groups(config: LlamaConfig, params: Params, form: Form) -> list[LayerGroup]:
