@@ -26,6 +26,8 @@ Glass.firstScreen = (() => {
       make("p", { class: "words" }, ...words), make("p", { class: "hint" }, T.sample_hint), list);
   }
 
+  const newId = () => [...crypto.getRandomValues(new Uint8Array(6))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+
   return {
     // `page` is the conversation (conversation.js), `about` what welcome.py says of the model.
     of(page, { model, notice, hint, examples, sample, larger }) {
@@ -33,7 +35,7 @@ Glass.firstScreen = (() => {
       const isOwn = sample && sample.chat.nodes[1].model_id === model;
       const branch = (index, id) => {
         if (!isOwn) { ask(sample.chat.nodes[0].words); return; }
-        page.open({ ...structuredClone(sample.chat), id: crypto.randomUUID?.() || String(Date.now()) });
+        page.open({ ...structuredClone(sample.chat), id: newId() });
         page.act({ do: "branch", node: 1, index, id });
       };
       const more = larger ? button(T.larger_model, "", () => document.querySelector("#model-chip").click(), { class: "larger" }) : null;
