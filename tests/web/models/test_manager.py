@@ -22,6 +22,7 @@ from llama_core.runtime.files import ModelFileError
 from llama_core.sampling.params import SamplingParams
 from web.models import catalog
 from web.models.manager import ModelManager, Served
+from web.models.offers import offers
 from web.page import welcome
 from web.settings import GUIDE, Settings
 
@@ -149,14 +150,15 @@ def test_the_model_on_offer_are_the_guide_folders_the_hub_and_noise(tmp_path):
         (tmp_path / name).mkdir()
         if " " not in name:
             (tmp_path / name / "config.json").write_text("{}")
-    names = [name for _, name in catalog.choices(tmp_path, tmp_path / "guide")]
-    assert names[:2] == ["weights:guide", "weights:zebra"]
-    assert [catalog.path_of(name, tmp_path) for name in names[:2]] == [str(tmp_path / "guide"), str(tmp_path / "zebra")]
+    names = catalog.local_names(tmp_path, tmp_path / "guide")
+    assert names == ["weights:guide", "weights:zebra"]
+    assert [catalog.path_of(name, tmp_path) for name in names] == [str(tmp_path / "guide"), str(tmp_path / "zebra")]
     assert catalog.path_of("us/model", tmp_path) == "us/model"
     for name in ("weights:not a model", "weights:nothing", "weights:../zebra", "weights:"):
         with pytest.raises(catalog.NotOffered):
             catalog.path_of(name, tmp_path)
-    assert names[2:] == [row.name for row in catalog.ON_THE_HUB] + list(catalog.RANDOM)
+    listed = [offer.name for offer in offers(ModelManager(Settings()).estimate)]
+    assert {"weights:guide", *catalog.RANDOM, *(row.name for row in catalog.ON_THE_HUB)} <= set(listed)
 
 
 def test_gguf_files_are_on_offer_too(tmp_path):
@@ -165,8 +167,8 @@ def test_gguf_files_are_on_offer_too(tmp_path):
         (tmp_path / name).touch()
     (tmp_path / "d" / "model.gguf").touch()
     (tmp_path / "d" / "config.json").write_text("{}")
-    names = [name for _, name in catalog.choices(tmp_path, tmp_path / "guide")]
-    assert names[:4] == ["weights:" + name for name in ("a.gguf", "b-00001-of-00002.gguf", "c", "d")]
+    names = catalog.local_names(tmp_path, tmp_path / "guide")
+    assert names == ["weights:" + name for name in ("a.gguf", "b-00001-of-00002.gguf", "c", "d")]
 
 
 def test_the_files_among_which_to_choose_are_those_of_folders_and_repositories(manager, tmp_path):
