@@ -13,7 +13,7 @@ from llama_core import Engine, LlamaConfig, load_checkpoint
 from llama_core.training.run import load_journal
 
 # What the page offers to ask first.
-EXAMPLES = ("What is temperature?", "Tell me a story about a llama", "How do I load a bigger model?", "What is 7 + 8?")
+EXAMPLES = ("What is a token?", "What is temperature?", "Tell me a story", "Count from 1 to 10")
 
 
 def write_card(folder: Path, prepared: Path) -> None:

@@ -27,17 +27,19 @@ ASSETS = Path(__file__).parent / "assets"
 LAST_WORDS_SECONDS = 3  # for open pages to say that the server ends
 LAST_RESORT_SECONDS = 20  # a thread may wait for a device that failed, and Python would wait for the thread for ever
 
-STYLES = ("page", "tokens", "chat/chat")
+STYLES = ("page", "tokens", "chat/chat", "panels/sheet", "panels/word", "panels/first_screen")
 SCRIPTS = (
     "connection",
     "glass",
     "toasts",
     "markdown",
     "tokens",
+    *(f"panels/{name}" for name in ("sheet", "word", "first_screen")),
     *(
         f"chat/{name}"
         for name in ("tree", "store", "status", "composer", "settings", "replies", "messages", "conversation", "chats")
     ),
+    "panels/sidebars",
     "help",
 )
 

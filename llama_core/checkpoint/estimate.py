@@ -40,19 +40,31 @@ def estimate(name: str, dtype: str, slots: int, max_seq_len: int, quantize: str 
 
     Raises `HubError`, `ConfigError` and `ModelFileError`.
     """
-    device = jax.devices()[0]
-    dtype, weight_bytes, file_bytes = resolve_dtype(dtype, device), None, 0
     if is_random_name(name):
-        config = random_config(name)
-    else:
-        located, file_bytes = hub.preview(name)
-        if located.gguf:
-            config = read_gguf_config(located.gguf)
-            quantize = resolve_quantize(quantize, config)
-            weight_bytes = gguf_weight_bytes(located.gguf, dtype, quantize)
-        else:
-            config = _with_own_head(located.folder, read_config(located.folder))
-    plan = Plan(config, dtype, slots, max_seq_len, resolve_quantize(quantize, config), weight_bytes)
+        return estimate_shape(random_config(name), 0, dtype, slots, max_seq_len, quantize)
+    located, file_bytes = hub.preview(name)
+    if not located.gguf:
+        config = _with_own_head(located.folder, read_config(located.folder))
+        return estimate_shape(config, file_bytes, dtype, slots, max_seq_len, quantize)
+    config = read_gguf_config(located.gguf)
+    known = resolve_dtype(dtype, jax.devices()[0]), resolve_quantize(quantize, config)
+    weight_bytes = gguf_weight_bytes(located.gguf, *known)
+    return estimate_shape(config, file_bytes, dtype, slots, max_seq_len, quantize, weight_bytes)
+
+
+def estimate_shape(
+    config: LlamaConfig,
+    file_bytes: int,
+    dtype: str,
+    slots: int,
+    max_seq_len: int,
+    quantize: str = NONE,
+    weight_bytes: int | None = None,
+) -> Estimate:
+    """The sizes of a model whose shape is known, without a look at any file. `weight_bytes`: as `Plan` has them."""
+    device = jax.devices()[0]
+    dtype, quantize = resolve_dtype(dtype, device), resolve_quantize(quantize, config)
+    plan = Plan(config, dtype, slots, max_seq_len, quantize, weight_bytes)
     return Estimate(count_params(config), file_bytes, plan, free_bytes(device))
 
 

@@ -1,4 +1,5 @@
-"""The page with an engine that needs no model, as a program of its own: `fake_app.py PORT PACE [cold]`."""
+"""The page with an engine that needs no model, as a program of its own: `fake_app.py PORT PACE [warm|cold] [on|off]`,
+the last for loading other models."""
 
 import sys
 import time
@@ -21,7 +22,7 @@ HOSTILE = (
 )
 
 
-def main(port, pace, state="warm"):
+def main(port, pace, state="warm", switching="on"):
     from fake_engine import FakeEngine
 
     from web.console import watch
@@ -31,7 +32,7 @@ def main(port, pace, state="warm"):
     from web.server import build_app, serve
     from web.settings import Settings
 
-    settings = Settings(max_seq_len=4096, slots=2)
+    settings = Settings(max_seq_len=4096, slots=2, switching=switching)
 
     manager = ModelManager(settings, load, lambda *_: FakeEngine(pace, hostile=HOSTILE, cold=state == "cold"))
     loading = manager.start("random:fake", lambda *_: None)
@@ -58,7 +59,7 @@ def load(name, dtype, progress, check, download, **_):
     if name == "random:135M":
         raise ValueError("this one cannot be loaded; choose another")
     model = fake_model(name.removeprefix("random:"))
-    model.defaults = SamplingParams(max_new_tokens=40)
+    model.defaults = SamplingParams(max_new_tokens=40, temperature=0.3 if "tiny" in name else 0.7)
     return model
 
 

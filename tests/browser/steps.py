@@ -69,10 +69,9 @@ def is_phone(page):
 
 @contextmanager
 def sidebar(page, name):
-    """On a phone "settings" and the "library" of chats lie behind a button, and cover the conversation when they are
-    open."""
+    """ "settings" and the "library" of chats lie behind a button unless they were left open."""
     toggle = page.locator(f"#{name} .toggle-button")
-    covered = is_phone(page) and toggle.get_attribute("aria-expanded") == "false"
+    covered = toggle.get_attribute("aria-expanded") == "false"
     if covered:
         toggle.click()
         expect(toggle).to_have_attribute("aria-expanded", "true")
@@ -101,11 +100,10 @@ def reload(page):
 
 
 def settle(page):
-    """Gradio opens the sidebars, and on a phone the page closes them."""
+    """The sidebars are as they were last left."""
     page.wait_for_selector("#message textarea")
     page.wait_for_function("window.Glass?.chat")
-    if is_phone(page):
-        page.wait_for_selector("html.settled")
+    page.wait_for_selector("html.settled")
 
 
 def make_endless(page):

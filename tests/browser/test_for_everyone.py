@@ -21,6 +21,7 @@ def test_the_keyboard_alone_talks_stops_and_branches(page, fake):
         page.keyboard.press("ArrowRight")
     expect(tokens(page).nth(3)).to_be_focused()
     page.keyboard.press("Enter")
+    expect(page.locator(".odds button").first).to_be_focused()
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
     expect(version(page)).to_have_text("2/2")
@@ -50,17 +51,19 @@ def test_axe_finds_nothing_wherever_one_goes(fake, open_page, width):
     look_for_barriers(page)
     converse(page, "Hello")
     tokens(page).nth(4).click()
-    expect(page.locator("#plot table")).to_be_attached()
+    expect(page.locator(".odds")).to_be_visible()
     look_for_barriers(page)
-    page.keyboard.press("Escape")
+    page.locator(".odds button").first.press("Escape")
     page.keyboard.press("?")
     look_for_barriers(page)
     page.keyboard.press("Escape")
     for name in ("settings", "library"):
         with sidebar(page, name):
             look_for_barriers(page)
-    page.get_by_role("tab", name="Model").click()
+    page.locator("#model-chip").click()
+    expect(page.locator(".models").first).to_be_visible()
     look_for_barriers(page)
+    page.keyboard.press("Escape")
     page.get_by_role("tab", name="Under the hood").click()
     expect(page.locator("#picture svg")).to_be_visible()
     look_for_barriers(page)
@@ -70,7 +73,7 @@ def test_a_phone_scrolls_one_way_and_covers_nothing(fake, open_page, shoot):
     page = open_page(fake, 390, 844)
     expect(page.locator("#header h1")).to_be_in_viewport()
     converse(page, "long" * 200)
-    for tab in ("Chat", "Model", "Under the hood"):
+    for tab in ("Chat", "Under the hood"):
         page.get_by_role("tab", name=tab).click()
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), tab
     page.get_by_role("tab", name="Chat").click()

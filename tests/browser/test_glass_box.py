@@ -6,59 +6,8 @@ The engine is a fake that writes 300 tokens a second, each the sum of those befo
 import re
 
 import pytest
-from checkpoints import reference_model
-from fake_engine import WORDS, next_id
-from gguf_files import write_gguf
 from playwright.sync_api import expect
-from steps import OLD_TALK, converse, questions, reply, send, set_knob, sidebar, tokens, version, wait_until_ready
-
-
-def test_a_token_shows_its_alternatives_and_branches(page, fake, shoot):
-    converse(page, "Tell me a story")
-    expect(tokens(page)).to_have_count(40)
-    box = page.get_by_role("dialog", name="What could have come")
-    tokens(page).nth(7).hover()
-    expect(box).to_contain_text("60 %, after the sliders")
-    tokens(page).nth(5).click()
-    expect(box.get_by_role("button")).to_have_count(6)
-    expect(box).to_contain_text("5.0 % → 5.5 %")
-    expect(box).to_contain_text("cut")
-    shoot(page, f"tokens-{page.viewport_size['width']}")
-    before = fake.ask("fake")[-1]
-    box.get_by_role("button").nth(1).click()
-    expect(version(page)).to_have_text("2/2")
-    wait_until_ready(page)
-    branch = fake.ask("fake")[-1]
-    assert branch["prompt"][:-1] == [*before["prompt"], *before["tokens"][:5]]
-    assert branch["prompt"][-1] != before["tokens"][5]
-    assert branch["tokens"][0] == next_id(branch["prompt"])
-    assert branch["cached"] >= len(branch["prompt"]) - 1  # all but the forced token came from the cache
-    expect(tokens(page)).to_have_count(46)
-    expect(reply(page).locator(".forced")).to_have_count(1)
-    expect(reply(page)).to_contain_text(f"({branch['cached']} cached)")
-    page.get_by_role("button", name="Earlier version").click()
-    expect(version(page)).to_have_text("1/2")
-    expect(tokens(page)).to_have_count(40)
-
-
-def test_the_plot_follows_the_sliders_without_the_engine(page, fake, shoot):
-    converse(page, "Tell me a story")
-    asked = len(fake.ask("fake"))
-    tokens(page).nth(3).click()
-    page.keyboard.press("Escape")
-    plot = page.locator("#plot")
-    with sidebar(page, "settings"):
-        expect(plot).to_contain_text("What could have come instead of")
-        expect(plot).to_contain_text("No cut")
-        set_knob(page, "Top-k", 3)
-        expect(plot).to_contain_text(f"Cut here: 3 of {len(WORDS) + 256} tokens are left")
-        expect(plot).to_be_in_viewport()  # beside the slider that was moved
-        expect(plot.locator("tr.gone")).to_have_count(7)
-        shoot(page, f"plot-{page.viewport_size['width']}")
-        set_knob(page, "Top-k", 0)
-        set_knob(page, "Temperature", 0)
-        expect(plot).to_contain_text(f"Cut here: 1 of {len(WORDS) + 256} tokens are left")
-    assert len(fake.ask("fake")) == asked
+from steps import OLD_TALK, converse, reply, send, set_knob, tokens, wait_until_ready
 
 
 def test_sliders_take_effect_within_the_reply_and_are_marked(page, fake):
@@ -94,61 +43,6 @@ def test_turns_that_no_longer_fit_are_shown_as_left_out(page, fake):
     expect(page.locator(".dropped")).to_contain_text("4 messages above no longer fit")  # down to half of the room
     expect(page.locator(".forgotten")).to_have_count(4)
     assert len(fake.ask("fake")[-1]["prompt"]) < 4096
-
-
-def test_another_model_takes_over_and_the_chat_goes_on_in_every_tab(page, fake, open_page, look, shoot):
-    other = open_page(fake, *look)
-    page.bring_to_front()
-    converse(page, "about cats")
-    page.get_by_role("tab", name="Model").click()
-    shoot(page, f"model-{page.viewport_size['width']}")
-    page.get_by_label("Or a Hub id, folder or GGUF file").fill("random:tiny")
-    page.get_by_role("button", name="Size and memory").click()
-    expect(page.locator("#model-said")).to_contain_text(re.compile(r"random:tiny: .*parameters.*Memory .* MB"))
-    page.get_by_role("button", name="Load", exact=True).click()
-    expect(page.locator("#model-said")).to_contain_text("tiny is loaded. Your conversation goes on with it.")
-    expect(page.locator("#header")).to_contain_text("tiny")
-    expect(other.locator("#header")).to_contain_text("fake")
-    converse(other, "Hello")
-    expect(other.locator("#header")).to_contain_text("tiny")
-    page.bring_to_front()
-    page.get_by_label("Or a Hub id, folder or GGUF file").fill("random:135M")
-    page.get_by_role("button", name="Load", exact=True).click()
-    expect(page.locator("#model-said")).to_contain_text("Not loaded: this one cannot be loaded; choose another")
-    page.get_by_role("tab", name="Chat").click()
-    expect(questions(page)).to_have_count(1)
-    converse(page, "more")
-    expect(reply(page).locator("h2")).to_have_text("tiny")
-    page.get_by_role("tab", name="Model").click()
-    page.get_by_label("Or a Hub id, folder or GGUF file").fill("random:fake")
-    page.get_by_role("button", name="Load", exact=True).click()
-    expect(page.locator("#model-said")).to_contain_text("fake is loaded")
-    other.evaluate("dispatchEvent(new Event('focus'))")  # the person returns to the tab
-    expect(other.locator("#header")).to_contain_text("fake")
-
-
-def test_a_download_shows_how_far_it_is_and_is_cancelled(page):
-    page.get_by_role("tab", name="Model").click()
-    page.get_by_label("Or a Hub id, folder or GGUF file").fill("us/slow")
-    page.get_by_role("button", name="Load", exact=True).click()
-    expect(page.get_by_role("progressbar", name=re.compile(r"Downloading us.slow: \d+ of 1000 MB"))).to_be_visible()
-    page.get_by_role("button", name="Cancel").click()
-    expect(page.locator("#model-said")).to_contain_text("Cancelled. fake stays.")
-
-
-def test_of_several_gguf_files_one_is_chosen_by_its_size(page, tmp_path):
-    theirs = reference_model(num_hidden_layers=1, intermediate_size=128)
-    for kind in ("F16", "Q4_0"):
-        write_gguf(tmp_path / f"m-{kind}.gguf", theirs, kind=kind)
-    page.get_by_role("tab", name="Model").click()
-    expect(page.locator("#model-file")).to_be_hidden()
-    page.get_by_label("Or a Hub id, folder or GGUF file").fill(str(tmp_path))
-    page.get_by_role("button", name="Size and memory").click()
-    page.get_by_label("Which of its files").click()
-    expect(page.get_by_role("option")).to_have_text([re.compile(r"m-F16.gguf \(.*KB\)"), re.compile(r"m-Q4_0.gguf")])
-    page.get_by_role("option", name="m-F16").click()
-    expect(page.locator("#model-said")).to_contain_text(re.compile(r"m-F16.gguf: .*parameters. Files .* KB"))
-    expect(page.get_by_label("Or a Hub id, folder or GGUF file")).to_have_value(str(tmp_path / "m-F16.gguf"))
 
 
 def test_a_problem_stands_below_what_was_written(page):

@@ -188,8 +188,9 @@ class FakeEngine:
 
     async def next_token_logits_async(self, ids, cache_scope=EVERYBODY):
         logits = np.full(CONFIG.vocab_size, -9.0, np.float32)
-        logits[: len(WORDS)] = -np.arange(len(WORDS), dtype=np.float32) / 2
-        return np.roll(logits, sum(ids) % len(WORDS))
+        # The order of `_add`: what comes next, and then the words after it.
+        logits[: len(WORDS)] = np.roll(-np.arange(len(WORDS), dtype=np.float32) / 2, next_id(ids))
+        return logits
 
     def stats(self):
         running = [other for other in self.generations if other.finish_reason is None]

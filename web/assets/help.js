@@ -73,21 +73,6 @@
   };
   new MutationObserver(repair).observe(document, { childList: true, subtree: true, attributeFilter: ["class"] });
 
-  // It opens both sidebars, over the whole of a phone, and over the conversation where there is no room beside it.
-  if (innerWidth < 1200) {
-    const opened = new Set();
-    const close = setInterval(() => {
-      const toggles = [...document.querySelectorAll(".sidebar .toggle-button")];
-      if (toggles.length && toggles.every((toggle) => opened.has(toggle) && toggle.ariaExpanded === "false")) {
-        clearInterval(close);
-        document.documentElement.classList.add("settled");
-      }
-      for (const toggle of toggles)
-        if (toggle.ariaExpanded === "true") { opened.add(toggle); toggle.click(); } // has no effect until Gradio is ready
-    }, 100);
-    setTimeout(() => document.documentElement.classList.add("settled"), 5000);
-  }
-
   // On a phone an open sidebar covers the conversation. Whether there was one to close.
   Glass.uncover = () => {
     const open = innerWidth < 768 ? document.querySelector(".sidebar.open .toggle-button") : null;

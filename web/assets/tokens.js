@@ -33,7 +33,7 @@ Glass.tokens = (() => {
       element.setAttribute("role", "group");
       element.setAttribute("aria-label", T.tokens_label);
       element.addEventListener("keydown", (event) => this.key(event));
-      element.addEventListener("click", (event) => this.on(event, (target) => { popover.show(this, target, true); popover.choose(); }));
+      element.addEventListener("click", (event) => this.on(event, (target) => this.choose(target, false)));
       element.addEventListener("mousemove", (event) => this.on(event, (target) => popover.hover(this, target)));
       element.addEventListener("focusin", (event) => this.on(event, (target) => {
         element.querySelector('.tok[tabindex="0"]')?.setAttribute("tabindex", -1);
@@ -56,6 +56,12 @@ Glass.tokens = (() => {
       }
       this.element.append(made);
     }
+    // Its alternatives stand in the panel of the word.
+    choose(target, byKey) {
+      this.popover.act({ do: "choose", node: this.number, index: Number(target.dataset.i) });
+      this.popover.hide();
+      Glass.word.open(target, byKey);
+    }
     at(index) { return this.element.querySelector(`.tok[data-i="${index}"]`); }
     key(event) {
       const target = event.target.closest(".tok");
@@ -64,9 +70,7 @@ Glass.tokens = (() => {
       const to = { ArrowRight: index + 1, ArrowLeft: index - 1, Home: 0, End: last }[event.key];
       if (to !== undefined) this.at(Math.max(0, Math.min(last, to)))?.focus();
       else if (event.key === "Enter" || event.key === " " || event.key === "ArrowDown") {
-        this.popover.show(this, target, true);
-        this.popover.choose();
-        this.popover.focus();
+        this.choose(target, true);
       } else if (event.key === "Escape" && !this.popover.box.hidden) this.popover.hide();
       else return;
       event.preventDefault();
@@ -122,7 +126,6 @@ Glass.tokens = (() => {
       }, make("span", { class: "word" }, visible(text)), bars, shares));
     }
     where() { return { node: this.view.number, index: Number(this.target.dataset.i) }; }
-    choose() { this.act({ do: "choose", ...this.where() }); }
     branch(id, current) {
       const where = this.where();
       this.hide();
@@ -138,7 +141,6 @@ Glass.tokens = (() => {
       this.box.style.left = `${left}px`;
       this.box.style.top = `${below ? at.bottom - home.top + 6 : at.top - home.top - this.box.offsetHeight - 6}px`;
     }
-    focus() { this.box.querySelector("button")?.focus(); }
     hide() {
       this.box.hidden = true;
       this.pinned = false;

@@ -2,12 +2,13 @@
 noise."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from llama_core.checkpoint.gguf.files import is_gguf
 from llama_core.checkpoint.hub import REPOSITORY
 from llama_core.errors import UserError
+from llama_core.model.config import NAMED_CONFIGS, LlamaConfig
 from web import settings
 from web.strings import TEXT
 
@@ -16,22 +17,42 @@ GUIDE = Path(settings.GUIDE)
 
 
 @dataclass(frozen=True)
-class CatalogEntry:
-    """A model on the Hub whose architecture is Llama's, as its page there describes it."""
+class HubModel:
+    """A model on the Hub whose architecture is Llama's, as its page there describes it: the shape says what memory it
+    takes before anything of it is fetched. `licence` is empty for Apache 2.0."""
 
     name: str
-    parameters: str
-    size: str
-    licence: str
+    file_bytes: int
+    shape: LlamaConfig
+    licence: str = ""
 
 
+_TINY_LLAMA = LlamaConfig(
+    vocab_size=32000,
+    hidden_size=2048,
+    intermediate_size=5632,
+    num_hidden_layers=22,
+    num_attention_heads=32,
+    num_key_value_heads=4,
+    max_position_embeddings=2048,
+)
+_SMOL_1_7B = replace(
+    NAMED_CONFIGS["360M"],
+    hidden_size=2048,
+    intermediate_size=8192,
+    num_hidden_layers=24,
+    num_attention_heads=32,
+    num_key_value_heads=32,
+    head_dim=64,
+)
+_LLAMA_3B = replace(NAMED_CONFIGS["1B"], hidden_size=3072, num_hidden_layers=28, num_attention_heads=24, head_dim=128)
 ON_THE_HUB = (
-    CatalogEntry("HuggingFaceTB/SmolLM2-135M-Instruct", "135M", "270 MB", "Apache 2.0"),
-    CatalogEntry("HuggingFaceTB/SmolLM2-360M-Instruct", "362M", "725 MB", "Apache 2.0"),
-    CatalogEntry("TinyLlama/TinyLlama-1.1B-Chat-v1.0", "1.1B", "2.2 GB", "Apache 2.0"),
-    CatalogEntry("meta-llama/Llama-3.2-1B-Instruct", "1.2B", "2.5 GB", "Llama 3.2 licence, access on request"),
-    CatalogEntry("HuggingFaceTB/SmolLM2-1.7B-Instruct", "1.7B", "3.4 GB", "Apache 2.0"),
-    CatalogEntry("meta-llama/Llama-3.2-3B-Instruct", "3.2B", "6.4 GB", "Llama 3.2 licence, access on request"),
+    HubModel("HuggingFaceTB/SmolLM2-135M-Instruct", 269_000_000, NAMED_CONFIGS["135M"]),
+    HubModel("HuggingFaceTB/SmolLM2-360M-Instruct", 724_000_000, NAMED_CONFIGS["360M"]),
+    HubModel("TinyLlama/TinyLlama-1.1B-Chat-v1.0", 2_200_000_000, _TINY_LLAMA),
+    HubModel("meta-llama/Llama-3.2-1B-Instruct", 2_470_000_000, NAMED_CONFIGS["1B"], "Llama 3.2"),
+    HubModel("HuggingFaceTB/SmolLM2-1.7B-Instruct", 3_420_000_000, _SMOL_1_7B),
+    HubModel("meta-llama/Llama-3.2-3B-Instruct", 6_430_000_000, _LLAMA_3B, "Llama 3.2"),
 )
 RANDOM = ("random:tiny", "random:135M")
 IN_WEIGHTS = "weights:"  # begins the name of what lies in weights/; where that is, the page need not know
@@ -42,21 +63,19 @@ class NotOffered(UserError):
     """A model that this page does not load; one line for the person."""
 
 
-def choices(weights: Path = WEIGHTS, guide: Path = GUIDE) -> list[tuple[str, str]]:
-    """What can be chosen: the words on the page, and the name that `path_of` takes."""
-    found: list[tuple[str, str]] = []
-    for path in _in_weights(weights):
-        is_guide = path.resolve() == guide.resolve()
-        words = "model_guide" if is_guide else "model_gguf" if is_gguf(path) else "model_folder"
-        found.insert(0 if is_guide else len(found), (TEXT[words].format(name=path.name), IN_WEIGHTS + path.name))
-    for row in ON_THE_HUB:
-        words = TEXT["model_hub"].format(name=row.name, count=row.parameters, size=row.size, licence=row.licence)
-        found.append((words, row.name))
-    return found + [(TEXT["model_random"].format(name=name), name) for name in RANDOM]
+def local_names(weights: Path = WEIGHTS, guide: Path = GUIDE) -> list[str]:
+    """What lies in weights/, by the names that `path_of` takes; the guide first."""
+    paths = sorted(_in_weights(weights), key=lambda path: path.resolve() != guide.resolve())
+    return [IN_WEIGHTS + path.name for path in paths]
+
+
+def is_built_in(name: str, guide: Path = GUIDE) -> bool:
+    """Whether a model comes with this program."""
+    return name in RANDOM or name == IN_WEIGHTS + guide.name
 
 
 def path_of(name: str, weights: Path = WEIGHTS) -> str:
-    """What `load_checkpoint` takes for a name of `choices`; other names as they are. Raises `NotOffered`."""
+    """What `load_checkpoint` takes for a name of this list; other names as they are. Raises `NotOffered`."""
     if not name.startswith(IN_WEIGHTS):
         return name
     for path in _in_weights(weights):

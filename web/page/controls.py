@@ -1,6 +1,7 @@
 """The sidebar beside the conversation: the plot, presets, system prompt, and one slider per sampling parameter."""
 
 import contextlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gradio as gr
@@ -12,10 +13,13 @@ from web.chat.actions import Controls
 from web.models.manager import Served
 from web.page import presets
 from web.page.html import html
+from web.page.inside_panel import InsidePanel
 from web.settings import Settings
 from web.strings import TEXT
 
-IN_SIGHT = ("temperature", "top_k", "top_p", "min_p", "max_new_tokens")
+# Beside the word that they act on; then those that one needs now and then. The others are folded away.
+BESIDE_A_WORD = ("temperature", "top_k", "top_p")
+IN_SIGHT = ("min_p", "max_new_tokens")
 # Both fixed: drawn anew at each start, they would make older presets unreadable (gradio#10559).
 STORAGE: dict[str, Any] = {"storage_key": "glass-llama/presets", "secret": "presets are no secret"}
 
@@ -23,27 +27,24 @@ STORAGE: dict[str, Any] = {"storage_key": "glass-llama/presets", "secret": "pres
 class ControlPanel:
     """Built inside the sidebar."""
 
-    def __init__(self, served: Served, settings: Settings):
-        html(f"<h2>{TEXT['plot']}</h2>")
-        self.plot = html(_empty(), elem_id="plot")
+    def __init__(self, served: Served, settings: Settings, make_inside: Callable[[], InsidePanel]):
+        self.plot = html(_empty(), elem_id="plot", js_on_load="Glass.word.mount(element, watch); // sends 'branch'")
+        by_name = {name: _slider(name, served) for name in BESIDE_A_WORD}
+        self.inside = make_inside()
         html(f"<h2>{TEXT['sampling']}</h2>")
         self._presets()
         self.knobs = tuple(SamplingParams.knobs())
-        by_name = {}
-        for name in IN_SIGHT:
-            by_name[name] = _slider(name, served)
-        if len(self.knobs) > len(IN_SIGHT):
-            with gr.Accordion(TEXT["more"], open=False):
-                for name in self.knobs:
-                    if name not in by_name:
-                        by_name[name] = _slider(name, served)
-        self.sliders, self.length = [by_name[name] for name in self.knobs], by_name["max_new_tokens"]
+        by_name |= {name: _slider(name, served) for name in IN_SIGHT}
+        with gr.Accordion(TEXT["more"], open=False):
+            by_name |= {name: _slider(name, served) for name in self.knobs if name not in by_name}
+        self.sliders = [by_name[name] for name in self.knobs]
         self.stop = gr.Textbox("", label=TEXT["stop_at"], info=TEXT["stop_at_help"], lines=1, max_lines=6)
         self.seed = gr.Textbox("", label=TEXT["seed"], info=TEXT["seed_help"])  # a Number shows nothing as 0
         self.prefill = gr.Textbox("", label=TEXT["prefill"], info=TEXT["prefill_hint"], lines=1, max_lines=4)
         self.system = gr.Textbox(
             settings.system_prompt, label=TEXT["system"], info=_system_hint(served), lines=3, max_lines=10
         )
+        self.defaults = gr.State(_defaults(served))  # those of the model that the sliders last followed
         self.inputs: list[Any] = [self.system, self.prefill, self.seed, self.stop, *self.sliders]
 
     def _presets(self) -> None:
@@ -61,12 +62,20 @@ class ControlPanel:
         system, prefill, seed, stop = (text or "" for text in values[:4])
         return Controls(dict(zip(self.knobs, values[4:], strict=True)), system, prefill, seed, stop)
 
-    def fitting(self, length: Any, served: Served) -> Any:
-        """The slider of the reply's length, as far as the context of the served model goes."""
-        maximum = _longest(served)
-        # Only if it has to move: the person may be moving it.
-        is_too_long = length and length > maximum
-        return gr.Slider(maximum=maximum, value=maximum) if is_too_long else gr.Slider(maximum=maximum)
+    def follow(self, served: Served, before: dict[str, float], values: Sequence[Any]) -> list[Any]:
+        """The sliders and `defaults` for the model that is served now, from those that were the model's `before` and
+        the `values` of the sliders: one that the person moved stays where it is."""
+        now, longest = _defaults(served), _longest(served)
+        sliders: list[Any] = []
+        for name, value in zip(self.knobs, values, strict=True):
+            changes: dict[str, Any] = {"maximum": longest} if name == "max_new_tokens" else {}
+            wanted = now[name] if value == before.get(name) else value
+            if name == "max_new_tokens" and wanted and wanted > longest:
+                wanted = longest
+            if wanted != value:  # only then: the person may be moving it
+                changes["value"] = wanted
+            sliders.append(gr.Slider(**changes) if changes else gr.skip())
+        return [*sliders, now]
 
     def system_for(self, served: Served) -> Any:
         """The box of the system prompt, with what the served model makes of it."""
@@ -118,8 +127,12 @@ def _names(kept: dict[str, presets.Preset], picked: str | None = None) -> Any:
 def _slider(name: str, served: Served) -> gr.Slider:
     knob = SamplingParams.knobs()[name]
     maximum = _longest(served) if name == "max_new_tokens" else knob.maximum
-    value = min(getattr(served.model.defaults, name), maximum)
-    return gr.Slider(knob.minimum, maximum, value, step=knob.step, label=knob.label, info=knob.help)
+    return gr.Slider(knob.minimum, maximum, _defaults(served)[name], step=knob.step, label=knob.label, info=knob.help)
+
+
+def _defaults(served: Served) -> dict[str, float]:
+    values = {name: getattr(served.sampling, name) for name in SamplingParams.knobs()}
+    return values | {"max_new_tokens": min(values["max_new_tokens"], _longest(served))}
 
 
 def _longest(served: Served) -> int:
@@ -127,4 +140,4 @@ def _longest(served: Served) -> int:
 
 
 def _empty() -> str:
-    return f'<p class="hint">{TEXT["plot_empty"]}</p>'
+    return f'<h2>{TEXT["plot"]}</h2><p class="hint">{TEXT["plot_empty"]}</p>'

@@ -17,15 +17,15 @@ from web.chat.replies import PageUpdate, ReplyManager, refused, seat_of
 from web.models.catalog import GUIDE
 from web.models.manager import ModelManager, Served
 from web.page.controls import ControlPanel
-from web.page.hood_panel import HoodPanel
+from web.page.inside_panel import InsidePanel
 from web.page.inspected import InspectedTokens, Pointer
 
 
 class PageEvents:
-    """What is done with the conversation. `panel` and `hood` are parts of the page."""
+    """What is done with the conversation. `panel` and `inside` are parts of the page."""
 
-    def __init__(self, manager: ModelManager, inspected: InspectedTokens, panel: ControlPanel, hood: HoodPanel):
-        self.manager, self.inspected, self.panel, self.hood = manager, inspected, panel, hood
+    def __init__(self, manager: ModelManager, inspected: InspectedTokens, panel: ControlPanel, inside: InsidePanel):
+        self.manager, self.inspected, self.panel, self.inside = manager, inspected, panel, inside
         self.replies = ReplyManager()
 
     def closed(self, request: gr.Request) -> None:
@@ -50,7 +50,7 @@ class PageEvents:
     def opened(self, request: gr.Request) -> list[Any]:
         """Another conversation is shown: no token of it is pointed at, and nothing is inside it."""
         self.inspected.forget(_session(request))
-        return [self.panel.plot.value, self.hood.lens.value]
+        return [self.panel.plot.value, self.inside.lens.value, gr.Accordion(open=False)]
 
     async def submit(self, request: gr.Request, text: str, chat: Any, *values: Any) -> AsyncIterator[list[Any]]:
         """The Send button, and Enter in the box."""
@@ -93,7 +93,7 @@ class PageEvents:
             conversation = await asyncio.to_thread(_read, chat, served)
             match action.do:
                 case "inspect":
-                    async for update in self.hood.look(at, conversation, controls, served):
+                    async for update in self.inside.look(at, conversation, controls, served):
                         yield outputs(update)
                 case "choose":
                     yield outputs(PageUpdate(plot=await self.inspected.plot(at, conversation, controls, served)))
@@ -116,7 +116,7 @@ def outputs(update: PageUpdate, chat: str = "") -> list[Any]:
         update.file,
         update.plot,
         update.lens,
-        gr.Tabs(selected=update.tab) if update.tab else None,
+        gr.Accordion(open=True) if update.tab else None,
     ]
     return [gr.skip() if part is None else part for part in parts]
 

@@ -44,6 +44,8 @@ class InspectedToken:
     prompt: Prompt
     token_id: int
     labels: Labels
+    place: tuple[int, int]
+    model_id: str
     logits: np.ndarray | None = None
     inside: Inside | None = None
 
@@ -71,7 +73,12 @@ class InspectedTokens:
         node = own_node(at.number, at.index, conversation, served.model)
         length = sampling_params(controls).max_new_tokens
         prompt = prompt_for(conversation, at.number, at.index, served.model, served.engine.max_seq_len, length)
-        token = InspectedToken(prompt, node.records[at.index].id, Labels(served.model.tokenizer))
+        known, model = self._tabs.get(at.session), served.model
+        token_id, place = node.records[at.index].id, (at.number, at.index)
+        token = InspectedToken(prompt, token_id, Labels(model.tokenizer), place, model.id)
+        if known and (known.model_id, list(known.prompt.ids)) == (model.id, list(prompt.ids)):
+            # The same position: what the model made of it is the same, whichever token came.
+            token.logits, token.inside = known.logits, known.inside
         with self._lock:
             self._tabs[at.session] = token
             self._tabs.move_to_end(at.session)
@@ -94,10 +101,11 @@ class InspectedTokens:
     async def plot(self, at: Pointer, conversation: Conversation, controls: Controls, served: Served) -> str:
         """Point at a token and draw what could have come. Raises what `point` and the engine do."""
         token = await asyncio.to_thread(self.point, at, conversation, controls, served)
-        prompt = token.prompt
-        logits = await served.engine.next_token_logits_async(prompt.ids, prompt.cache_scope)
-        token.logits = np.asarray(logits, np.float32)
-        self._make_room()
+        if token.logits is None:
+            prompt = token.prompt
+            logits = await served.engine.next_token_logits_async(prompt.ids, prompt.cache_scope)
+            token.logits = np.asarray(logits, np.float32)
+            self._make_room()
         return await asyncio.to_thread(self.redraw, at.session, controls) or ""
 
     def redraw(self, session: str, controls: Controls) -> str | None:
@@ -111,26 +119,32 @@ class InspectedTokens:
             return None
         own = plots.softmax(token.logits)
         after = next_token_distribution(token.logits, params, token.prompt.ids, token.prompt.prompt_tokens)
-        return plots.distribution_table(own, np.asarray(after), token.labels.of, token.token_id)
+        return plots.distribution_list(own, np.asarray(after), token.labels.of, token.token_id, token.place)
 
-    async def look_inside(self, at: Pointer, conversation: Conversation, controls: Controls, served: Served) -> str:
-        """Point at a token and draw the lens. Takes a moment: everything is computed again without a cache, one look
-        after the other; `looks` counts those that are not done. Raises what `point` does, and `InspectionError`."""
+    def is_pointed_at(self, session: str) -> bool:
+        """Whether a token of this tab is."""
+        return session in self._tabs
+
+    async def look_inside(self, session: str, served: Served) -> str:
+        """Draw the lens of the token that the tab points at. Takes a moment: everything is computed again without a
+        cache, one look after the other; `looks` counts those that are not done. Raises `InspectionError`."""
         if self.looks > MAX_LOOKS:
             raise InspectionError(TEXT["hood_full"])
         self.looks += 1
         try:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._looking, self._look_inside, at, conversation, controls, served)
+            return await asyncio.get_running_loop().run_in_executor(self._looking, self._look_inside, session, served)
         finally:
             self.looks -= 1
 
-    def _look_inside(self, at: Pointer, conversation: Conversation, controls: Controls, served: Served) -> str:
-        token, model = self.point(at, conversation, controls, served), served.model
-        inside = inspect(model.params, model.config, token.prompt.ids, model.drawable)
-        token.inside = replace(inside, attention=inside.attention.astype(np.float16))
-        self._make_room()
-        return under_the_hood.lens(inside, token.labels.of)
+    def _look_inside(self, session: str, served: Served) -> str:
+        token, model = self._tabs.get(session), served.model
+        if token is None or token.model_id != model.id:
+            raise InspectionError(TEXT["hood_gone"])
+        if token.inside is None:
+            inside = inspect(model.params, model.config, token.prompt.ids, model.drawable)
+            token.inside = replace(inside, attention=inside.attention.astype(np.float16))
+            self._make_room()
+        return under_the_hood.lens(token.inside, token.labels.of)
 
     def attention(self, session: str, layer: float, head: float) -> str:
         """Where a head attended; layer and head are counted from 1. Nothing without a token."""

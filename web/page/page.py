@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from html import escape
 from typing import Any
 
 import gradio as gr
@@ -14,8 +15,10 @@ from web.page.controls import ControlPanel
 from web.page.events import PageEvents
 from web.page.hood_panel import HoodPanel
 from web.page.html import html
+from web.page.inside_panel import InsidePanel
 from web.page.inspected import InspectedTokens
-from web.page.model_panel import ModelPanel
+from web.page.model_sheet import ModelSheet
+from web.page.model_words import chip_label, facts
 from web.settings import Settings
 from web.strings import TEXT
 
@@ -70,28 +73,28 @@ class Page:
     def __init__(self, manager: ModelManager, settings: Settings):
         self.manager, self.settings = manager, settings
         served, inspected = manager.served, InspectedTokens()
-        with gr.Sidebar(label=TEXT["chats"], position="left", width=240, elem_id="library"):
+        with gr.Sidebar(label=TEXT["chats"], position="left", width=240, open=False, elem_id="library"):
             self.library = html(
                 html_template="", elem_id="chats", js_on_load="Glass.chats.mount(element, trigger); // sends 'act'"
             )
-        self.header = html(welcome.header(served, settings.title), elem_id="header")
-        with gr.Tabs(elem_id="tabs") as self.tabs:
+        with gr.Row(elem_id="top"):
+            html(f"<h1>{escape(settings.title)}</h1>", elem_id="header")
+            self.model = ModelSheet(manager, settings)
+        with gr.Tabs(elem_id="tabs"):
             with gr.Tab(TEXT["chat"], id="chat"):
                 self._chat()
-            with gr.Tab(TEXT["model"], id="model"):
-                self.model = ModelPanel(manager, settings)
             with gr.Tab(TEXT["hood"], id="hood") as self.hood_tab:
-                self.hood = HoodPanel(manager, inspected)
-        with gr.Sidebar(label=TEXT["settings"], position="right", width=320, elem_id="settings"):
-            self.panel = ControlPanel(served, settings)
-        self.events = PageEvents(manager, inspected, self.panel, self.hood)
+                self.hood = HoodPanel(manager)
+        with gr.Sidebar(label=TEXT["settings"], position="right", width=320, open=False, elem_id="settings"):
+            self.panel = ControlPanel(served, settings, lambda: InsidePanel(manager, inspected))
+        self.events = PageEvents(manager, inspected, self.panel, self.panel.inside)
 
     def _chat(self) -> None:
         self.conversation = html(
             "",
             html_template='<div class="unseen"></div>',
             elem_id="conversation",
-            welcome=welcome.of(self.manager.served),
+            welcome=welcome.of(self.manager.served, self.settings.may_switch),
             js_on_load="Glass.conversation.mount(element, props, trigger, watch); "
             "// sends 'act', 'opened', 'look', 'running'",
         )
@@ -134,8 +137,8 @@ class Page:
             self.line,
             self.file_channel,
             self.panel.plot,
-            self.hood.lens,
-            self.tabs,
+            self.panel.inside.lens,
+            self.panel.inside.fold,
         ]
 
     def connect(self, page: gr.Blocks) -> None:
@@ -158,32 +161,35 @@ class Page:
         gr.on(moved, events.tune, beside, self.panel.plot, js=ID_JS, trigger_mode="always_last", **QUIET)
         self.panel.connect(page, QUIET)
         self.hood.connect(self.hood_tab, QUIET)
+        self.panel.inside.connect(QUIET)
+        forgotten = [self.panel.plot, self.panel.inside.lens, self.panel.inside.fold]
+        self.conversation.opened(events.opened, None, forgotten, **QUIET)
         self._follow_the_model(page)
         texts = [self.panel.system, self.panel.stop]
         self.conversation.opened(None, texts, texts, js=OPENED_JS, **QUIET)
-        self.conversation.opened(events.opened, None, [self.panel.plot, self.hood.lens], **QUIET)
         page.unload(events.closed)
 
     def _follow_the_model(self, page: gr.Blocks) -> None:
         """It may be another one by now: loaded here, or in another tab."""
-        length = self.panel.length
-        shown = [self.header, self.conversation, length, self.panel.system]
-        self.model.connect(page, length, shown, self._swapped, QUIET)
-        beside = self.panel.inputs
+        panel, beside = self.panel, self.panel.inputs
+        needed = [panel.defaults, *panel.sliders]
+        shown = [self.conversation, panel.system, self.model.chip, self.model.now, *panel.sliders]
+        shown.append(panel.defaults)
+        self.model.connect(page, self._swapped, needed, shown, QUIET)
         restored = page.load(None, beside, beside, js=RESTORE_JS, **QUIET)
-        restored.then(self._opened, length, [*shown, self.line], **QUIET)
+        restored.then(self._opened, needed, [*shown, self.line], **QUIET)
         gr.on([control.change for control in beside], None, beside, None, js=KEEP_JS, **QUIET)
-        self.conversation.look(self._swapped, length, shown, **QUIET)
+        self.conversation.look(self._swapped, needed, shown, **QUIET)
 
-    def _swapped(self, length: Any) -> list[Any]:
-        served = self.manager.served
-        header = welcome.header(served, self.settings.title)
-        boxes = self.panel.fitting(length, served), self.panel.system_for(served)
-        return [header, gr.HTML(welcome=welcome.of(served)), *boxes]
+    def _swapped(self, before: Any, *values: Any) -> list[Any]:
+        served, panel = self.manager.served, self.panel
+        first, chip = gr.HTML(welcome=welcome.of(served, self.settings.may_switch)), gr.Button(chip_label(served))
+        parts = [first, panel.system_for(served), chip, facts(served)]
+        return [*parts, *panel.follow(served, before if isinstance(before, dict) else {}, values)]
 
-    async def _opened(self, length: Any, request: gr.Request) -> AsyncIterator[list[Any]]:
+    async def _opened(self, request: gr.Request, before: Any, *values: Any) -> AsyncIterator[list[Any]]:
         """What the page shows first, and how the engine gets ready. A reply tells of itself, also of its end."""
-        parts, asked, waits = await asyncio.to_thread(self._swapped, length), False, True
+        parts, asked, waits = await asyncio.to_thread(self._swapped, before, *values), False, True
         while waits:
             engine = self.manager.served.engine
             before, asked = asked, bool(self.events.replies.of_tab(request.session_hash or ""))

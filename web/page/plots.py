@@ -1,13 +1,13 @@
-"""Distributions as bars: safe HTML made from numbers. Each bar has its number beside it, for who cannot see it."""
+"""The next-token distribution as a list with bars: safe HTML made from numbers. Each bar has its number beside it, for
+who cannot see it."""
 
 from collections.abc import Callable
 from html import escape
 
 import numpy as np
 
+from web.chat.actions import ALTERNATIVES
 from web.strings import TEXT
-
-ROWS = 10
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -16,44 +16,69 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return weights / weights.sum()
 
 
-def distribution_table(own: np.ndarray, after: np.ndarray, label: Callable[[int], str], chosen: int) -> str:
-    """The likeliest tokens with their share before and after the sliders, and a line where they are cut off.
+def real_choices(probabilities: np.ndarray) -> float:
+    """The perplexity of a distribution, e to its entropy: among so many equally likely ones one would be as unsure."""
+    some = probabilities[probabilities > 0].astype(np.float64)
+    return float(np.exp(-np.sum(some * np.log(some))))
 
-    `label` names a token; `chosen` is the one that came.
+
+def distribution_list(
+    own: np.ndarray, after: np.ndarray, label: Callable[[int], str], chosen: int, place: tuple[int, int]
+) -> str:
+    """The likeliest tokens with their share before and after sampling, and a line where they are cut off. The `chosen`
+    one is in it, however unlikely. Each is a button by which the reply goes on from there (panels/word.js).
+
+    `label` names a token; `place` is the number of the message and the index of the token in it.
     """
-    order = np.argsort(-own, kind="stable")[:ROWS]
+    order = [int(token_id) for token_id in np.argsort(-own, kind="stable")[:ALTERNATIVES]]
+    if chosen not in order:
+        order.append(chosen)
     kept = after > 0
     cut_line = _cut_line(int(kept.sum()), own.size, float(own[kept].sum()))
-    rows, cut = [], False
-    for token_id in order:
-        if not kept[token_id] and not cut:
-            rows.append(cut_line)
-            cut = True
-        rows.append(_row(label(int(token_id)), own[token_id], after[token_id], token_id == chosen))
-    if not cut:
-        rows.append(cut_line)
-    head = "".join(f'<th scope="col">{escape(TEXT[name])}</th>' for name in ("plot_token", "plot_own", "plot_after"))
-    title = escape(TEXT["plot_title"].format(token=shown(label(chosen))))
+    longest = float(max(own[order].max(), after[order].max()))  # as wide as there is room for
+    rows = [
+        _row(token_id, label(token_id), own[token_id], after[token_id], longest, token_id == chosen)
+        for token_id in order
+    ]
+    first_cut = next((at for at, token_id in enumerate(order) if not kept[token_id]), len(rows))
+    rows.insert(first_cut, cut_line)
+    node, index = place
     return (
-        f'<table class="plot"><caption>{title}</caption><thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table>"
+        f"<h2>{escape(TEXT['plot_title'].format(token=shown(label(chosen))))}</h2>"
+        f'<p class="choices">{escape(_choices(real_choices(own), real_choices(after)))}</p>'
+        f'<p class="keys" aria-hidden="true"><i class="own"></i>{escape(TEXT["plot_own"])}'
+        f'<i class="after"></i>{escape(TEXT["plot_after"])}</p>'
+        f'<ol class="odds" data-node="{node}" data-index="{index}">{"".join(rows)}</ol>'
+        f'<p class="hint">{escape(TEXT["plot_branch"])}</p>'
     )
+
+
+def _choices(own: float, after: float) -> str:
+    sure = TEXT["plot_sure"] if own < 1.5 else TEXT["plot_choices"].format(count=f"{own:,.0f}")
+    return f"{sure} {TEXT['plot_choices_after'].format(count=f'{after:,.0f}')}" if round(own) != round(after) else sure
 
 
 def _cut_line(kept: int, all_tokens: int, share: float) -> str:
     if kept == all_tokens:
-        return f'<tr class="whole"><td colspan="3">{escape(TEXT["plot_whole"].format(all=f"{all_tokens:,}"))}</td></tr>'
+        return f'<li class="whole">{escape(TEXT["plot_whole"].format(all=f"{all_tokens:,}"))}</li>'
     words = TEXT["plot_cut"].format(kept=f"{kept:,}", all=f"{all_tokens:,}", share=percent(share))
-    return f'<tr class="cut-line"><td colspan="3">{escape(words)}</td></tr>'
+    return f'<li class="cut-line">{escape(words)}</li>'
 
 
-def _row(label: str, own: float, after: float, chosen: bool) -> str:
-    mark = ' class="chosen"' if chosen else ' class="gone"' if after <= 0 else ""
-    cells = "".join(
-        f'<td><i class="bar {kind}" style="width:{100 * share:.1f}%"></i><span>{percent(share)}</span></td>'
-        for kind, share in (("own", own), ("after", after))
+def _row(token_id: int, label: str, own: float, after: float, longest: float, chosen: bool) -> str:
+    mark = ' class="gone"' if after <= 0 else ""
+    current = ' aria-current="true"' if chosen else ""
+    shares = {"after": after, "own": own}
+    told = percent(after) if after > 0 else TEXT["plot_gone"]
+    name = TEXT["plot_row"].format(token=shown(label), own=percent(own), after=told)
+    bars = "".join(
+        f'<i class="{kind}" style="width:{100 * share / longest:.1f}%"></i>' for kind, share in shares.items()
     )
-    return f'<tr{mark}><th scope="row"><bdi>{escape(shown(label))}</bdi></th>{cells}</tr>'
+    return (
+        f'<li{mark}><button type="button" data-id="{token_id}"{current} aria-label="{escape(name)}">'
+        f'<bdi>{escape(shown(label))}</bdi><span class="bars">{bars}</span>'
+        f'<span class="shares">{percent(own)} → {escape(told)}</span></button></li>'
+    )
 
 
 def shown(label: str) -> str:

@@ -29,12 +29,14 @@ def picture(config: LlamaConfig) -> str:
             '<path class="flow" d="M130 408V22"/>',
             _box(30, 372, 200, say["embedding"], say["embedding_fact"]),
             _stack(config.num_hidden_layers),
-            f'<text x="130" y="352" class="small">{say["block"]}</text>',
+            f'<text x="130" y="352" class="small on-line">{say["block"]}</text>',
             _box(30, 62, 200, say["norm"], ""),
             _box(30, 12, 200, say["head_box"], say["head_fact"]),
             '<path class="lens" d="M212 122L300 62M212 336L300 398"/>',
-            '<rect class="frame" x="300" y="62" width="240" height="336" rx="12"/>',
-            '<path class="flow" d="M420 388V72"/>',
+            '<rect class="frame" x="300" y="62" width="254" height="336" rx="12"/>',
+            '<path class="flow" d="M420 398V62"/>',
+            _residual(393, 250),
+            _residual(243, 75),
             _box(320, 350, 200, say["norm"], ""),
             _box(320, 262, 200, say["attention_box"], say["attention_fact"], 78),
             _heads(config),
@@ -43,6 +45,14 @@ def picture(config: LlamaConfig) -> str:
             _wide(config),
             "</svg>",
         )
+    )
+
+
+def _residual(leaves: int, joins: int) -> str:
+    """What passes by attention or the feed-forward part, and is added to what comes out of it."""
+    return (
+        f'<path class="flow residual" d="M420 {leaves}H531a7 7 0 0 0 7 -7V{joins + 7}a7 7 0 0 0 -7 -7H427"/>'
+        f'<circle class="sum" cx="420" cy="{joins}" r="7"/><path class="flow" d="M416 {joins}H424M420 {joins - 4}v8"/>'
     )
 
 
@@ -175,7 +185,8 @@ def lens(inside: Inside, label: Callable[[int], str]) -> str:
         )
         rows.append(f'<tr><th scope="row">{layer + 1}</th>{cells}</tr>')
     head = f'<th scope="col">{escape(TEXT["hood_layer"])}</th>' + "".join(
-        f'<th scope="col">{rank}</th>' for rank in range(1, inside.ids.shape[1] + 1)
+        f'<th scope="col">{escape(TEXT["hood_rank"].format(rank=rank))}</th>'
+        for rank in range(1, inside.ids.shape[1] + 1)
     )
     title = escape(TEXT["hood_lens"])
     return (

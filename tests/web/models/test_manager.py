@@ -1,16 +1,20 @@
 """Models that come and go while the page is open."""
 
 import gc
+import json
 import threading
 import time
 import weakref
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from fake_engine import FakeEngine, fake_model
+from scipy.special import softmax
 
+from llama_core import load_checkpoint, model_forward
 from llama_core.checkpoint import memory_plan
 from llama_core.checkpoint.memory_plan import Plan
 from llama_core.model.config import NAMED_CONFIGS
@@ -18,6 +22,7 @@ from llama_core.runtime.files import ModelFileError
 from llama_core.sampling.params import SamplingParams
 from web.models import catalog
 from web.models.manager import ModelManager, Served
+from web.models.offers import offers
 from web.page import welcome
 from web.settings import GUIDE, Settings
 
@@ -145,14 +150,15 @@ def test_the_model_on_offer_are_the_guide_folders_the_hub_and_noise(tmp_path):
         (tmp_path / name).mkdir()
         if " " not in name:
             (tmp_path / name / "config.json").write_text("{}")
-    names = [name for _, name in catalog.choices(tmp_path, tmp_path / "guide")]
-    assert names[:2] == ["weights:guide", "weights:zebra"]
-    assert [catalog.path_of(name, tmp_path) for name in names[:2]] == [str(tmp_path / "guide"), str(tmp_path / "zebra")]
+    names = catalog.local_names(tmp_path, tmp_path / "guide")
+    assert names == ["weights:guide", "weights:zebra"]
+    assert [catalog.path_of(name, tmp_path) for name in names] == [str(tmp_path / "guide"), str(tmp_path / "zebra")]
     assert catalog.path_of("us/model", tmp_path) == "us/model"
     for name in ("weights:not a model", "weights:nothing", "weights:../zebra", "weights:"):
         with pytest.raises(catalog.NotOffered):
             catalog.path_of(name, tmp_path)
-    assert names[2:] == [row.name for row in catalog.ON_THE_HUB] + list(catalog.RANDOM)
+    listed = [offer.name for offer in offers(ModelManager(Settings()).estimate)]
+    assert {"weights:guide", *catalog.RANDOM, *(row.name for row in catalog.ON_THE_HUB)} <= set(listed)
 
 
 def test_gguf_files_are_on_offer_too(tmp_path):
@@ -161,8 +167,8 @@ def test_gguf_files_are_on_offer_too(tmp_path):
         (tmp_path / name).touch()
     (tmp_path / "d" / "model.gguf").touch()
     (tmp_path / "d" / "config.json").write_text("{}")
-    names = [name for _, name in catalog.choices(tmp_path, tmp_path / "guide")]
-    assert names[:4] == ["weights:" + name for name in ("a.gguf", "b-00001-of-00002.gguf", "c", "d")]
+    names = catalog.local_names(tmp_path, tmp_path / "guide")
+    assert names == ["weights:" + name for name in ("a.gguf", "b-00001-of-00002.gguf", "c", "d")]
 
 
 def test_the_files_among_which_to_choose_are_those_of_folders_and_repositories(manager, tmp_path):
@@ -177,7 +183,7 @@ def test_only_the_folder_of_this_program_is_the_guide(tmp_path):
     other = tmp_path / "guide"
     other.mkdir()
     (other / "config.json").write_text("{}")
-    assert catalog.choices(tmp_path)[0] == ("guide (folder in weights/)", "weights:guide")
+    assert catalog.local_names(tmp_path) == ["weights:guide"]
     with ModelManager(Settings(), load, lambda *_: FakeEngine()) as manager:
         for name, is_guide in ((str(other), False), (GUIDE, True), (f"{GUIDE}/../guide/", True), ("guide", False)):
             manager.put(name, lambda *_: None)
@@ -190,12 +196,33 @@ def test_the_page_says_what_kind_of_model_it_is(tmp_path):
     (guide / "examples.json").write_text('["One?", "Two?", "Three?", "Four?", "Five?", 6]')
     chatty = SimpleNamespace(id="x", name="x", is_random=False, chat=SimpleNamespace(has_template=True))
     other, mine = Served(FakeEngine(), chatty), Served(FakeEngine(), chatty, is_guide=True)
-    assert welcome.notice(other) == "" and welcome.of(other, guide)["examples"] == []
-    assert "very small model" in welcome.notice(mine) and "Model" in welcome.notice(mine)
-    assert welcome.of(mine, guide)["examples"] == ["One?", "Two?", "Three?", "Four?"]
+    assert welcome.notice(other) == "" and len(welcome.of(other, True, guide)["examples"]) == 4
+    assert "tiny built-in model" in welcome.notice(mine)
+    assert welcome.of(mine, True, guide)["examples"] == ["One?", "Two?", "Three?", "Four?"]
+    assert [
+        welcome.of(served, may, guide)["larger"] for served, may in ((mine, True), (mine, False), (other, True))
+    ] == [True, False, False]
     assert "not trained to chat" in welcome.notice(Served(FakeEngine(), fake_model()))
     (guide / "examples.json").write_text("{")
-    assert welcome.of(mine, guide)["examples"] == []
+    assert welcome.of(mine, True, guide)["examples"] == []
+
+
+def test_the_stored_sentence_is_what_the_guide_says():
+    """Its shares computed again by a forward pass of the whole text, without an engine."""
+    stored = json.loads((Path(GUIDE) / "sample.json").read_text())
+    question, reply = stored["chat"]["nodes"]
+    model = load_checkpoint(GUIDE)
+    assert reply["model_id"] == model.id
+    prompt = model.chat.prompt_ids([{"role": "user", "content": question["words"]}])
+    ids = [token[0] for token in reply["tokens"]]
+    logits = model_forward(model.params, np.array([[*prompt, *ids]]), model.config)[0][0]
+    shares = softmax(np.where(model.drawable, np.asarray(logits), -np.inf), axis=-1)
+    for at, (token_id, _, share, _, others) in enumerate(reply["tokens"]):
+        row = shares[len(prompt) + at - 1]
+        assert share == pytest.approx(float(row[token_id]), abs=2e-3)
+        assert [other[0] for other in others[:3] if other[2] > 0.01] == [
+            int(best) for best in np.argsort(-row)[:3] if row[best] > 0.01
+        ]
 
 
 def test_a_load_that_fails_keeps_its_words_and_not_its_weights():

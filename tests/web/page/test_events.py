@@ -12,6 +12,7 @@ import pytest
 from conversations import CONTROLS, KNOBS, talk
 from fake_engine import FakeEngine, fake_model
 
+from llama_core.sampling.params import SamplingParams
 from llama_core.tokenizer.chat_template import Chat
 from web.chat import codec, export
 from web.chat.codec import write_conversation
@@ -54,7 +55,7 @@ def page():
 
 def act(page, chat=None, values=VALUES, **action):
     """Everything that the page is sent: one dict per update, by the name of the output."""
-    names = ("chat", "stream", "status", "file", "plot", "lens", "tabs")
+    names = ("chat", "stream", "status", "file", "plot", "lens", "fold")
     chat = chat if isinstance(chat, str) else write_conversation(talk() if chat is None else chat)
 
     async def collect():
@@ -114,7 +115,7 @@ def test_nothing_that_takes_long_for_a_long_chat_is_done_on_the_event_loop(page,
         (Conversation, "path"),
         (Chat, "prompt_ids"),
         (export, "from_json"),
-        (plots, "distribution_table"),
+        (plots, "distribution_list"),
         (inspected_module, "next_token_distribution"),
     ):
         watch(owner, name)
@@ -173,12 +174,25 @@ def test_a_posted_number_without_end_is_named(page, value):
     assert page.events.inspected.attention("tab", value, value) == ""
 
 
-def test_a_folder_that_came_into_weights_is_on_the_page_when_it_is_opened_again(page, monkeypatch):
-    monkeypatch.setattr(catalog, "choices", lambda: [("new (folder in weights/)", "weights/new")])
-    loaders = [block.fn for block in page.blocks.fns.values() if page.model.picked in block.outputs]
-    assert [loader().choices for loader in loaders if not loader.__code__.co_argcount] == [
-        [("new (folder in weights/)", "weights/new")]
-    ]
+def test_a_folder_that_came_into_weights_is_in_the_sheet_when_it_is_opened_again(page, monkeypatch):
+    monkeypatch.setattr(catalog, "local_names", lambda: ["weights:new"])
+    assert [name for listed in page.model._found("new") for _, name in listed.choices] == ["weights:new"]
+    opened = [block for block in page.blocks.fns.values() if (page.model.chip._id, "click") in block.targets]
+    assert page.model._opened in [block.fn for block in opened]
+
+
+def test_sliders_follow_another_model_unless_the_person_moved_them(page):
+    knobs = list(SamplingParams.knobs())
+    before = dict(zip(knobs, VALUES[4:], strict=True))
+    other = fake_model("other")
+    other.defaults = SamplingParams(temperature=0.2, top_p=0.9)
+    page.manager._served = Served(FakeEngine(max_seq_len=77), other)
+    values = {**before, "top_p": 0.5}  # moved
+    *_, defaults = page._swapped(before, *values.values())
+    sliders = dict(zip(knobs, page._swapped(before, *values.values())[-len(knobs) - 1 : -1], strict=True))
+    assert defaults["temperature"] == sliders["temperature"].value == 0.2
+    assert sliders["top_p"] == gr.skip()  # not even to its own value: the person may be moving it
+    assert (sliders["max_new_tokens"].value, sliders["max_new_tokens"].maximum) == (77, 77)
 
 
 def test_a_tab_that_closes_while_it_points_disturbs_nobody():
@@ -209,6 +223,6 @@ def test_that_the_model_takes_no_system_prompt_is_said_beside_it(page):
     other = fake_model("no system")
     other.chat = Chat(other.tokenizer, "{{ raise_exception('no system') if messages[0].role == 'system' }}x")
     page.manager._served = replace(page.manager.served, model=other)
-    [*_, box] = page._swapped(100)
+    box = page._swapped({}, *VALUES[4:])[1]
     assert "your first question will begin with these words" in box.info
     assert "value" not in box.constructor_args or box.constructor_args["value"] is None

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +13,7 @@ from fake_engine import CONFIG, FakeEngine, fake_model
 from llama_core.model.lens import Inside, InspectionError
 from web.models.manager import Served
 from web.page import inspected
-from web.page.hood_panel import HoodPanel
+from web.page.inside_panel import InsidePanel
 from web.page.inspected import MAX_LOOKS, InspectedTokens, Pointer
 
 SERVED = Served(FakeEngine(), fake_model())
@@ -38,7 +39,8 @@ def looks(monkeypatch):
 
 
 def look(tokens, session):
-    return tokens.look_inside(Pointer(session, 1, 1), talk(), CONTROLS, SERVED)
+    tokens.point(Pointer(session, 1, 1), talk(), CONTROLS, SERVED)
+    return tokens.look_inside(session, SERVED)
 
 
 def test_one_look_at_a_time_also_when_a_tab_is_closed_in_the_middle(looks):
@@ -60,13 +62,13 @@ def test_who_waits_for_others_is_told_so_and_too_many_are_refused(looks):
         tokens = InspectedTokens()
         waiting = [asyncio.create_task(look(tokens, str(i))) for i in range(MAX_LOOKS + 1)]
         await asyncio.sleep(0)
-        told = HoodPanel.look(SimpleNamespace(inspected=tokens), Pointer("x", 1, 1), talk(), CONTROLS, SERVED)
+        told = InsidePanel.look(SimpleNamespace(inspected=tokens), Pointer("x", 1, 1), talk(), CONTROLS, SERVED)
         words = [(await anext(told)).lens, (await anext(told)).lens]
         with pytest.raises(InspectionError, match="try again in a moment"):
             await look(tokens, "y")
         looks.gate.set()
         await asyncio.gather(*waiting)
-        alone = HoodPanel.look(SimpleNamespace(inspected=tokens), Pointer("x", 1, 1), talk(), CONTROLS, SERVED)
+        alone = InsidePanel.look(SimpleNamespace(inspected=tokens), Pointer("x", 1, 1), talk(), CONTROLS, SERVED)
         return [*words, (await anext(alone)).lens, (await anext(alone)).lens]
 
     crowded, refused, alone, drawn = asyncio.run(crowd())
@@ -93,3 +95,26 @@ def test_the_attention_of_a_look_inside_counts(looks, monkeypatch):
     asyncio.run(look(tokens, "second"))
     assert tokens.attention("first", 1, 1) == ""  # two would be over it
     assert "%" in tokens.attention("second", CONFIG.num_hidden_layers, 1)
+
+
+def test_after_a_look_inside_the_alternatives_still_follow_the_sliders(looks):
+    """Once the look put a fresh token in place, without the logits that the list is drawn from."""
+    looks.gate.set()
+    tokens, at = InspectedTokens(), Pointer("tab", 1, 1)
+    asyncio.run(tokens.plot(at, talk(), CONTROLS, SERVED))
+    asyncio.run(look(tokens, "tab"))
+    top_2 = replace(CONTROLS, values={**CONTROLS.values, "top_k": 2})
+    assert "Cut here: 2 of" in tokens.redraw("tab", top_2)
+    engine = FakeEngine()
+    engine.next_token_logits_async = None  # not asked again for the same place
+    asyncio.run(tokens.plot(at, talk(), CONTROLS, Served(engine, SERVED.model)))
+    assert "%" in tokens.attention("tab", 1, 1)
+
+
+def test_a_look_inside_a_word_of_another_model_is_refused(looks):
+    looks.gate.set()
+    tokens = InspectedTokens()
+    tokens.point(Pointer("tab", 1, 1), talk(), CONTROLS, SERVED)
+    for session, served in (("tab", Served(FakeEngine(), fake_model("other"))), ("nobody", SERVED)):
+        with pytest.raises(InspectionError, match="click the word again"):
+            asyncio.run(tokens.look_inside(session, served))

@@ -57,12 +57,7 @@ Glass.Messages = (() => {
         entry?.view?.at(place.token);
       if (same) { same.focus(); this.popover.hide(); } else Glass.composer?.focus();
     }
-    welcome() {
-      const { hint, examples } = this.props.welcome;
-      const ask = (words) => { this.act({ do: "ask", text: words }); Glass.composer.focus(); };
-      return make("div", { class: "welcome" }, make("p", {}, hint),
-        make("div", { class: "examples" }, ...examples.map((words) => make("button", { type: "button", onclick: () => ask(words) }, words))));
-    }
+    welcome() { return Glass.firstScreen.of(this, this.props.welcome); }
     message(number, isNear = true, height = 0) {
       const node = this.chat.nodes[number], mine = node.role === "user";
       const head = make("header", {}, make("h2", {}, mine ? T.you : node.model || T.reply), this.chooser(number));

@@ -1,18 +1,23 @@
-"""The tab "Model" as its handlers are called: what people at the machine are told, and what strangers are."""
+"""The sheet of models as its handlers are called: what people at the machine are told, and what strangers are."""
 
 import asyncio
 import os
+import re
 import threading
 
 import gradio as gr
 import pytest
 from fake_engine import FakeEngine, fake_model
 
+from llama_core.checkpoint import estimate as estimating
+from llama_core.model.params import count_params
 from llama_core.runtime.files import ModelFileError
+from llama_core.sampling.params import SamplingParams
 from web.chat.status import without_paths
-from web.models.catalog import name_for_strangers
-from web.models.manager import ModelManager
-from web.page.model_panel import ModelPanel
+from web.models.catalog import ON_THE_HUB, name_for_strangers
+from web.models.manager import ModelManager, Served
+from web.page import model_words
+from web.page.model_sheet import ModelSheet
 from web.settings import Settings
 from web.strings import TEXT
 
@@ -34,18 +39,18 @@ def open_panel():
         managers.append(ModelManager(settings, load, lambda *_: FakeEngine()))
         managers[-1].put("random:first", lambda *_: None)
         with gr.Blocks(analytics_enabled=False):
-            return ModelPanel(managers[-1], settings)
+            return ModelSheet(managers[-1], settings)
 
     yield open_
     for manager in managers:
         manager.__exit__()
 
 
-def said(handler, typed, picked=""):
+def said(handler, typed):
     """All that a handler shows in answer to a name."""
 
     async def collect():
-        rows = [row async for row in handler(picked, typed)]
+        rows = [row async for row in handler(typed)]
         return [row if isinstance(row, str) else row[0] for row in rows]
 
     return asyncio.run(collect())
@@ -80,7 +85,7 @@ def test_where_files_lie_is_told_to_the_console_and_not_to_strangers(open_panel,
 
 def test_at_home_a_folder_is_loaded_by_its_path(open_panel, tmp_path):
     panel = open_panel(AT_HOME)
-    assert "is loaded" in said(panel._load, str(tmp_path))[-1] and panel.manager.served.model.name == str(tmp_path)
+    assert "Loaded" in said(panel._load, str(tmp_path))[-1] and panel.manager.served.model.name == str(tmp_path)
 
 
 def test_the_page_says_that_kernels_are_being_compiled():
@@ -102,9 +107,9 @@ def test_the_page_says_that_kernels_are_being_compiled():
     with ModelManager(AT_HOME, slow, lambda *_: FakeEngine()) as manager:
         manager.put("random:first", lambda *_: None)
         with gr.Blocks(analytics_enabled=False):
-            panel = ModelPanel(manager, AT_HOME)
+            panel = ModelSheet(manager, AT_HOME)
         asyncio.run(watch(panel))
-    assert gate.is_set() and "is loaded" in rows[-1]
+    assert gate.is_set() and "Loaded" in rows[-1]
 
 
 def test_nothing_chosen_is_said(open_panel):
@@ -113,8 +118,43 @@ def test_nothing_chosen_is_said(open_panel):
 
 
 def test_the_list_says_nothing_of_where_its_folders_lie(open_panel):
-    names = [name for _, name in open_panel(ABROAD).picked.choices]
+    names = [name for listed in open_panel(ABROAD)._found("") for _, name in listed.choices]
     assert "weights:guide" in names and not any(name.startswith(("/", "~")) for name in names)
+
+
+def test_the_lists_are_told_apart_by_what_this_machine_has_room_for(open_panel, monkeypatch):
+    monkeypatch.setattr(estimating, "free_bytes", lambda device: 3_000_000_000)
+    built_in, fits, larger = open_panel(AT_HOME)._found("")
+    assert [name for _, name in built_in.choices] == ["weights:guide", "random:tiny", "random:135M"]
+    assert "HuggingFaceTB/SmolLM2-135M-Instruct" in dict(map(reversed, fits.choices))
+    assert "meta-llama/Llama-3.2-3B-Instruct" in dict(map(reversed, larger.choices))
+    for label, _ in fits.choices:
+        assert re.search(r"\n✓ \S+ · .* file · needs [\d.]+ [MG]B", label)
+    assert all("\n✕ " in label for label, _ in larger.choices)
+
+
+def test_the_field_searches_the_lists(open_panel):
+    lists = open_panel(AT_HOME)._found(" smollm2-1.7 ")
+    assert [name for listed in lists for _, name in listed.choices] == ["HuggingFaceTB/SmolLM2-1.7B-Instruct"]
+    assert [listed.visible for listed in lists].count(True) == 1 and not any(listed.value for listed in lists)
+
+
+@pytest.mark.parametrize("model", ON_THE_HUB, ids=lambda model: model.name.partition("/")[2])
+def test_shapes_of_the_list_have_as_many_parameters_as_their_pages_say(model):
+    """The published counts; a file holds two bytes for each of them."""
+    published = {"135M": 134_515_008, "360M": 361_821_120, "1.1B": 1_100_048_384, "2-1B": 1_235_814_400}
+    published |= {"1.7B": 1_711_376_384, "2-3B": 3_212_749_824}
+    [count] = [count for size, count in published.items() if size in model.name]
+    assert count_params(model.shape) == count
+    assert model.file_bytes == pytest.approx(2 * count, rel=0.01)
+
+
+def test_what_the_makers_recommend_is_said_and_a_model_without_it_begins_cautiously():
+    quiet, told = Served(FakeEngine(), fake_model()), Served(FakeEngine(), fake_model())
+    told.model.defaults = SamplingParams(temperature=0.2, top_p=0.9)
+    assert "Recommended by its makers, and set: Temperature 0.2, Top-p 0.9<" in model_words.facts(told)
+    assert (told.sampling, quiet.sampling.temperature) == (told.model.defaults, 0.4)
+    assert "recommend no sampling; the page starts with Temperature 0.4, Min-p 0.05" in model_words.facts(quiet)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,24 @@
+// The sidebars: closed at first where there is little room, then as the person last left them; on a phone always closed.
+(() => {
+  const { store } = Glass, WIDE = 1500, PHONE = 768;
+  const toggleOf = (name) => document.querySelector(`#${name} .toggle-button`);
+  const isOpen = (name) => document.querySelector(`#${name}`).classList.contains("open");
+  const wanted = (name) => innerWidth >= PHONE && (store.setting(`open/${name}`) ?? (innerWidth >= WIDE ? "yes" : "no")) === "yes";
+  const NAMES = ["library", "settings"];
+  const settled = () => document.documentElement.classList.add("settled");
+
+  function restore(since = performance.now()) {
+    const there = NAMES.every((name) => toggleOf(name));
+    if (there) for (const name of NAMES) if (wanted(name) !== isOpen(name)) toggleOf(name).click(); // no effect until Gradio is ready
+    if (performance.now() - since > 5000 || (there && NAMES.every((name) => wanted(name) === isOpen(name)))) settled();
+    else setTimeout(restore, 60, since);
+  }
+
+  addEventListener("click", (event) => {
+    const toggle = event.target.closest?.(".sidebar .toggle-button");
+    if (!toggle || !event.isTrusted) return;
+    document.documentElement.classList.remove("word-open"); // the whole of the settings, not the panel of a word
+    setTimeout(() => { for (const name of NAMES) store.setting(`open/${name}`, isOpen(name) ? "yes" : "no"); }, 50);
+  });
+  restore();
+})();
