@@ -1,6 +1,7 @@
 """The front door: settings → model → engine → page → serve. `python app.py --help` lists the settings."""
 
 import os
+import runpy
 import socket
 import sys
 from collections.abc import Sequence
@@ -8,6 +9,9 @@ from collections.abc import Sequence
 from llama_core.errors import UserError
 from web.port import claim_port, open_port, url_of
 from web.settings import Settings, read_settings
+
+# The other things that the command does, and the modules that do them.
+COMMANDS = {"train": "llama_core.training", "space": "web.space", "bench": "benchmarks"}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -46,8 +50,11 @@ def _run(settings: Settings, listener: socket.socket) -> int:
 
 
 def run() -> int:
-    """The app with the arguments of the command line: `python app.py`, or the command `glass-llama`."""
+    """`python app.py`, or the command `glass-llama`: the app, or one of `COMMANDS`, with the arguments behind it."""
     try:
+        if len(sys.argv) > 1 and sys.argv[1] in COMMANDS:
+            module = COMMANDS[sys.argv.pop(1)]
+            runpy.run_module(module, run_name="__main__", alter_sys=True)  # ends the process with its own code
         return main(sys.argv[1:])
     except KeyboardInterrupt:
         return 130

@@ -153,7 +153,7 @@ class LlamaCpp:
     """llama.cpp in its own process."""
 
     def __init__(self, python: str, path: str, tokens: int):
-        script = str(Path(__file__).with_name("llama_cpp_peer.py"))
+        script = str(Path(__file__).parent / "peers" / "llama_cpp_peer.py")
         self.tokens = tokens
         self.process = subprocess.Popen(
             [python, script, path, str(usable_cores())],

@@ -261,7 +261,7 @@ def random_prompts(config: LlamaConfig, count: int, length: int, seed: int) -> l
 
 def torch_speeds(name: str, options) -> dict | str:
     """The same shape in torch, in a process of its own; why not, where it is not there."""
-    command = [sys.executable, "-m", "benchmarks.torch_peer", "--model", name, "--dtype", options.dtype]
+    command = [sys.executable, "-m", "benchmarks.peers.torch_peer", "--model", name, "--dtype", options.dtype]
     run = subprocess.run(command, capture_output=True, text=True)
     return json.loads(run.stdout.splitlines()[-1]) if run.returncode == 0 else run.stderr.strip().splitlines()[-1]
 

@@ -1,7 +1,12 @@
 """Fixtures that several rooms' tests use."""
 
+import os
+
 import jaxtyping
 import pytest
+
+# Read when jax is imported: what a test compiles does not depend on what was compiled before.
+os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
 
 
 def pytest_addoption(parser):

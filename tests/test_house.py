@@ -138,7 +138,7 @@ def test_the_wheel_has_the_page_and_the_guide(tmp_path: Path):
     wanted = [*(ROOT / "web" / "assets").iterdir(), *(ROOT / "weights" / "guide").iterdir()]
     wanted += [ROOT / "app.py", ROOT / "llama_core" / "py.typed", ROOT / "web" / "py.typed"]
     assert {named(path) for path in wanted if path.is_file()} <= inside
-    assert not [name for name in inside if name.startswith(("tests", "benchmarks", "guide/"))]
+    assert not [name for name in inside if name.startswith(("tests", "guide/"))]
 
 
 def test_the_command_calls_a_function_of_the_app():

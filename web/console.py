@@ -31,8 +31,9 @@ def describe_switching(settings: Settings) -> str:
 
 
 def show_progress(step: str, done: int, total: int) -> None:
-    """For `ModelManager.start`: one progress bar per step on stderr, or nothing if stderr is no terminal."""
-    if sys.stderr.isatty():
+    """For `ModelManager.start`: one progress bar per step on stderr, or nothing if stderr is no terminal. (Whoever
+    compiles the native kernels says so.)"""
+    if sys.stderr.isatty() and step in STEPS:
         bar = ("#" * (24 * done // max(1, total))).ljust(24, ".")
         end = "\n" if done == total else ""
         print(f"\r{STEPS[step]} [{bar}] {done}/{total}", end=end, file=sys.stderr, flush=True)

@@ -14,6 +14,8 @@ from fastapi import FastAPI, HTTPException, Response
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import HTMLResponse
 
+from web.api.errors import add_error_handlers
+from web.api.routes import api_routes
 from web.chat.codec import MAX_BYTES
 from web.middleware import BodyLimit, HostCheck, SecurityHeaders, allowed_hosts
 from web.models.manager import ModelManager
@@ -42,8 +44,10 @@ SCRIPTS = (
 
 
 def build_app(page: gr.Blocks, manager: ModelManager, settings: Settings) -> FastAPI:
-    """The page at `/`, the engine's state at `/health` and our own code at `/source`."""
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    """The page at `/`, the API at `/v1`, the engine's state at `/health` and our own code at `/source`."""
+    app = FastAPI(title=settings.title, docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json")
+    app.include_router(api_routes(manager, settings))
+    add_error_handlers(app)
     # No other origin may read answers; without this Gradio would allow every one, with cookies (gradio#13741).
     app.add_middleware(CORSMiddleware, allow_origins=[])
 
@@ -52,7 +56,7 @@ def build_app(page: gr.Blocks, manager: ModelManager, settings: Settings) -> Fas
     app.add_middleware(HostCheck, allowed=allowed_hosts(settings))
     app.add_middleware(SecurityHeaders)
 
-    @app.get("/health")
+    @app.get("/health", include_in_schema=False)
     def health(response: Response) -> dict[str, bool | str | int]:
         is_ready = manager.ready
         response.status_code = 200 if is_ready else 503
@@ -60,7 +64,7 @@ def build_app(page: gr.Blocks, manager: ModelManager, settings: Settings) -> Fas
         stats = manager.stats()
         return {"ok": is_ready, "status": state, "slots": stats.slots, "busy": stats.busy, "queued": stats.queued}
 
-    @app.get("/source/{name:path}", response_class=HTMLResponse)
+    @app.get("/source/{name:path}", response_class=HTMLResponse, include_in_schema=False)
     def source(name: str) -> str:
         found = source_page(name)
         if found is None:

@@ -42,10 +42,11 @@ class Settings:
         choices=("auto", "float32", "bfloat16", "float16"),
     )
     quantize: str = setting(
-        "none",
+        "auto",
         "GLASS_LLAMA_QUANTIZE",
-        "round the weights to 16, 8 (q8: for CPUs, int8: for GPUs) or 4 bits while they are loaded; auto: to q8 where "
-        "that is faster",
+        "round the weights to 16, 8 (q8: for CPUs, int8: for GPUs) or 4 bits while they are loaded; none: all of them "
+        "in the number format; auto: rounds nothing, and keeps what the files have in bfloat16 or in small numbers as "
+        "it is where that is faster",
         choices=("none", "bf16", "int8", "q8", "q4", "auto"),
     )
     kernels: str = setting(
@@ -85,6 +86,9 @@ class Settings:
         "whether visitors may load another model; auto: where only this machine can open the page",
         choices=("auto", "on", "off"),
     )
+    api_key: str = setting(
+        "", "GLASS_LLAMA_API_KEY", "what programs have to send to use the API (better set by the variable); none: open"
+    )
     system_prompt: str = setting("", "GLASS_LLAMA_SYSTEM_PROMPT", "system prompt that the page starts with")
 
     def __post_init__(self) -> None:
@@ -120,7 +124,9 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str] = os.
         SettingsError,
         prog="python app.py",
         description="Chat with a Llama that runs in JAX, in your browser.",
-        epilog="Every setting can also be given by the environment variable named beside it.",
+        epilog="Every setting can also be given by the environment variable named beside it. Instead of settings, the "
+        "first word can be a command: train (a model of your own), space (host the app on Hugging Face) or bench; "
+        "`train --help` and so on tell more.",
     )
     for row in fields(Settings):
         env, on_space = row.metadata["env"], row.metadata["on_space"]

@@ -134,6 +134,7 @@ TEXT = {
     "model_choose": "Choose a model, or enter a Hugging Face id.",
     "step_download": "Downloading {name}: {done} of {total} MB",
     "step_weights": "Loading weights: {done} of {total} tensors",
+    "step_kernels": "Compiling native kernels, once (about 10 seconds)",
     "step_compile": "Compiling: {done} of {total} programs",
     "model_loaded": "Loaded {name}. This chat continues with it.",
     "model_cancelled": "Cancelled. {name} stays.",

@@ -10,8 +10,9 @@ from llama_core.checkpoint.configs import read_config
 from llama_core.checkpoint.find_tensors import HEAD, find_tensors
 from llama_core.checkpoint.gguf.open import gguf_weight_bytes, read_gguf_config
 from llama_core.checkpoint.layout import INDEX, WEIGHTS, shard_names
-from llama_core.checkpoint.memory_plan import NONE, Plan, free_bytes, resolve_dtype, resolve_quantize
+from llama_core.checkpoint.memory_plan import NONE, Plan, free_bytes, resolve_dtype
 from llama_core.checkpoint.random_model import is_random_name, random_config
+from llama_core.checkpoint.weights.forms import resolve_quantize
 from llama_core.model.config import LlamaConfig
 from llama_core.model.params import count_params
 from llama_core.runtime.files import read_json
@@ -45,8 +46,9 @@ def estimate(name: str, dtype: str, slots: int, max_seq_len: int, quantize: str 
     if not located.gguf:
         config = _with_own_head(located.folder, read_config(located.folder))
         return estimate_shape(config, file_bytes, dtype, slots, max_seq_len, quantize)
-    known = resolve_dtype(dtype, jax.devices()[0]), resolve_quantize(quantize)
-    config, weight_bytes = read_gguf_config(located.gguf), gguf_weight_bytes(located.gguf, *known)
+    config = read_gguf_config(located.gguf)
+    known = resolve_dtype(dtype, jax.devices()[0]), resolve_quantize(quantize, config)
+    weight_bytes = gguf_weight_bytes(located.gguf, *known)
     return estimate_shape(config, file_bytes, dtype, slots, max_seq_len, quantize, weight_bytes)
 
 
@@ -61,7 +63,7 @@ def estimate_shape(
 ) -> Estimate:
     """The sizes of a model whose shape is known, without a look at any file. `weight_bytes`: as `Plan` has them."""
     device = jax.devices()[0]
-    dtype, quantize = resolve_dtype(dtype, device), resolve_quantize(quantize)
+    dtype, quantize = resolve_dtype(dtype, device), resolve_quantize(quantize, config)
     plan = Plan(config, dtype, slots, max_seq_len, quantize, weight_bytes)
     return Estimate(count_params(config), file_bytes, plan, free_bytes(device))
 

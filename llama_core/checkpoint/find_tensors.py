@@ -9,7 +9,8 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from llama_core.checkpoint.layout import CheckpointError, weight_paths
-from llama_core.checkpoint.safetensors_reader import FORMATS, Stored, have_equal_numbers, stored_tensors
+from llama_core.checkpoint.safetensors_reader import FORMATS, Stored, have_equal_numbers
+from llama_core.checkpoint.weights.saved import SmallTensor, weight_tensors
 from llama_core.model.checks import quote_value
 from llama_core.model.config import LlamaConfig
 from llama_core.model.params import hub_tensors
@@ -22,15 +23,19 @@ EXTRA_ENDS = ("rotary_emb.inv_freq", "rotary_emb.cos_cached", "rotary_emb.sin_ca
 EXTRA_STARTS = ("v_head.", "value_head.")
 # What the name of a tensor that is not part of the model says about the file.
 REASONS = {
-    r"\.(qweight|qzeros|g_idx|scales|weight_(packed|scale|scale_inv|zero_point)|(input|k|v)_scale)$": "the weights are "
-    "quantised; choose the unquantised repository of this model",
+    r"\.(q(weight|uants|zeros)|minimums|g_idx|scales|weight_(packed|scale|scale_inv|zero_point)|(input|k|v)_scale)$": (
+        "the weights are quantised; choose the unquantised repository of this model"
+    ),
     r"\.lora_": "this is an adapter (LoRA); merge it into its model and choose the result",
     r"^(tok_embeddings|output)\.|\.attention\.w[qkvo]\.|\.feed_forward\.w[123]\.": "the names are those of Meta's own "
     "format; choose the repository in the Hub's format",
 }
 
 
-def find_tensors(folder: Path, config: LlamaConfig) -> tuple[LlamaConfig, dict[str, Stored]]:
+WeightTensor = Stored | SmallTensor
+
+
+def find_tensors(folder: Path, config: LlamaConfig) -> tuple[LlamaConfig, dict[str, WeightTensor]]:
     """Every tensor of the model by its name, and the configuration that is true of them: a model that is said to be
     tied and has a head of its own is not tied.
 
@@ -38,21 +43,28 @@ def find_tensors(folder: Path, config: LlamaConfig) -> tuple[LlamaConfig, dict[s
     that is not read.
     """
     paths, untied = weight_paths(folder), dataclasses.replace(config, tie_word_embeddings=False)
-    shapes, found = dict(hub_tensors(untied)), dict[str, Stored]()
-    for stored in (_with_full_name(stored, shapes) for path in paths for stored in stored_tensors(path)):
+    shapes, found = dict(hub_tensors(untied)), dict[str, WeightTensor]()
+    for stored in (_with_full_name(stored, shapes) for path in paths for stored in weight_tensors(path)):
         if stored.name in shapes:
             _check_tensor(stored, shapes[stored.name])
             first = found.setdefault(stored.name, stored)
-            if first is not stored and not have_equal_numbers(first, stored):
+            if first is not stored and not _are_equal(first, stored):
                 raise CheckpointError(f"{stored.path.name}: tensor {stored.name} is there twice; download it again")
         elif not is_extra_tensor(stored.name):
             raise CheckpointError(_not_part_of_it(stored, config, shapes))
     if config.tie_word_embeddings and HEAD in found:
         embedding = found.setdefault(EMBEDDING, found[HEAD])  # of one matrix for both, either name may be stored
-        config = config if have_equal_numbers(found[HEAD], embedding) else untied
+        config = config if _are_equal(found[HEAD], embedding) else untied
     names = [name for name, _ in hub_tensors(config)]
     _check_complete(found, names, paths[0].name if len(paths) == 1 else str(folder))
     return config, {name: found[name] for name in names}
+
+
+def _are_equal(first: WeightTensor, second: WeightTensor) -> bool:
+    """Whether two tensors hold the same numbers; small numbers are not compared."""
+    return first is second or (
+        isinstance(first, Stored) and isinstance(second, Stored) and have_equal_numbers(first, second)
+    )
 
 
 def is_extra_tensor(name: str) -> bool:
@@ -60,14 +72,14 @@ def is_extra_tensor(name: str) -> bool:
     return name.endswith(EXTRA_ENDS) or name.startswith(EXTRA_STARTS)
 
 
-def _with_full_name(stored: Stored, known: Collection[str]) -> Stored:
+def _with_full_name(stored: WeightTensor, known: Collection[str]) -> WeightTensor:
     """The tensor with its name in a whole model; in a file that was saved without the head names lack the `model.`."""
     full_name = f"model.{stored.name}"
     is_short = stored.name not in known and full_name in known
     return dataclasses.replace(stored, name=full_name) if is_short else stored
 
 
-def _not_part_of_it(stored: Stored, config: LlamaConfig, known: Iterable[str]) -> str:
+def _not_part_of_it(stored: WeightTensor, config: LlamaConfig, known: Iterable[str]) -> str:
     wrapped = next((name for name in known if stored.name.endswith(f".{name}")), None)
     reason = next((words for pattern, words in REASONS.items() if re.search(pattern, stored.name)), None)
     if wrapped:
@@ -92,13 +104,13 @@ def _check_complete(found: Collection[str], names: list[str], place: str) -> Non
         )
 
 
-def _check_tensor(stored: Stored, expected: tuple[int, ...]) -> None:
+def _check_tensor(stored: WeightTensor, expected: tuple[int, ...]) -> None:
     if stored.shape != expected:
         raise CheckpointError(
             f"{stored.path.name}: tensor {stored.name} is {list(stored.shape)}, config.json says {list(expected)}; "
             f"{DIFFERENT}"
         )
-    if stored.format not in FORMATS:
+    if isinstance(stored, Stored) and stored.format not in FORMATS:
         raise CheckpointError(
             f"{stored.path.name}: tensor {stored.name} is stored as {stored.format}, expected {', '.join(FORMATS)}; "
             "choose the unquantised repository of this model"

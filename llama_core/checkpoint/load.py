@@ -8,7 +8,6 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import jax
 
@@ -19,23 +18,28 @@ from llama_core.checkpoint.gguf.open import gguf_weight_bytes, open_gguf, read_g
 from llama_core.checkpoint.hub import Progress
 from llama_core.checkpoint.identity import folder_id, gguf_id
 from llama_core.checkpoint.layout import TOKENIZERS, CheckpointError, require_whole, tokenizer_path
-from llama_core.checkpoint.memory_plan import AUTO, NONE, require_room_for_weights, resolve_dtype, resolve_quantize
+from llama_core.checkpoint.memory_plan import (
+    AUTO,
+    NONE,
+    SHORTEST_CONTEXT,
+    Plan,
+    require_room_for_weights,
+    resolve_dtype,
+)
 from llama_core.checkpoint.model import Model
 from llama_core.checkpoint.random_model import is_random_name, random_config, random_model
-from llama_core.checkpoint.read_tensors import StoredTensor, describe_formats, read_tensors
-from llama_core.kernels import prepare_kernels
+from llama_core.checkpoint.read_tensors import StoredTensor, describe_formats
+from llama_core.checkpoint.weights.forms import prepare, read_params, resolve_quantize, weight_bytes
 from llama_core.model.checks import quote_value
 from llama_core.model.config import LlamaConfig
-from llama_core.model.parameter_table import Placement
-from llama_core.model.params import Params, build_params
-from llama_core.model.quantization import ROUNDINGS, QuantizedMatrix, stack_rows
+from llama_core.model.quantization import ROUNDINGS
 from llama_core.sampling.params import MAX_END_TOKENS, SamplingParams
 from llama_core.tokenizer.chat_template import Chat
 from llama_core.tokenizer.gguf_vocabulary import gguf_template, gguf_tokenizer
 from llama_core.tokenizer.loading import load_tokenizer
 from llama_core.tokenizer.tokenizer import Tokenizer
 
-Check = Callable[[LlamaConfig, str], None]
+Check = Callable[[Plan], None]
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -49,6 +53,7 @@ def load_checkpoint(
     kernels: str = "auto",
     check: Check | None = None,
     download: Progress | None = None,
+    compiling: Progress | None = None,
 ) -> Model:
     """The model of a folder, a GGUF file, a Hub id or `random:NAME`, with weights in `dtype`.
 
@@ -56,36 +61,40 @@ def load_checkpoint(
     quantisation (`Q4_K_M`) or its name.
 
     `dtype` "auto" is the number format that suits the first device best. `quantize` rounds the matrices to "bf16",
-    "int8" (for GPUs: a scale a row), "q8" (a scale for each 32 numbers) or "q4" while they are read, each by itself;
-    "auto": to "q8" if that is faster here. What a GGUF file has in small numbers already then stays as it is; with
-    "none" all matrices are in `dtype`. `kernels` says whether native kernels
-    read weights that are smaller than float32 ("auto", "on", "off", see `prepare_kernels`).
-
-    `progress(done, total)` counts tensors, `download(done, total)` megabytes. `check(config, dtype)` may raise to
-    refuse the model before its weights are downloaded or memory is taken for them.
+    "int8" (for GPUs: a scale a row), "q8" (one for each 32 numbers) or "q4" while they are read; "none": to nothing;
+    "auto": what is small in its file stays that, and nothing is rounded (`weights/forms.py`). `kernels`: see
+    `prepare_kernels`. `progress(done, total)` counts tensors, `download` megabytes, `compiling` the kernels.
+    `check(plan)` may raise to refuse the model, as it is for one short reply, before it is downloaded or loaded.
 
     Raises `HubError` if the model cannot be found, `ConfigError`, `ModelFileError` or `ChatError` if it cannot be used,
     `KernelError` for `kernels` "on" without kernels.
     """
-    dtype, quantize, note = _choose_formats(dtype, quantize, kernels)
-    check = check or (lambda config, dtype: None)
+    dtype = _choose_dtype(dtype, quantize)
+    check = check or (lambda plan: None)
     if is_random_name(str(name)):
-        check(random_config(str(name)), dtype)
+        config = random_config(str(name))
+        quantize, notes = prepare(config, {}, dtype, quantize, kernels, compiling)
+        check(Plan(config, dtype, 1, SHORTEST_CONTEXT, quantize))
         model = random_model(str(name), dtype, quantize)
     else:
-        located = hub.resolve(str(name), functools.partial(_look, check, dtype, quantize), download)
+        located = hub.resolve(str(name), functools.partial(_look, check, dtype, quantize, kernels), download)
         opened = _open_gguf(located) if located.gguf else _open_folder(located)
-        check(opened.config, dtype)
+        quantize, notes = prepare(opened.config, opened.tensors, dtype, quantize, kernels, compiling)
+        size = weight_bytes(opened.config, opened.tensors, dtype, quantize)
+        check(Plan(opened.config, dtype, 1, SHORTEST_CONTEXT, quantize, size))
         model = _read_model(located, opened, dtype, quantize, progress)
-    return dataclasses.replace(model, notes=(*model.notes, *note))
+    return dataclasses.replace(model, notes=(*model.notes, *notes))
 
 
-def _look(check: Check, dtype: str, quantize: str, located: hub.Located) -> None:
+def _look(check: Check, dtype: str, quantize: str, kernels: str, located: hub.Located) -> None:
     """What is checked before weights are downloaded."""
-    check(read_shape(located), dtype)
+    config = read_shape(located)
+    quantize = resolve_quantize(quantize, config, kernels)
+    size = gguf_weight_bytes(located.gguf, dtype, quantize) if located.gguf else None
+    plan = Plan(config, dtype, 1, SHORTEST_CONTEXT, quantize, size)
+    check(plan)
     if located.gguf:
-        size = gguf_weight_bytes(located.gguf, dtype, quantize)
-        require_room_for_weights(size, dtype if quantize == NONE else "blocks of small numbers")
+        require_room_for_weights(plan.params, plan.weights)
 
 
 def read_shape(located: hub.Located) -> LlamaConfig:
@@ -93,16 +102,13 @@ def read_shape(located: hub.Located) -> LlamaConfig:
     return read_gguf_config(located.gguf) if located.gguf else read_configs(located.folder).config
 
 
-def _choose_formats(dtype: str, quantize: str, kernels: str) -> tuple[str, str, list[str]]:
-    """The number format and the rounding of the weights on this device, with kernels that read them where there can be
-    some, and a note if there are none."""
+def _choose_dtype(dtype: str, quantize: str) -> str:
+    """The number format on this device. Raises `CheckpointError` for words that name no format and no rounding."""
     if dtype not in (*DTYPES, AUTO):
         raise CheckpointError(f"dtype is {dtype!r}; expected {' or '.join((*DTYPES, AUTO))}")
     if quantize not in (NONE, AUTO, *ROUNDINGS):
         raise CheckpointError(f"quantize is {quantize!r}; expected {' or '.join((NONE, AUTO, *ROUNDINGS))}")
-    dtype = resolve_dtype(dtype, jax.devices()[0])
-    note = prepare_kernels(kernels) if quantize != NONE or dtype == "bfloat16" else None
-    return dtype, resolve_quantize(quantize), [] if note is None else [note]
+    return resolve_dtype(dtype, jax.devices()[0])
 
 
 def load_shape(folder: Path) -> tuple[LlamaConfig, Tokenizer, Chat]:
@@ -157,7 +163,7 @@ def _read_model(located: hub.Located, opened: _Opened, dtype: str, quantize: str
         located.id or opened.id,
         located.name,
         _with_ends(opened.config, opened.chat),
-        _read_params(opened.config, opened.tensors, dtype, quantize, progress),
+        read_params(opened.config, opened.tensors, dtype, quantize, progress),
         opened.tokenizer,
         opened.chat,
         opened.defaults,
@@ -225,30 +231,3 @@ def _within(tokenizer: Tokenizer, vocab_size: int) -> Tokenizer:
         eos_ids=tuple(token_id for token_id in tokenizer.eos_ids if token_id < vocab_size),
         added_token_flags={marker: flags for marker, flags in tokenizer.added_token_flags.items() if marker in kept},
     )
-
-
-def _read_params(
-    config: LlamaConfig, places: Mapping[str, StoredTensor], dtype: str, quantize: str, progress: Progress | None
-) -> Params:
-    done = 0
-
-    def read(placement: Placement) -> jax.Array | QuantizedMatrix:
-        nonlocal done
-        stored = [places[name] for name in placement.tensors]
-        if placement.row.may_be_quantized and quantize in ROUNDINGS:
-            weight: Any = placement.stack_quantized([_read_small(one, dtype, quantize) for one in stored])
-        else:
-            weight = read_tensors(stored, dtype, placement.groups).reshape(placement.shape)
-        weight = jax.block_until_ready(jax.device_put(weight))
-        done += len(stored)
-        if progress is not None:
-            progress(done, len(places))
-        return weight
-
-    return build_params(config, read)
-
-
-def _read_small(stored: StoredTensor, dtype: str, quantize: str) -> QuantizedMatrix:
-    """A matrix as small numbers, a few rows at a time: it is never in memory as floating-point numbers."""
-    parts = [rows.read_small(quantize) for rows in stored.row_ranges()]
-    return dataclasses.replace(stack_rows(parts, 1, stored.shape), dtype=dtype)

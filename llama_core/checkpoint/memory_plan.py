@@ -2,20 +2,21 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator
+import os
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 
 from llama_core.errors import UserError
-from llama_core.kernels import NATIVE
 from llama_core.model.config import LlamaConfig
 from llama_core.model.lens import inspection_bytes
-from llama_core.model.params import params_bytes, placements
+from llama_core.model.params import count_params, params_bytes, placements
 from llama_core.runtime.forms import Form, form_here
 
-AUTO = "auto"  # as a dtype or a rounding: what suits the device
+AUTO = "auto"  # as a dtype: what suits the device; as a rounding: what is small in its file stays small
 NONE = "none"  # as a rounding: weights stay in their number format
 # Limit and use of a container's memory, in version 2 and version 1 of cgroups.
 CGROUP_FILES = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
@@ -51,14 +52,18 @@ class Plan:
 
     @property
     def weights(self) -> str:
-        """The format of the weights in a word."""
+        """The format of the weights in words."""
+        if self.quantize == AUTO:
+            return f"{8 * self.params / count_params(self.config):.1f} bits a weight"
         return self.dtype if self.quantize == NONE else self.quantize
 
     @property
     def params(self) -> int:
         """The weights."""
-        known = self.weight_bytes
-        return params_bytes(self.config, self.dtype, self.quantize) if known is None else known
+        if self.weight_bytes is not None:
+            return self.weight_bytes
+        keeps_bfloat16 = self.quantize == AUTO and self.config.dtype == "bfloat16"
+        return params_bytes(self.config, self.dtype, "bf16" if keeps_bfloat16 else self.quantize)
 
     @property
     def cache(self) -> int:
@@ -88,19 +93,16 @@ class Plan:
         return self.params + self.cache + self.workspace
 
 
-def require_memory(
-    config: LlamaConfig, dtype: str, slots: int, max_seq_len: int, free: int | None = None, quantize: str = NONE
-) -> None:
+def require_memory(plan: Plan, free: int | None = None) -> None:
     """Raises `MemoryShortage` if the model does not fit into `free` bytes (default: what the first device has)."""
     free = free_bytes(jax.devices()[0]) if free is None else free
-    plan = Plan(config, dtype, slots, max_seq_len, quantize)
     if free is None or plan.total <= free:
         return
     fitting = next((words for other, words in _smaller(plan) if other.total <= free), None)
     remedy = f"{fitting} would fit" if fitting else "choose a smaller model or a machine with more memory"
     raise MemoryShortage(
         f"the model needs {_gb(plan.total)} ({_gb(plan.params)} weights in {plan.weights}, {_gb(plan.cache)} cache for "
-        f"{slots} x {max_seq_len} tokens, {_gb(plan.workspace)} workspace) and {_gb(free)} are free; {remedy}"
+        f"{plan.slots} x {plan.max_seq_len} tokens, {_gb(plan.workspace)} workspace) and {_gb(free)} are free; {remedy}"
     )
 
 
@@ -115,18 +117,17 @@ def require_room_for_weights(size: int, weights: str, free: int | None = None) -
         )
 
 
-def fitting_context(config: LlamaConfig, dtype: str, slots: int, free: int | None = None, quantize: str = NONE) -> int:
+def fitting_context(plan: Plan, free: int | None = None) -> int:
     """The longest conversation, in tokens, where the settings name none: the longest that the model is made for,
-    at most `LONGEST_AUTOMATIC_CONTEXT`, halved until it fits into `free` bytes (default: what the first device has).
+    at most that of `plan`, halved until it fits into `free` bytes (default: what the first device has).
 
     Raises `MemoryShortage` if not even the shortest fits.
     """
     free = free_bytes(jax.devices()[0]) if free is None else free
-    length = min(LONGEST_AUTOMATIC_CONTEXT, config.longest_context)
-    plan = Plan(config, dtype, slots, length, quantize)
+    plan = dataclasses.replace(plan, max_seq_len=min(plan.max_seq_len, plan.config.longest_context))
     while plan.max_seq_len // 2 >= SHORTEST_CONTEXT and free is not None and plan.total > free:
         plan = dataclasses.replace(plan, max_seq_len=plan.max_seq_len // 2)
-    require_memory(config, dtype, slots, plan.max_seq_len, free, quantize)
+    require_memory(plan, free)
     return plan.max_seq_len
 
 
@@ -177,7 +178,7 @@ def _smaller(plan: Plan) -> Iterator[tuple[Plan, str]]:
 def free_bytes(device: jax.Device) -> int | None:
     """Memory that is free on the device; None where the device does not say."""
     if device.platform == "cpu":
-        return min(_machine_free() + _container_free(Path("/sys/fs/cgroup")), default=None)
+        return min(_machine_free() + _container_free(Path("/sys/fs/cgroup")) + _space_free(os.environ), default=None)
     stats = device.memory_stats() or {}
     return stats["bytes_limit"] - stats["bytes_in_use"] if {"bytes_limit", "bytes_in_use"} <= stats.keys() else None
 
@@ -203,6 +204,19 @@ def _container_free(root: Path) -> list[int]:
     return []
 
 
+def _space_free(environment: Mapping[str, str]) -> list[int]:
+    """What a Hugging Face Space has by its variable MEMORY ("16Gi"), less what this process holds; empty elsewhere."""
+    said = re.fullmatch(r"(\d+(?:\.\d+)?)([MG])i", environment.get("MEMORY", ""))
+    if "SPACE_ID" not in environment or said is None:
+        return []
+    unit = {"M": 2**20, "G": 2**30}[said[2]]
+    try:
+        held = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        held = 0
+    return [int(float(said[1]) * unit) - held]
+
+
 def best_dtype(device: jax.Device) -> str:
     """The number format in which this device computes fastest: bfloat16 where there is hardware for it, float16 on
     older GPUs (a T4 has capability 7.5), float32 on a CPU, which would convert bfloat16 for every product."""
@@ -210,14 +224,6 @@ def best_dtype(device: jax.Device) -> str:
         return "float32"
     major = str(getattr(device, "compute_capability", "")).partition(".")[0]
     return "float16" if major.isdigit() and int(major) < 8 else "bfloat16"  # AMD's read gfx90a
-
-
-def resolve_quantize(quantize: str) -> str:
-    """`quantize`, or for "auto" what is fastest here and keeps the replies: 8 bits where there are native kernels to
-    read them; elsewhere weights are not rounded."""
-    if quantize != AUTO:
-        return quantize
-    return "q8" if NATIVE.ready else NONE
 
 
 def resolve_dtype(dtype: str, device: jax.Device) -> str:

@@ -46,4 +46,5 @@ def random_model(name: str, dtype: str, quantize: str = NONE) -> Model:
         return jax.device_put(dataclasses.replace(rounding.round(np.asarray(weight, np.float32)), dtype=dtype))
 
     params = init_model_params(jax.random.key(0), config, jnp.dtype(dtype), finish)
-    return Model(name, name, config, params, tokenizer, Chat(tokenizer), is_random=True, quantize=quantize)
+    kept = quantize if rounding else NONE
+    return Model(name, name, config, params, tokenizer, Chat(tokenizer), is_random=True, quantize=kept)

@@ -39,6 +39,15 @@ class StoredTensor(Protocol):
     @property
     def size(self) -> int: ...
 
+    @property
+    def small_form(self) -> str:
+        """The number format in the file as NumPy calls it ("bfloat16"), or "blocks" of small numbers."""
+        ...
+
+    def small_bytes(self, quantize: str) -> int:
+        """How many bytes `read_small` gives."""
+        ...
+
     def read_into(self, groups: np.ndarray) -> None:
         """Read the tensor into the rows of `groups`, one after the other: each takes an equal share of its numbers, in
         their order. Raises `ModelFileError`."""

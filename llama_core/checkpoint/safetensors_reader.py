@@ -65,6 +65,15 @@ class Stored:
             start, size = self.start + first * row_size, count * row_size
             yield dataclasses.replace(self, shape=(count, columns), start=start, size=size)
 
+    @property
+    def small_form(self) -> str:
+        """The number format in the file."""
+        return str(FORMATS.get(self.format, self.format))
+
+    def small_bytes(self, quantize: str) -> int:
+        """How many bytes `read_small` gives."""
+        return ROUNDINGS[quantize].bytes_of(self.shape)
+
     def read_small(self, quantize: str) -> QuantizedMatrix:
         """A matrix rounded to small numbers, by a row of `ROUNDINGS`. Raises `ModelFileError`."""
         return ROUNDINGS[quantize].round(read_tensors([self], "float32"))

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 import os
 import shutil
 import struct
@@ -11,7 +10,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 import safetensors
 
@@ -26,14 +24,16 @@ from llama_core.checkpoint.layout import (
     is_half_saved,
     shard_names,
 )
+from llama_core.checkpoint.weights.saved import METADATA, QUANTIZATION, parts_to_save, small_columns
 from llama_core.errors import UserError
 from llama_core.model.config import LlamaConfig
-from llama_core.model.params import Params, hub_tensors, named_tensors
-from llama_core.model.quantization import quantized_matrices
+from llama_core.model.params import Params
 from llama_core.runtime.files import ModelFileError, read_json
 
 # Number formats and their names in safetensors headers.
 SAFETENSORS_NAMES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
+# Those of small numbers, of which weights cannot consist.
+SMALL_NAMES = {"int8": "I8", "uint8": "U8"}
 
 
 # Where files are written before they are renamed, within the folder: a rename works only on the same disk.
@@ -51,18 +51,16 @@ def save_checkpoint(
 ) -> None:
     """Write `config.json`, `model.safetensors` and `files` (name → content: tokenizer, chat template) to `folder`.
 
-    Weights are stored in `dtype`, which defaults to that of `params`. Everything is written whole, then renamed into
-    place, so a save that fails leaves what was there. An earlier checkpoint in `folder` is replaced: its weights, in
-    one file or several, and the files that were saved with it. All other files stay as they are. A save that is killed
-    while it renames is finished by the next one; until then `load_checkpoint` refuses the folder.
+    Weights are stored in `dtype`, which defaults to that of `params`; matrices of small numbers as they are, in a form
+    of our own (`weights/saved.py`), of which `config.json` tells other programs. Everything is written whole, then
+    renamed into place, so a save that fails leaves what was there. An earlier checkpoint in `folder` is replaced: its
+    weights, in one file or several, and the files that were saved with it. All other files stay as they are. A save
+    that is killed while it renames is finished by the next one; until then `load_checkpoint` refuses the folder.
 
-    Raises `ModelFileError` for a folder that holds something else, for names that are not plain file names, and for
-    weights that were rounded to small numbers.
-    """
+    Raises `ModelFileError` for a folder that holds something else, and for names that are not plain file names."""
     folder, files = Path(folder).expanduser().absolute(), files or {}
     dtype = str(params.dtype) if dtype is None else dtype
     _check_names(files, dtype)
-    _check_weights(params)
     if is_half_saved(folder):
         _rename_all(folder)
     find_outdated(folder, files)
@@ -74,8 +72,10 @@ def save_checkpoint(
     try:
         for name, content in files.items():
             _write(unfinished / name, [content.encode() if isinstance(content, str) else content])
-        _write(unfinished / CONFIG, [dataclasses.replace(config, dtype=dtype).to_json().encode()])
-        _write(unfinished / WEIGHTS, _safetensors(config, params, dtype, {COMPANIONS: json.dumps(sorted(files))}))
+        columns = small_columns(config, params)
+        _write(unfinished / CONFIG, [_config_text(dataclasses.replace(config, dtype=dtype), bool(columns))])
+        metadata = {COMPANIONS: sorted(files), METADATA: columns}
+        _write(unfinished / WEIGHTS, _safetensors(config, params, dtype, metadata))
         unfinished.replace(folder / COMPLETE)
         _rename_all(folder)
     finally:
@@ -156,12 +156,10 @@ def _check_names(files: Collection[str], dtype: str) -> None:
             raise ModelFileError(f"{name!r} cannot be saved beside the weights; expected a plain file name")
 
 
-def _check_weights(params: Params) -> None:
-    if quantized_matrices(params):
-        raise ModelFileError(
-            "the weights are rounded to 8 or 4 bits and cannot be saved; "
-            'load the model with quantize="none", and round when it is loaded'
-        )
+def _config_text(config: LlamaConfig, has_small_numbers: bool) -> bytes:
+    """`config.json`. Other programs read of small numbers there, and do not take them for weights."""
+    said = {"quantization_config": QUANTIZATION} if has_small_numbers else {}
+    return (json.dumps({**config.to_dict(), **said}, indent=2) + "\n").encode()
 
 
 def _write(path: Path, parts: Iterable[bytes | memoryview]) -> None:
@@ -173,19 +171,22 @@ def _write(path: Path, parts: Iterable[bytes | memoryview]) -> None:
 
 
 def _safetensors(
-    config: LlamaConfig, params: Params, dtype: str, metadata: Mapping[str, str]
+    config: LlamaConfig, params: Params, dtype: str, metadata: Mapping[str, Any]
 ) -> Iterator[bytes | memoryview]:
     """The parts of a safetensors file: the size of the header, the header, then one tensor after the other
     (huggingface/safetensors, README, "Format")."""
-    number, offset = jnp.dtype(dtype), 0
+    offset = 0
     # transformers refuses files without the format
-    header: dict[str, dict[str, Any]] = {"__metadata__": {"format": "pt", **metadata}}
-    for name, shape in hub_tensors(config):
-        end = offset + math.prod(shape) * number.itemsize
-        header[name] = {"dtype": SAFETENSORS_NAMES[dtype], "shape": list(shape), "data_offsets": [offset, end]}
+    header: dict[str, dict[str, Any]] = {
+        "__metadata__": {"format": "pt"} | {name: json.dumps(value) for name, value in metadata.items()}
+    }
+    for name, tensor in parts_to_save(config, params, dtype):
+        end = offset + tensor.nbytes
+        kind = (SAFETENSORS_NAMES | SMALL_NAMES)[str(tensor.dtype)]
+        header[name] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": [offset, end]}
         offset = end
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     yield struct.pack("<Q", len(text)) + text
-    for _, tensor in named_tensors(config, params):
-        yield np.ascontiguousarray(tensor.astype(number, copy=False)).view(np.uint8).data
+    for _, tensor in parts_to_save(config, params, dtype):
+        yield np.ascontiguousarray(tensor).view(np.uint8).data

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
@@ -32,14 +32,26 @@ class KernelError(UserError):
     """Why there are no native kernels; one line that says what was found and what to do."""
 
 
-def find_library(cache: Path | None = None) -> Path:
-    """The library, compiled now if it is neither installed nor in the `cache` folder. Raises `KernelError`."""
-    installed = _installed()
-    if installed is not None:
-        return installed
+def find_library(cache: Path | None = None, progress: Callable[[int, int], None] | None = None) -> Path:
+    """The library, compiled now if it is neither installed nor in the `cache` folder; `progress(done, total)` is told
+    before and after. Raises `KernelError`."""
+    path = _made(cache)
+    return path if path.is_file() else _compile(path, progress or (lambda done, total: None))
+
+
+def can_have_library() -> bool:
+    """Whether there is a library, or a compiler to make it."""
+    return _made().is_file() or _compiler() is not None
+
+
+def _made(cache: Path | None = None) -> Path:
+    """Where the library is, or is to be once it is compiled."""
     folder = (CACHE if cache is None else cache).expanduser()
-    path = folder / f"{_key()}.so"
-    return path if path.is_file() else _compile(path)
+    return _installed() or folder / f"{_key()}.so"
+
+
+def _compiler() -> str | None:
+    return next(filter(None, map(shutil.which, COMPILERS)), None)
 
 
 def compile_command(compiler: str, output: Path) -> list[str]:
@@ -70,10 +82,10 @@ def _key() -> str:
     return f"{sources_hash()}-{platform.machine()}-jaxlib-{importlib.metadata.version('jaxlib')}"
 
 
-def _compile(path: Path) -> Path:
+def _compile(path: Path, progress: Callable[[int, int], None]) -> Path:
     """Compile to a temporary name, then rename: whoever finds `path` finds it whole. Of several processes that want it
     at once the first compiles, the others wait."""
-    compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
+    compiler = _compiler()
     if compiler is None:
         raise KernelError(
             "there are no native kernels, so weights are read as float32, slower: no C++ compiler is installed; "
@@ -85,9 +97,11 @@ def _compile(path: Path) -> Path:
             if path.is_file():
                 return path
             print("Compiling native kernels, once (about 10 seconds)", file=sys.stderr, flush=True)
+            progress(0, 1)
             output = Path(unfinished) / path.name
             _run(compile_command(compiler, output))
             output.replace(path)
+            progress(1, 1)
     except OSError as problem:
         raise KernelError(
             f"native kernels cannot be kept in {path.parent} ({problem.strerror}); make it writable"

@@ -6,13 +6,14 @@ says whether they are there; `linear` asks it while programs are traced.
 
 import ctypes
 import dataclasses
+import functools
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import jax
 
-from llama_core.kernels.build import KernelError, find_library
+from llama_core.kernels.build import KernelError, can_have_library, find_library
 from llama_core.runtime.cores import usable_cores
 
 AUTO, ON, OFF = "auto", "on", "off"
@@ -72,9 +73,15 @@ class NativeKernels:
 NATIVE = NativeKernels()
 
 
-def prepare_kernels(choice: str = AUTO) -> str | None:
+def can_have_kernels() -> bool:
+    """Whether the native kernels are there, or are likely to be once `prepare_kernels` is called."""
+    return NATIVE.ready or (jax.devices()[0].platform == "cpu" and can_have_library())
+
+
+def prepare_kernels(choice: str = AUTO, progress: Callable[[int, int], None] | None = None) -> str | None:
     """Get the native kernels ready for programs that are compiled from now on: "auto" if possible, "on" or fail, or
     "off". The reason, in one line, if "auto" has none; not on machines that compute on something else than a CPU.
+    `progress(done, total)` is told before and after they are compiled.
 
     Raises `KernelError` for "on" without kernels and for another word.
     """
@@ -83,7 +90,7 @@ def prepare_kernels(choice: str = AUTO) -> str | None:
     if choice == OFF or jax.devices()[0].platform != "cpu":
         return None
     try:
-        NATIVE.load()
+        NATIVE.load(functools.partial(find_library, progress=progress))
     except KernelError as problem:
         if choice == ON:
             raise

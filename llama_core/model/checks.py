@@ -6,7 +6,10 @@ from llama_core.errors import UserError
 SUPPORTED: dict[str, tuple[tuple[object, ...], str]] = {
     "hidden_act": (("silu", "swish"), "is not supported; Llama uses 'silu'"),
     "partial_rotary_factor": ((1, 1.0), "is not supported; Llama turns all of a head"),
-    "quantization_config": ((), "says that the weights are quantised; choose the unquantised repository of this model"),
+    "quantization_config": (
+        ({"quant_method": "glass-llama"},),
+        "says that the weights are quantised; choose the unquantised repository of this model",
+    ),
 }
 
 

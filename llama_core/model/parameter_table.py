@@ -117,10 +117,12 @@ class Placement:
     def split(self, stacked: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
         """The inverse of `stack`: the name and the contents of each tensor."""
         shapes, start = self.tensors, 0
-        grouped = stacked.reshape(self.groups, -1, *next(iter(shapes.values()))[1:])
+        # Rows keep their length: that of the bytes and scales of small numbers is another one.
+        row = stacked.shape[-1:] if self.row.is_matrix else ()
+        grouped = stacked.reshape(self.groups, -1, *row)
         for name, shape in shapes.items():
             end = start + shape[0] // self.groups
-            yield name, grouped[:, start:end].reshape(shape)
+            yield name, grouped[:, start:end].reshape(shape[0], *row)
             start = end
 
 

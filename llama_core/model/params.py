@@ -72,11 +72,17 @@ def hub_tensors(config: LlamaConfig) -> Iterator[tuple[str, Shape]]:
         yield from placement.tensors.items()
 
 
-def named_tensors(config: LlamaConfig, params: Params) -> Iterator[tuple[str, np.ndarray]]:
-    """Every tensor of the model with its name in a Hub checkpoint, on the host, in the order of `hub_tensors`."""
+def placed(config: LlamaConfig, params: Params) -> Iterator[tuple[Placement, Array | QuantizedMatrix]]:
+    """Every array of these weights with its place, in the order of `placements`."""
     for placement in placements(config):
         holder = params if placement.layer is None else params.blocks[placement.layer]
-        yield from placement.split(np.asarray(getattr(holder, placement.row.field)))
+        yield placement, getattr(holder, placement.row.field)
+
+
+def named_tensors(config: LlamaConfig, params: Params) -> Iterator[tuple[str, np.ndarray]]:
+    """Every tensor of the model with its name in a Hub checkpoint, on the host, in the order of `hub_tensors`."""
+    for placement, array in placed(config, params):
+        yield from placement.split(np.asarray(array))
 
 
 def build_params(config: LlamaConfig, make: Callable[[Placement], Array | QuantizedMatrix]) -> Params:

@@ -257,20 +257,22 @@ def _fit_line(quants: np.ndarray, grouped: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 class Rounding(NamedTuple):
-    """How arrays become small numbers, and how many bytes 32 of them take, and a row besides."""
+    """How arrays become small numbers, and how many bytes each group of them takes, and a row besides; rows are whole
+    groups."""
 
     round: Callable[[np.ndarray], QuantizedMatrix]
     group_bytes: int
     row_bytes: int = 0
+    group: int = GROUP
 
     def bytes_of(self, shape: tuple[int, ...]) -> int:
         """How many bytes a matrix of this shape takes."""
-        return math.prod(shape[:-1]) * (-(-shape[-1] // GROUP) * self.group_bytes + self.row_bytes)
+        return math.prod(shape[:-1]) * (-(-shape[-1] // self.group) * self.group_bytes + self.row_bytes)
 
 
 # By the names that people choose them by: 16, 8, 8.5 and 5 bits a number.
 ROUNDINGS = {
-    "bf16": Rounding(round_to_bfloat16, 64),
+    "bf16": Rounding(round_to_bfloat16, 2, group=1),
     "int8": Rounding(functools.partial(round_to_int8, whole_rows=True), 32, row_bytes=2),
     "q8": Rounding(round_to_int8, 34),
     "q4": Rounding(round_to_int4, 20),

@@ -102,7 +102,7 @@ def test_a_model_with_a_head_of_its_own_is_checked_for_memory_with_it(tmp_path):
     write_checkpoint(tmp_path, tie_word_embeddings=True)
     edit_tensors(tmp_path, lambda tensors: tensors.update({HEAD: np.ones((320, 64), np.float32)}))
     seen = []
-    load_checkpoint(tmp_path, check=lambda config, dtype: seen.append(config.tie_word_embeddings))
+    load_checkpoint(tmp_path, check=lambda plan: seen.append(plan.config.tie_word_embeddings))
     assert seen[-1] is False
 
 

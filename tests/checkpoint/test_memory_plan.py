@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import jax
@@ -73,8 +74,8 @@ def test_one_look_inside_has_room_beside_the_replies():
 
 
 def test_what_fits_passes():
-    require_memory(TINY, "float32", 4, 2048, free=10**9)
-    require_memory(LARGE, "bfloat16", 1, 2048, free=24 * 10**9)
+    require_memory(Plan(TINY, "float32", 4, 2048), free=10**9)
+    require_memory(Plan(LARGE, "bfloat16", 1, 2048), free=24 * 10**9)
 
 
 @pytest.mark.parametrize(
@@ -89,26 +90,26 @@ def test_what_fits_passes():
 )
 def test_a_refusal_names_the_numbers_and_what_would_fit(dtype, slots, length, free, remedy):
     with pytest.raises(MemoryShortage, match=remedy) as refusal:
-        require_memory(LARGE, dtype, slots, length, free=int(free))
+        require_memory(Plan(LARGE, dtype, slots, length), free=int(free))
     words = str(refusal.value)
     plan = Plan(LARGE, dtype, slots, length)
     for number in (plan.total, plan.params, plan.cache, plan.workspace, free):
         assert f"{number / 1e9:.2f} GB" in words
     said = {name.replace("-", "_"): value for name, value in re.findall(r"--([a-z-]+) (\w+)", words)}
     said = {name: int(value) if value.isdecimal() else value for name, value in said.items()}
-    require_memory(LARGE, **{"dtype": dtype, "slots": slots, "max_seq_len": length, **said}, free=int(free))
+    require_memory(Plan(LARGE, **{"dtype": dtype, "slots": slots, "max_seq_len": length, **said}), free=int(free))
 
 
 def test_what_never_fits_is_said():
     with pytest.raises(MemoryShortage, match="choose a smaller model or a machine with more memory"):
-        require_memory(LARGE, "float32", 4, 2048, free=10**9)
+        require_memory(Plan(LARGE, "float32", 4, 2048), free=10**9)
 
 
 def test_a_model_is_refused_before_memory_is_taken(checkpoint):
     before = len(jax.live_arrays())
 
-    def check(config, dtype):
-        require_memory(config, dtype, 4, 512, free=1000)
+    def check(plan):
+        require_memory(dataclasses.replace(plan, slots=4, max_seq_len=512), free=1000)
 
     for name in (checkpoint[0], "random:8B"):
         with pytest.raises(MemoryShortage):
@@ -129,6 +130,24 @@ def test_a_container_has_less_than_its_machine(tmp_path):
     assert memory_plan._container_free(tmp_path) == [450]
     (tmp_path / "memory.max").write_text("max\n")
     assert memory_plan._container_free(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("environment", "limit"),
+    [
+        ({"SPACE_ID": "ada/chat", "MEMORY": "16Gi"}, 16 * 2**30),
+        ({"SPACE_ID": "ada/chat", "MEMORY": "512Mi"}, 512 * 2**20),
+        ({"SPACE_ID": "ada/chat", "MEMORY": "lots"}, None),
+        ({"MEMORY": "16Gi"}, None),
+    ],
+)
+def test_a_space_says_how_much_memory_it_has(environment, limit):
+    found = memory_plan._space_free(environment)
+    if limit is None:
+        assert found == []
+    else:
+        rows = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
+        assert found[0] == pytest.approx(limit - 1024 * int(rows["VmRSS"].split()[0]), abs=64 * 2**20)
 
 
 @pytest.mark.parametrize(
@@ -157,22 +176,22 @@ def test_gpus_are_asked_what_is_left(unchecked_types):
     stats = {"bytes_limit": 100, "bytes_in_use": 30}
     assert free_bytes(SimpleNamespace(platform="gpu", memory_stats=lambda: stats)) == 70
     assert free_bytes(SimpleNamespace(platform="gpu", memory_stats=lambda: None)) is None
-    require_memory(dataclasses.replace(LARGE, num_hidden_layers=1000), "float32", 1, 256, free=10**15)
+    require_memory(Plan(dataclasses.replace(LARGE, num_hidden_layers=1000), "float32", 1, 256), free=10**15)
 
 
 def test_a_context_that_nobody_asked_for_is_as_long_as_fits():
     plenty = Plan(LARGE, "bfloat16", 4, 4096).total
-    assert memory_plan.fitting_context(LARGE, "bfloat16", 4, plenty) == 4096
-    shorter = memory_plan.fitting_context(LARGE, "bfloat16", 4, plenty - 1)
+    assert memory_plan.fitting_context(Plan(LARGE, "bfloat16", 4, 4096), plenty) == 4096
+    shorter = memory_plan.fitting_context(Plan(LARGE, "bfloat16", 4, 4096), plenty - 1)
     assert shorter == 2048 and Plan(LARGE, "bfloat16", 4, shorter).total < plenty
-    assert memory_plan.fitting_context(TINY, "float32", 4, plenty) == TINY.max_position_embeddings
+    assert memory_plan.fitting_context(Plan(TINY, "float32", 4, 4096), plenty) == TINY.max_position_embeddings
     with pytest.raises(MemoryShortage, match="x 256 tokens"):
-        memory_plan.fitting_context(LARGE, "bfloat16", 4, 10**9)
+        memory_plan.fitting_context(Plan(LARGE, "bfloat16", 4, 4096), 10**9)
 
 
 def test_dynamic_rope_goes_past_the_trained_length():
     stretched = dataclasses.replace(TINY, rope_scaling=RopeScaling("dynamic", factor=2.0), max_position_embeddings=512)
-    assert memory_plan.fitting_context(stretched, "float32", 4, 10**12) == 1024
+    assert memory_plan.fitting_context(Plan(stretched, "float32", 4, 4096), 10**12) == 1024
     plans = [Plan(stretched, "float32", 4, length) for length in (512, 1024, 2048)]
     assert plans[1].cache == 2 * plans[0].cache == plans[2].cache and plans[1].workspace == plans[2].workspace
 

@@ -10,13 +10,10 @@ from checkpoints import STORIES, reference_logits, write_checkpoint
 
 from llama_core import load_checkpoint, model_forward
 from llama_core.checkpoint.load import CheckpointError
-from llama_core.checkpoint.memory_plan import MemoryShortage, Plan, require_memory, resolve_quantize
-from llama_core.checkpoint.save import save_checkpoint
-from llama_core.kernels import NATIVE
+from llama_core.checkpoint.memory_plan import MemoryShortage, Plan, require_memory
 from llama_core.model.config import NAMED_CONFIGS
 from llama_core.model.params import placements
 from llama_core.model.quantization import ROUNDINGS, dequantize, is_quantized
-from llama_core.runtime.files import ModelFileError
 
 TOKENS = np.random.default_rng(0).integers(3, 300, (2, 40)).astype(np.int32)
 
@@ -71,26 +68,12 @@ def test_the_plan_counts_what_rounded_weights_take(quantize):
 
 def test_a_refusal_says_to_what_the_weights_are_rounded():
     with pytest.raises(MemoryShortage, match=r"8\.53 GB weights in q8"):
-        require_memory(NAMED_CONFIGS["8B"], "float32", 1, 256, free=10**9, quantize="q8")
-
-
-def test_auto_rounds_only_where_native_kernels_read_small_numbers(monkeypatch):
-    monkeypatch.setattr(NATIVE, "library", None)
-    assert resolve_quantize("auto") == "none" and resolve_quantize("q4") == "q4"
-    monkeypatch.setattr(NATIVE, "library", object())
-    assert resolve_quantize("auto") == "q8"
+        require_memory(Plan(NAMED_CONFIGS["8B"], "float32", 1, 256, "q8"), free=10**9)
 
 
 def test_unknown_formats_are_refused():
     with pytest.raises(CheckpointError, match="quantize is 'q3'; expected none or auto or bf16 or int8 or q8 or q4"):
         load_checkpoint("random:tiny", quantize="q3")
-
-
-def test_rounded_weights_are_not_saved(tmp_path):
-    model = load_checkpoint("random:tiny", quantize="q8", kernels="off")
-    with pytest.raises(ModelFileError, match='cannot be saved; load the model with quantize="none"'):
-        save_checkpoint(tmp_path / "saved", model.config, model.params)
-    assert not (tmp_path / "saved").exists()
 
 
 @pytest.mark.skipif(not STORIES.exists(), reason="the model is not here")

@@ -26,8 +26,11 @@ from llama_core.kernels.build import find_library
 print(find_library(pathlib.Path(sys.argv[1])))
 """
 ASK = """
+import sys
 from llama_core import Engine, SamplingParams, load_checkpoint
-model = load_checkpoint("random:tiny", quantize={quantize!r})
+from llama_core.checkpoint.weights import forms
+forms.LARGE_MODEL = 0
+model = load_checkpoint(sys.argv[1], quantize=sys.argv[2])
 with Engine(model, slots=1, max_seq_len=64) as engine:
     request = engine.submit([1, 2, 3], SamplingParams(temperature=0.0, max_new_tokens=4))
     print(len(list(request)), model.weights)
@@ -69,14 +72,24 @@ def test_two_processes_at_once_compile_once(tmp_path):
 
 @pytest.mark.parametrize("quantize", ["auto", "q8"])
 def test_without_a_compiler_everything_runs_and_one_line_says_so(tmp_path, quantize):
-    code = ASK.format(quantize=quantize)
+    """The guide is in bfloat16 on disk."""
     environment = {"PATH": "", "HOME": str(tmp_path)}
-    ended = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
-    )
+    command = [sys.executable, "-c", ASK, "weights/guide", quantize]
+    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     first, *notes = ended.stdout.splitlines()
     assert first == ("4 float32" if quantize == "auto" else "4 q8, 8.5 bits a weight")
     assert len(notes) == 1 and "no C++ compiler" in notes[0] and "install g++" in notes[0]
+
+
+def test_progress_is_told_while_they_are_compiled_and_not_when_they_are_there(tmp_path, monkeypatch):
+    (tmp_path / "c++").write_text('#!/bin/sh\nfor output; do :; done\necho library > "$output"\n')
+    (tmp_path / "c++").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(build, "_installed", lambda: None)
+    steps = []
+    for _ in range(2):
+        find_library(tmp_path / "cache", lambda *step: steps.append(step))
+    assert steps == [(0, 1), (1, 1)]
 
 
 def test_a_compiler_that_fails_is_quoted(tmp_path, monkeypatch):
@@ -114,6 +127,12 @@ def test_a_quota_limits_the_threads(tmp_path, quota, cores):
     (tmp_path / "cpu.max").write_text(quota)
     everything = usable_cores(tmp_path / "nowhere")
     assert usable_cores(tmp_path) == (everything if cores is None else cores)
+
+
+def test_a_space_limits_the_threads(tmp_path):
+    space = {"SPACE_ID": "ada/chat", "CPU_CORES": "1"}
+    assert usable_cores(tmp_path, space) == 1 and usable_cores(tmp_path, {**space, "CPU_CORES": "9999"}) < 9999
+    assert usable_cores(tmp_path, {"CPU_CORES": "1"}) == usable_cores(tmp_path, {})
 
 
 LOAD = "from llama_core.kernels import NATIVE, prepare_kernels; print(prepare_kernels('on'), NATIVE.ready)"

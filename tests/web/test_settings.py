@@ -66,6 +66,7 @@ def test_every_setting_can_come_from_either_side():
         "system_prompt": "S",
         "switching": "off",
         "allowed_hosts": "a.example",
+        "api_key": "secret",
     }
     assert set(samples) == {row.name for row in fields(Settings)}
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in samples.items()]

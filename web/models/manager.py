@@ -1,13 +1,14 @@
 """Which model is served, and by which engine. The page is open while the first one gets ready, and while another pair
 takes its place."""
 
+import dataclasses
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from llama_core import Engine, LlamaConfig, load_checkpoint
+from llama_core import Engine, load_checkpoint
 from llama_core.checkpoint import Model
 from llama_core.checkpoint.estimate import Estimate, estimate, estimate_shape
 from llama_core.checkpoint.hub import Cancelled, list_gguf
@@ -18,7 +19,6 @@ from llama_core.checkpoint.memory_plan import (
     fitting_context,
     fitting_slots,
     require_memory,
-    resolve_quantize,
 )
 from llama_core.checkpoint.random_model import is_random_name
 from llama_core.engine.metrics import EngineStats
@@ -207,16 +207,16 @@ class ModelManager:
         """An engine that is not warm yet, and its model."""
         settings, context, slots = self.settings, self.settings.max_seq_len, self.settings.slots or SLOTS
 
-        def check(config: LlamaConfig, dtype: str) -> None:
+        def check(plan: Plan) -> None:
             # Both are found anew if this is called again, because there are more weights than the config says.
             nonlocal context, slots
-            quantize = resolve_quantize(settings.quantize)
-            longest = settings.max_seq_len or LONGEST_AUTOMATIC_CONTEXT
-            slots = settings.slots or fitting_slots(Plan(config, dtype, 1, longest, quantize))
+            plan = dataclasses.replace(plan, max_seq_len=settings.max_seq_len or LONGEST_AUTOMATIC_CONTEXT)
+            slots = settings.slots or fitting_slots(plan)
+            plan = dataclasses.replace(plan, slots=slots)
             if settings.max_seq_len:
-                require_memory(config, dtype, slots, context, quantize=quantize)
+                require_memory(plan)
             else:
-                context = fitting_context(config, dtype, slots, quantize=quantize)
+                context = fitting_context(plan)
 
         path = path_of(name)
         model = self._load(
@@ -227,6 +227,7 @@ class ModelManager:
             kernels=settings.kernels,
             check=check,
             download=_for_step("download", progress),
+            compiling=_for_step("kernels", progress),
         )
         # By its path: another folder may have the same name.
         is_guide = Path(path).resolve() == Path(GUIDE).resolve()

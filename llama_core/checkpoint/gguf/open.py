@@ -1,5 +1,6 @@
 """The GGUF files of a model, opened: its configuration before they are whole, and everything once they are."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -7,8 +8,9 @@ import jax.numpy as jnp
 
 from llama_core.checkpoint.gguf.config import gguf_config, with_rope_factors
 from llama_core.checkpoint.gguf.header import Header, Value
-from llama_core.checkpoint.gguf.tensors import GgufTensor, find_gguf_tensors, memory_bytes, read_rope_factors
+from llama_core.checkpoint.gguf.tensors import GgufTensor, find_gguf_tensors, read_rope_factors, small_bytes, small_form
 from llama_core.checkpoint.layout import CheckpointError
+from llama_core.checkpoint.weights.forms import rounding_of
 from llama_core.model.config import LlamaConfig
 
 
@@ -23,10 +25,16 @@ class OpenedGguf:
 
 
 def gguf_weight_bytes(headers: Sequence[Header], dtype: str, quantize: str) -> int:
-    """How many bytes the weights take in memory: in `dtype` where `quantize` is no rounding, else as small numbers. (A
+    """How many bytes the weights take in memory, from the headers alone, in the forms of `weights/forms.py`. (A
     little more where the rows of q, k and v, which are one array, are in different formats.)"""
-    infos = [info for header in headers for info in header.tensors]
-    return sum(memory_bytes(info, jnp.dtype(dtype).itemsize, quantize) for info in infos)
+    total = 0
+    for info in (info for header in headers for info in header.tensors):
+        rounding = None if len(info.shape) == 1 else rounding_of(small_form(info.kind), dtype, quantize)
+        if rounding is None:
+            total += math.prod(info.shape) * jnp.dtype(dtype).itemsize
+        else:
+            total += small_bytes(info.shape, info.kind, rounding)
+    return total
 
 
 def open_gguf(headers: Sequence[Header]) -> OpenedGguf:

@@ -31,6 +31,13 @@ F32 F16 BF16 F64 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K Q4_K Q5_K Q6_K IQ1_S IQ1_M I
 IQ4_XS TQ1_0 TQ2_0 MXFP4 NVFP4
 """
 READABLE = frozenset(GGMLQuantizationType[name] for name in _NAMES.split())
+# Those that are no blocks, as NumPy calls them.
+FLOATS = {
+    GGMLQuantizationType.F32: "float32",
+    GGMLQuantizationType.F16: "float16",
+    GGMLQuantizationType.BF16: "bfloat16",
+    GGMLQuantizationType.F64: "float64",
+}
 # Tensors that are not weights: the factors of Llama 3's rotary scaling, which become part of the configuration.
 ROPE_FACTORS = "rope_freqs.weight"
 DIFFERENT = "this is not a model of that architecture, or the file is damaged"
@@ -118,8 +125,16 @@ class GgufTensor:
             for numbers in jax.tree.leaves((exact.scales, exact.minimums)):
                 require_finite(numbers, self)
             return exact
-        is_float = GGML_QUANT_SIZES[self.kind][0] == 1
-        return ROUNDINGS[quantize if is_float else "q8"].round(read_tensors([self], "float32"))
+        return ROUNDINGS[quantize if self.kind in FLOATS else "q8"].round(read_tensors([self], "float32"))
+
+    @property
+    def small_form(self) -> str:
+        """The number format in the file, or "blocks"."""
+        return small_form(self.kind)
+
+    def small_bytes(self, quantize: str) -> int:
+        """How many bytes `read_small` gives."""
+        return small_bytes(self.shape, self.kind, quantize)
 
     @property
     def _step(self) -> int:
@@ -128,16 +143,18 @@ class GgufTensor:
         return max(STEP // self.row_length // whole, 1) * whole
 
 
-def memory_bytes(info: TensorInfo, itemsize: int, quantize: str) -> int:
-    """How many bytes a tensor takes in memory, as small numbers (`GgufTensor.read_small`) if `quantize` is a rounding,
-    else as numbers of `itemsize` bytes."""
-    if len(info.shape) == 1 or quantize not in ROUNDINGS:
-        return math.prod(info.shape) * itemsize
-    block, block_bytes = GGML_QUANT_SIZES[info.kind]
-    exact = small_matrix(np.zeros((1, block_bytes), np.uint8), info.kind)
+def small_form(kind: GGMLQuantizationType) -> str:
+    """The number format of a kind as NumPy calls it, or "blocks" of small numbers."""
+    return FLOATS.get(kind, "blocks")
+
+
+def small_bytes(shape: tuple[int, ...], kind: GGMLQuantizationType, quantize: str) -> int:
+    """How many bytes a matrix of this kind takes as small numbers (`GgufTensor.read_small`)."""
+    block, block_bytes = GGML_QUANT_SIZES[kind]
+    exact = small_matrix(np.zeros((1, block_bytes), np.uint8), kind)
     if exact is not None:
-        return math.prod(info.shape) // block * exact.nbytes
-    return ROUNDINGS[quantize if block == 1 else "q8"].bytes_of(info.shape)
+        return math.prod(shape) // block * exact.nbytes
+    return ROUNDINGS[quantize if kind in FLOATS else "q8"].bytes_of(shape)
 
 
 def find_gguf_tensors(headers: Sequence[Header], config: LlamaConfig) -> dict[str, GgufTensor]:

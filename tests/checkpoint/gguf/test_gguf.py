@@ -225,8 +225,8 @@ def test_the_plan_before_loading_is_that_of_the_loaded_model(tmp_path):
     assert found.plan.params == sum(leaf.nbytes for leaf in jax.tree.leaves(model.params))
     with pytest.raises(CheckpointError, match="not for this machine"):
 
-        def refuse(config, dtype):
-            raise CheckpointError(f"{config.num_hidden_layers} layers in {dtype} are not for this machine")
+        def refuse(plan):
+            raise CheckpointError(f"{plan.config.num_hidden_layers} layers in {plan.dtype} are not for this machine")
 
         load_checkpoint(path, check=refuse)
 

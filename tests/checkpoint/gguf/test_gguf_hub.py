@@ -72,8 +72,8 @@ def test_the_size_is_known_and_the_model_can_be_refused_from_the_header_alone(re
     sent = max(int(wanted.partition("-")[2]) for _, wanted in fetched(repository))
     assert sent < len(files["m-F16.gguf"]) / 2
 
-    def refuse(config, dtype):
-        raise CheckpointError(f"{config.hidden_size} is too wide")
+    def refuse(plan):
+        raise CheckpointError(f"{plan.config.hidden_size} is too wide")
 
     with pytest.raises(CheckpointError, match="64 is too wide"):
         load_checkpoint("us/gguf:F16", check=refuse)

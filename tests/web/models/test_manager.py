@@ -117,8 +117,8 @@ def test_a_context_that_nobody_asked_for_is_cut_until_weights_that_the_config_de
     monkeypatch.setattr(memory_plan, "free_bytes", lambda device: free)
 
     def load(name, dtype, progress, check, **_):
-        check(tied, "float32")
-        check(replace(tied, tie_word_embeddings=False), "float32")
+        check(Plan(tied, "float32", 1, 256))
+        check(Plan(replace(tied, tie_word_embeddings=False), "float32", 1, 256))
         return fake_model(name)
 
     with ModelManager(Settings(slots=8), load, lambda *given: served.append(given) or FakeEngine()) as manager:

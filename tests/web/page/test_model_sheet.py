@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import threading
 
 import gradio as gr
 import pytest
@@ -18,6 +19,7 @@ from web.models.manager import ModelManager, Served
 from web.page import model_words
 from web.page.model_sheet import ModelSheet
 from web.settings import Settings
+from web.strings import TEXT
 
 AT_HOME, ABROAD = Settings(), Settings(host="0.0.0.0", switching="on")
 BROKEN = "/srv/models/broken/config.json is not JSON; download it again"
@@ -84,6 +86,30 @@ def test_where_files_lie_is_told_to_the_console_and_not_to_strangers(open_panel,
 def test_at_home_a_folder_is_loaded_by_its_path(open_panel, tmp_path):
     panel = open_panel(AT_HOME)
     assert "Loaded" in said(panel._load, str(tmp_path))[-1] and panel.manager.served.model.name == str(tmp_path)
+
+
+def test_the_page_says_that_kernels_are_being_compiled():
+    gate, rows = threading.Event(), []
+
+    def slow(name, dtype, progress, compiling, **_):
+        if name == "random:large":
+            compiling(0, 1)
+            gate.wait(60)
+            compiling(1, 1)
+        return fake_model(name)
+
+    async def watch(panel):
+        async for said, *_ in panel._load("random:large"):
+            rows.append(said)
+            if TEXT["step_kernels"] in str(said):  # as long as they are compiled
+                gate.set()
+
+    with ModelManager(AT_HOME, slow, lambda *_: FakeEngine()) as manager:
+        manager.put("random:first", lambda *_: None)
+        with gr.Blocks(analytics_enabled=False):
+            panel = ModelSheet(manager, AT_HOME)
+        asyncio.run(watch(panel))
+    assert gate.is_set() and "Loaded" in rows[-1]
 
 
 def test_nothing_chosen_is_said(open_panel):

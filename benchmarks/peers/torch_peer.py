@@ -1,7 +1,7 @@
 """A shape in torch, as a peer of the engine on the same card: a Llama with a static cache under
 `torch.compile(mode="reduce-overhead")`, as gpt-fast (meta-pytorch/gpt-fast) has it, and transformers' `generate`.
 
-    python -m benchmarks.torch_peer --model 1B
+    python -m benchmarks.peers.torch_peer --model 1B
 
 Random weights, one chat, greedy. The last line is one JSON object. benchmarks.gpu calls it.
 """

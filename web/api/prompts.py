@@ -1,0 +1,92 @@
+"""From a request to what the engine takes: token ids and sampling parameters. Templates and long texts take time, so
+these run in a thread beside the event loop."""
+
+import dataclasses
+from dataclasses import dataclass
+
+from llama_core.checkpoint import Model
+from llama_core.sampling.params import SamplingParams
+from web.api.errors import ApiError
+from web.api.schema import ChatRequest, CompletionRequest, Generation
+from web.chat.actions import stop_at_markers
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One prompt: its ids, the ids of the reply that it goes on with, how to sample, and the text that comes back
+    before the reply (`echo`)."""
+
+    ids: list[int]
+    params: SamplingParams
+    begun: tuple[int, ...] = ()
+    echo: str = ""
+
+
+def of_chat(request: ChatRequest, model: Model, context: int) -> list[Asked]:
+    """The prompt of a conversation. Typed text cannot become a special token. Raises `UserError`, `ApiError`."""
+    roles = {"developer": "system"}
+    messages = [
+        {"role": roles.get(message.role, message.role), "content": message.text} for message in request.messages
+    ]
+    begun: tuple[int, ...] = ()
+    if messages[-1]["role"] == "assistant":
+        begun = tuple(model.tokenizer.encode(messages.pop()["content"]))
+    if not messages:
+        raise ApiError("messages has nothing to answer; expected a user's message", param="messages")
+    count = request.max_completion_tokens or request.max_tokens
+    wanted = (request.top_logprobs or 0) if request.logprobs else None
+    if request.top_logprobs and not request.logprobs:
+        raise ApiError("top_logprobs needs logprobs to be true", param="top_logprobs")
+    params = _params(request, model, count, wanted, context)
+    return [Asked(model.chat.prompt_ids(messages), params, begun)]
+
+
+def of_completion(request: CompletionRequest, model: Model, context: int) -> list[Asked]:
+    """The prompts of a text completion. Raises `UserError`, `ApiError`."""
+    if request.echo and request.logprobs is not None:
+        raise ApiError("echo with logprobs is not supported: those of the prompt are not computed", param="logprobs")
+    params = _params(request, model, request.max_tokens or 16, request.logprobs, context)  # 16: as OpenAI has it
+    tokenizer, asked = model.tokenizer, []
+    for prompt in request.prompts:
+        begins = tokenizer.bos_id is not None and tokenizer.begins_with_bos
+        ids = tokenizer.encode(prompt, bos=begins) if isinstance(prompt, str) else prompt
+        if not request.echo:
+            echo = ""
+        elif isinstance(prompt, str):
+            echo = prompt
+        else:
+            echo = tokenizer.decode([token_id for token_id in prompt if token_id < model.config.vocab_size])
+        asked.append(Asked(ids, params, echo=echo))
+    return asked
+
+
+def _params(
+    request: Generation, model: Model, max_tokens: int | None, logprobs: int | None, context: int
+) -> SamplingParams:
+    numbers = {name: getattr(request, name, None) for name in SamplingParams.knobs()}
+    given = {name: value for name, value in numbers.items() if value is not None}
+    try:
+        bias = tuple((int(token_id), value) for token_id, value in (request.logit_bias or {}).items())
+    except ValueError:
+        raise ApiError("logit_bias has a key that is no token id", param="logit_bias") from None
+    params = dataclasses.replace(
+        model.defaults,
+        **given,
+        max_new_tokens=max_tokens or context,
+        seed=request.seed,
+        stop=request.stops,
+        logit_bias=bias,
+        logprobs=logprobs,
+    )
+    return stop_at_markers(params, model.tokenizer)
+
+
+def seeded(params: SamplingParams, choice: int) -> SamplingParams:
+    """The parameters of one of several choices: a given seed gives each its own, and the first the same as alone."""
+    return params if params.seed is None else dataclasses.replace(params, seed=(params.seed + choice) % 2**32)
+
+
+def require_model(name: str | None, served: str) -> None:
+    """Raises `ApiError` if a request is for another model than the one that is served."""
+    if name and name not in (served, served.partition("@")[0], "default"):
+        raise ApiError(f"the model {name!r} is not served here; {served!r} is", 404, "model_not_found", "model")

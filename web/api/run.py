@@ -1,0 +1,140 @@
+"""Replies for one request of the API: submitted together, read together, cancelled together."""
+
+import asyncio
+import contextlib
+import hashlib
+import json
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import Request as HttpRequest
+
+from llama_core.engine.prefix_cache import CacheScope
+from llama_core.engine.request import Request
+from llama_core.engine.text import Reply, TextToken
+from llama_core.errors import UserError
+from web.api.answers import Answer, Logprobs, finish_of, usage_of
+from web.api.errors import as_api_error
+from web.api.prompts import Asked, seeded
+from web.models.manager import Served
+
+INTERVAL = 0.02  # seconds between two pieces of a stream
+DISCONNECT_SECONDS = 0.5  # how often it is looked whether the client is still there
+DONE = "data: [DONE]\n\n"
+
+
+@dataclass
+class Choice:
+    """One reply: its place in the answer, what is told of it, and the request that writes it."""
+
+    index: int
+    asked: Asked
+    request: Request
+    reply: Reply
+    logprobs: Logprobs | None
+
+
+class Run:
+    """The replies to one HTTP request. Leaving it cancels what is not written yet."""
+
+    def __init__(self, served: Served, asked: Sequence[Asked], count: int, client: str, answer: Answer):
+        self.served, self.answer = served, answer
+        self.choices: list[Choice] = []
+        scope = CacheScope(hashlib.sha256(client.encode()).hexdigest())  # clients do not learn of each other's prompts
+        try:
+            for one in asked:
+                for number in range(count):
+                    self.choices.append(self._submit(one, number, scope))
+        except UserError:
+            self.cancel()
+            raise
+
+    def _submit(self, asked: Asked, number: int, scope: CacheScope) -> Choice:
+        params, tokenizer = seeded(asked.params, number), self.served.model.tokenizer
+        request = self.served.engine.submit(asked.ids, params, asked.begun, scope)
+        logprobs = None if params.logprobs is None else Logprobs(tokenizer, self.answer.is_chat, len(asked.echo))
+        return Choice(len(self.choices), asked, request, Reply(request, tokenizer, asked.begun), logprobs)
+
+    def cancel(self) -> None:
+        """End all replies that are not at their end."""
+        for choice in self.choices:
+            choice.request.cancel()
+
+    def usage(self) -> dict[str, Any]:
+        """Tokens read and written."""
+        return usage_of([choice.request for choice in self.choices])
+
+    async def whole(self, http: HttpRequest) -> dict[str, Any]:
+        """The answer in one piece. Raises `ApiError`; stops writing when the client is gone."""
+        reading = asyncio.gather(*(self._read(choice) for choice in self.choices))
+        try:
+            while not reading.done():
+                await asyncio.wait([reading], timeout=DISCONNECT_SECONDS)
+                if await http.is_disconnected():
+                    break
+            choices = await reading if reading.done() else []
+            return self.answer.whole(choices, self.usage())
+        except UserError as problem:
+            raise as_api_error(problem) from None
+        finally:
+            self.cancel()
+            reading.cancel()
+
+    async def _read(self, choice: Choice) -> dict[str, Any]:
+        pieces, shown = [choice.asked.echo], []
+        async for batch in choice.reply.batches(INTERVAL):
+            shown += self._said(batch)
+            pieces += [text for _, text in batch]
+        logprobs = None if choice.logprobs is None else choice.logprobs.of(shown)
+        return self.answer.choice(choice.index, "".join(pieces), finish_of(choice.reply.finish_reason), logprobs)
+
+    def _said(self, batch: Sequence[TextToken]) -> list[TextToken]:
+        """Without the token that ends the reply, which is no part of it."""
+        ends = self.served.model.config.eos_token_id
+        return [shown for shown in batch if shown.text or shown.token.id not in ends]
+
+    async def events(self, include_usage: bool) -> AsyncIterator[str]:
+        """The answer as server-sent events, the pieces of all choices as they come. Errors are events too: the status
+        is sent already."""
+        queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue(maxsize=64)
+        tasks = [asyncio.create_task(self._write(choice, queue)) for choice in self.choices]
+        try:
+            for _ in tasks:
+                while (part := await queue.get()) is not None:
+                    yield event(self.answer.chunk([part]) if "index" in part else part)
+            if include_usage:
+                yield event(self.answer.chunk([]) | {"usage": self.usage()})
+            yield DONE
+        finally:
+            self.cancel()
+            for task in tasks:
+                task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _write(self, choice: Choice, queue: asyncio.Queue[dict[str, Any] | None]) -> None:
+        try:
+            for part in self._beginning(choice):
+                await queue.put(part)
+            async for batch in choice.reply.batches(INTERVAL):
+                said = self._said(batch)
+                logprobs = None if choice.logprobs is None else choice.logprobs.of(said)
+                text = "".join(text for _, text in batch)
+                if text or (logprobs is not None and said):
+                    await queue.put(self.answer.part(choice.index, text, None, logprobs))
+            await queue.put(self.answer.part(choice.index, "", finish_of(choice.reply.finish_reason)))
+        except UserError as problem:
+            await queue.put(as_api_error(problem).body)
+        await queue.put(None)
+
+    def _beginning(self, choice: Choice) -> Iterator[dict[str, Any]]:
+        if self.answer.is_chat:
+            yield self.answer.beginning(choice.index)
+        elif choice.asked.echo:
+            yield self.answer.part(choice.index, choice.asked.echo)
+
+
+def event(value: dict[str, Any]) -> str:
+    """One server-sent event."""
+    return f"data: {json.dumps(value, ensure_ascii=False, separators=(',', ':'))}\n\n"
