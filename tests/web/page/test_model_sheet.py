@@ -99,7 +99,7 @@ def test_the_page_says_that_kernels_are_being_compiled():
         return fake_model(name)
 
     async def watch(panel):
-        async for said, _ in panel._load("", "random:large"):
+        async for said, *_ in panel._load("random:large"):
             rows.append(said)
             if TEXT["step_kernels"] in str(said):  # as long as they are compiled
                 gate.set()
