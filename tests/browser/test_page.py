@@ -16,6 +16,7 @@ from steps import (
     reply,
     send,
     set_knob,
+    sidebar,
     tokens,
     type_and_enter,
     wait_until_ready,
@@ -77,13 +78,15 @@ def test_what_cannot_be_asked_stays_in_the_box_and_the_conversation_stays(noise,
     type_and_enter(page, long)
     expect(page.locator("#status")).to_contain_text("the prompt has", timeout=10_000)
     expect(page.locator("#message textarea")).to_have_value(long)
-    page.get_by_label("Seed").fill("many")
+    with sidebar(page, "settings"):
+        page.get_by_label("Seed").fill("many")
     type_and_enter(page, "again")
     expect(page.locator("#status")).to_contain_text("the seed is many", timeout=10_000)
     expect(page.get_by_label("Seed")).to_have_attribute("aria-invalid", "true")
     expect(page.locator("#message textarea")).to_have_value("again")
     expect(questions(page).locator(".body")).to_have_text(["short"])
-    page.get_by_label("Seed").fill("7")
+    with sidebar(page, "settings"):
+        page.get_by_label("Seed").fill("7")
     expect(page.get_by_label("Seed")).not_to_have_attribute("aria-invalid", "true")
     converse(page, "again")
 
@@ -118,7 +121,7 @@ def guide(start_app):
 def test_the_guide_says_what_it_is_and_answers_an_example(guide, open_page, look, shoot):
     page = open_page(guide, *look)
     expect(page.locator("h1")).to_be_in_viewport()
-    expect(page.locator(".welcome")).to_contain_text("a very small model that comes with this program")
+    expect(page.locator(".welcome")).to_contain_text("a tiny built-in model")
     examples = page.locator(".examples button")
     expect(examples).to_have_count(4)
     asked = examples.first.text_content()

@@ -23,7 +23,7 @@ POLL_SECONDS = 0.25
 GROUPS = get_args(Group)
 # What is chosen in a list goes into the field at once, in the browser: the field alone says which model is meant.
 PICK_JS = "(name) => [name, null, null]"
-OPEN_JS = "() => Glass.sheet.open()"
+OPEN_JS = "() => { Glass.sheet.open(); return ''; }"
 
 _log = logging.getLogger(__name__)
 
@@ -61,11 +61,12 @@ class ModelSheet:
 
     def connect(self, page: gr.Blocks, swap: Callable[..., list], needed: list, shown: list, quiet: dict) -> None:
         """`swap` makes the values of `shown`, which depend on the model, from those of `needed`."""
-        self.chip.click(None, None, None, js=OPEN_JS, **quiet)
+        # The field is emptied here and not by the server, whose answer could come after the first words.
+        self.chip.click(None, None, self.name if self.allowed else None, js=OPEN_JS, **quiet)
         if not self.allowed:
             return
         # At each opening: a folder may have come into weights/ since, and other programs take memory.
-        self.chip.click(self._opened, None, [self.name, *self.lists], **quiet)
+        self.chip.click(lambda: self._found(""), None, self.lists, **quiet)
         self.name.change(self._found, self.name, self.lists, trigger_mode="always_last", **quiet)
         said = [self.said, self.file]
         for picked in self.lists:
@@ -78,9 +79,6 @@ class ModelSheet:
         self.cancel.click(self._cancel, None, self.said, **quiet)
         run = self.load.click(self._load, self.name, [self.said, self.now, self.load, self.cancel], **quiet)
         run.success(swap, needed, shown, **quiet)
-
-    def _opened(self) -> list[Any]:
-        return ["", *self._found("")]
 
     def _found(self, name: Any) -> list[Any]:
         """The three lists, with what the field's words are a part of; as they are if the field has one of their names:

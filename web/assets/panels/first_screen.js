@@ -14,11 +14,14 @@ Glass.firstScreen = (() => {
   // `sample` is a chat of two messages, of which token `open` is shown open.
   function sampleOf({ chat, open }, branch) {
     const { tokens } = chat.nodes[1], list = make("div", { class: "odds", role: "group", "aria-label": T.alternatives });
-    const words = tokens.map((token, index) => make("button", {
-      type: "button", class: `word t${tint(token[2])}`, "aria-label": `${token[1].trim()} ${percent(token[2])}`, onclick: () => show(index),
-    }, token[1]));
+    // Whole words here: a token that goes on with one belongs to it.
+    const begins = tokens.flatMap(([, text], index) => (index === 0 || text.startsWith(" ") ? [index] : []));
+    const words = begins.map((index, at) => {
+      const text = tokens.slice(index, begins[at + 1]).map((token) => token[1]).join(""), share = tokens[index][2];
+      return make("button", { type: "button", class: `word t${tint(share)}`, "aria-label": `${text.trim()} ${percent(share)}`, onclick: () => show(index) }, text);
+    });
     function show(index) {
-      words.forEach((word, at) => word.setAttribute("aria-pressed", at === index));
+      words.forEach((word, at) => word.setAttribute("aria-pressed", begins[at] === index));
       list.replaceChildren(...odds(tokens[index], (id, isCurrent) => { if (!isCurrent) branch(index, id); }));
     }
     show(open);

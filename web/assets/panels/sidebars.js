@@ -5,7 +5,8 @@
   const isOpen = (name) => document.querySelector(`#${name}`).classList.contains("open");
   const wanted = (name) => innerWidth >= PHONE && (store.setting(`open/${name}`) ?? (innerWidth >= WIDE ? "yes" : "no")) === "yes";
   const NAMES = ["library", "settings"];
-  const settled = () => document.documentElement.classList.add("settled");
+  // After what was clicked has taken its place: a shift of what is seen is counted as one.
+  const settled = () => requestAnimationFrame(() => setTimeout(() => document.documentElement.classList.add("settled"), 50));
 
   function restore(since = performance.now()) {
     const there = NAMES.every((name) => toggleOf(name));
