@@ -8,11 +8,15 @@
   // After what was clicked has taken its place: a shift of what is seen is counted as one.
   const settled = () => requestAnimationFrame(() => setTimeout(() => document.documentElement.classList.add("settled"), 50));
 
-  function restore(since = performance.now()) {
-    const there = NAMES.every((name) => toggleOf(name));
+  // Gradio puts the controls in their places one after another; until they stand still nothing of them is shown.
+  const height = () => document.querySelector("#settings .sidebar-content")?.scrollHeight;
+
+  function restore(since = performance.now(), before = 0, still = 0) {
+    const there = NAMES.every((name) => toggleOf(name)), now = height();
     if (there) for (const name of NAMES) if (wanted(name) !== isOpen(name)) toggleOf(name).click(); // no effect until Gradio is ready
-    if (performance.now() - since > 5000 || (there && NAMES.every((name) => wanted(name) === isOpen(name)))) settled();
-    else setTimeout(restore, 60, since);
+    const isRight = there && NAMES.every((name) => wanted(name) === isOpen(name)) && now === before;
+    if (performance.now() - since > 5000 || (isRight && still > 5)) settled();
+    else setTimeout(restore, 60, since, now, isRight ? still + 1 : 0);
   }
 
   addEventListener("click", (event) => {
