@@ -5,6 +5,7 @@ import pytest
 
 
 def pytest_addoption(parser):
+    parser.addoption("--schemas", type=int, default=100, help="JSON schemas that constrained replies are tried with")
     parser.addoption("--screenshots", action="store_true", help="put the browser tests' pictures into docs/")
 
 

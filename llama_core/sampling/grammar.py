@@ -3,9 +3,9 @@ which ids may follow."""
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool
@@ -35,6 +35,7 @@ class GrammarError(UserError):
     """A grammar that cannot be compiled or followed; the message names it and the remedy."""
 
 
+@runtime_checkable
 class Vocabulary(Protocol):
     """What grammars need of a tokenizer: `llama_core.tokenizer.Tokenizer` has it."""
 
@@ -46,12 +47,14 @@ class Vocabulary(Protocol):
     def special_tokens(self) -> Mapping[str, int]:
         """The id of each special token by its spelling."""
 
-    def encode(self, text: str) -> list[int]:
-        """The ids of a text."""
+    @property
+    def encode_plain(self) -> Callable[[str, bool], list[int]]:
+        """A function that gives the ids of a text, and is told whether it begins a sequence."""
 
 
 class NextTokens(NamedTuple):
-    """Which ids of the vocabulary may come next, ends aside, and whether the reply may end here."""
+    """Which ids of the vocabulary may come next, ends aside, and whether the reply may end here. Where only one text can
+    follow, it has to be written in the tokens that the tokenizer makes of it."""
 
     allowed: Bool[np.ndarray, "V"]
     may_end: bool
@@ -73,11 +76,11 @@ class GrammarState:
 
     def _find_next(self) -> NextTokens:
         bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
-        if self._matcher.is_error():
-            raise GrammarError(f"{self._name} cannot be followed ({_one_line(self._matcher.get_error())}); simplify it")
         allowed = np.unpackbits(bits, count=self._vocab_size, bitorder="little").astype(bool)
-        may_end = self._matcher.is_accepting()
-        if not allowed.any() and not may_end:
+        may_end, problem = self._matcher.is_accepting(), self._matcher.get_error()
+        if problem and "NoExtension" not in problem:
+            raise GrammarError(f"{self._name} cannot be followed ({_one_line(problem)}); simplify it")
+        if problem or not (allowed.any() or may_end):
             raise GrammarError(f"{self._name} allows no text that the model's vocabulary can write; change it")
         return NextTokens(allowed, may_end)
 
@@ -132,7 +135,11 @@ class GrammarCompiler:
             raise GrammarError(f"{name} is {_one_line(text)}; expected a JSON object")
         _check_size(name, text)
         _check_multiples(schema)
-        return self._compile(name, LLMatcher.grammar_from_json_schema(text, JSON_OPTIONS))
+        try:
+            source = LLMatcher.grammar_from_json_schema(text, JSON_OPTIONS)
+        except ValueError as problem:  # it is nested too deeply
+            raise GrammarError(f"{name} cannot be used ({_one_line(str(problem))}); change that part of it") from None
+        return self._compile(name, source)
 
     def regex(self, pattern: str) -> Grammar:
         """Text that this regular expression matches from its beginning to its end, in the syntax of Rust's `regex`:
@@ -178,10 +185,25 @@ class _WithEnd:
             if token_id < vocab_size:
                 self.tokens[token_id] = spelling.encode()
                 self.special_token_ids.append(token_id)
-        self._encode = vocabulary.encode
+        self._encode_plain = vocabulary.encode_plain
+        self._ids = {text: token_id for token_id, text in enumerate(known) if text}
+        self._longest = max(map(len, self._ids), default=0)
 
     def __call__(self, text: str) -> list[int]:
-        return self._encode(text)
+        """The ids of a piece of text that has to come. They spell it byte by byte: normalised it would be another."""
+        data, ids = text.encode(), self._encode_plain(text, False)
+        return ids if b"".join(self.tokens[token_id] for token_id in ids) == data else self._longest_first(data)
+
+    def _longest_first(self, data: bytes) -> list[int]:
+        ids: list[int] = []
+        while data:
+            lengths = range(min(len(data), self._longest), 0, -1)
+            found = next((data[:length] for length in lengths if data[:length] in self._ids), b"")
+            if not found:
+                break  # no token begins like this, so the matcher allows none
+            ids.append(self._ids[found])
+            data = data[len(found) :]
+        return ids
 
 
 def _check_size(name: str, text: str) -> None:
