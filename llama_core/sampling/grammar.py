@@ -53,8 +53,8 @@ class Vocabulary(Protocol):
 
 
 class NextTokens(NamedTuple):
-    """Which ids of the vocabulary may come next, ends aside, and whether the reply may end here. Where only one text can
-    follow, it has to be written in the tokens that the tokenizer makes of it."""
+    """Which ids of the vocabulary may come next, ends aside, and whether the reply may end here. Where only one text
+    can follow, it has to be written in the tokens that the tokenizer makes of it."""
 
     allowed: Bool[np.ndarray, "V"]
     may_end: bool
