@@ -1,14 +1,18 @@
 """A GPU: how fast it reads, and what the engine makes of it. One chat and many, greedy and sampled, with and without
-alternatives, prompts, what the engine adds to its programs, and beside it the same shapes in torch where that is there.
+alternatives, prompts, what the engine adds to its programs; the same with weights in int8; and beside it the same
+shapes in torch where that is there.
 
     python -m benchmarks.gpu
     python -m benchmarks.gpu --models tiny --chats 1 2 --prompts 16 --tokens 8 --form masked      on a CPU, to try it
 
-Random weights. Prints a table, and as its last line one JSON object. `share` is the bytes of the weights that a token
-of one chat reads, over its time, over the plain read. What no time is left for is named under "skipped".
+Random weights; rounded ones are asked without alternatives only. Prints a table, and as its last line one JSON object.
+`share` is the bytes of the weights that a token of one chat reads, over its time, over the plain read. What no time is
+left for is named under "skipped".
 """
 
 import argparse
+import dataclasses
+import functools
 import gc
 import importlib.metadata
 import itertools
@@ -17,6 +21,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from types import SimpleNamespace
 
 from llama_core import Engine, SamplingParams  # isort: skip - sets XLA's flags before jax is imported
@@ -29,7 +34,9 @@ from llama_core.checkpoint.memory_plan import Plan, best_dtype, free_bytes
 from llama_core.engine.compiled import CompiledPrograms, compile_programs
 from llama_core.engine.device_state import new_slot_state
 from llama_core.model.config import NAMED_CONFIGS, LlamaConfig
-from llama_core.model.params import init_model_params
+from llama_core.model.parameter_table import Placement
+from llama_core.model.params import Params, init_model_params
+from llama_core.model.quantization import ROUNDINGS, QuantizedMatrix
 from llama_core.runtime import forms
 
 FORMS = {"auto": None, "plain": forms.PLAIN, "masked": forms.MASKED, "cudnn": forms.CUDNN}
@@ -44,7 +51,8 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=["1B", "8B"], choices=NAMED_CONFIGS)
     parser.add_argument("--chats", nargs="+", type=int, default=[1, 8, 32])
     parser.add_argument("--prompts", nargs="+", type=int, default=[512, 3072, 8192], help="lengths in tokens")
-    parser.add_argument("--tokens", type=int, default=256, help="new tokens of each reply")
+    parser.add_argument("--tokens", type=int, default=128, help="new tokens of each reply")
+    parser.add_argument("--quantize", nargs="+", default=["none", "int8"], choices=["none", *ROUNDINGS])
     parser.add_argument("--dtype", default=best_dtype(jax.devices()[0]))
     parser.add_argument("--form", default="auto", choices=FORMS)
     parser.add_argument("--seconds", type=float, default=230, help="what is left when they are over is skipped")
@@ -62,12 +70,16 @@ def main() -> None:
         "skipped": [],
     }
     print(f"{device.device_kind}: reads {read / 1e9:.0f} GB/s, copies {copy / 1e9:.0f} GB/s")
-    for name in options.models:
-        result["models"][name] = measure(name, options, read, start, result["skipped"])
+    for name, quantize in itertools.product(options.models, options.quantize):
+        label = name if quantize == "none" else f"{name} {quantize}"
+        if time.perf_counter() - start > options.seconds:
+            result["skipped"].append(label)
+            continue
+        result["models"][label] = measure(label, name, quantize, options, read, start, result["skipped"])
         gc.collect()
     for name in options.models:
         if device.platform == "gpu" and start + options.seconds - time.perf_counter() > PEER_SECONDS:
-            result["models"][name]["torch"] = torch_speeds(name, options)
+            result["models"].setdefault(name, {})["torch"] = torch_speeds(name, options)
         else:
             result["skipped"].append(f"{name} in torch")
     result["seconds"] = round(time.perf_counter() - start, 1)
@@ -92,14 +104,33 @@ def best_seconds(work, rounds: int = 8) -> float:
     return min(times[1:])
 
 
-def measure(name: str, options, read: float, start: float, skipped: list[str]) -> dict:
-    """All figures of one shape."""
+def random_weights(config: LlamaConfig, dtype: str, quantize: str) -> Params:
+    """Weights whose numbers do not matter, made on the card by one program: drawing them one by one takes seconds, and
+    so does rounding them on the host. So a few rows are rounded, and repeated."""
+
+    def finish(placement: Placement, weight: jax.Array) -> jax.Array | QuantizedMatrix:
+        if quantize == "none" or not placement.row.may_be_quantized:
+            return weight
+        *rows, columns = weight.shape
+        noise = np.random.default_rng(0).normal(size=(64, columns)).astype(np.float32) / columns**0.5
+        few = dataclasses.replace(ROUNDINGS[quantize].round(noise), dtype=dtype)
+        which = jnp.arange(np.prod(rows)).reshape(rows) % len(noise)
+        return jax.tree.map(lambda leaf: jnp.asarray(leaf)[which], few)
+
+    def make(key: jax.Array) -> Params:
+        return init_model_params(key, config, jnp.dtype(dtype), finish)
+
+    return jax.jit(make)(jax.random.key(0))
+
+
+def measure(label: str, name: str, quantize: str, options, read: float, start: float, skipped: list[str]) -> dict:
+    """All figures of one shape in one format."""
     config, kept = NAMED_CONFIGS[name], []
-    # One draw for all: the numbers do not matter, and a card that is slow at drawing them would take the time.
-    weights = jax.jit(init_model_params, static_argnums=(1, 2))(jax.random.key(0), config, jnp.dtype(options.dtype))
+    weights = random_weights(config, options.dtype, quantize)
     model, length = SimpleNamespace(params=weights, config=config), fitting_length(config, options)
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(weights))
     size -= 0 if config.tie_word_embeddings else weights.token_embedding.nbytes
+    asked = kinds(options.tokens)[: None if quantize == "none" else 2]
 
     def keep(*arguments) -> CompiledPrograms:
         kept.append(compile_programs(*arguments))
@@ -114,27 +145,38 @@ def measure(name: str, options, read: float, start: float, skipped: list[str]) -
             "gb_a_token": round(size / 1e9, 2),
             "prompt_tokens_per_second": {},
         }
-        print(f"{name}: {found['warm_up_seconds']} s to warm up, attention {found['attention']}")
-        found["tokens_per_second"] = chats(engine, name, options, size / read, start, skipped)
+        print(f"{label}: {found['warm_up_seconds']} s to warm up, attention {found['attention']}")
+        speed_of = functools.partial(decode_speed, engine, config)
+        found["tokens_per_second"] = chats(
+            label, speed_of, options.chats, asked, size / read, start + options.seconds, skipped
+        )
         for tokens in (tokens for tokens in options.prompts if tokens < engine.max_seq_len):
             speed = max(prompt_speed(engine, config, tokens, seed) for seed in range(4))
             found["prompt_tokens_per_second"][str(tokens)] = round(speed)
-            print(f"{name}  prompt of {tokens:5}  {speed:10.0f} tokens/s")
+            print(f"{label}  prompt of {tokens:5}  {speed:10.0f} tokens/s")
         speeds = found["tokens_per_second"].items()
         found["share"] = {label: round(speed * size / read, 3) for label, speed in speeds if label.startswith("1 ")}
         found["overhead"] = round(overhead(engine, kept[0], config, options.tokens), 3)
-        print(f"{name}  the engine adds {found['overhead']:.1%} to its programs")
+        print(f"{label}  the engine adds {found['overhead']:.1%} to its programs")
     return found
 
 
-def chats(engine: Engine, name: str, options, read_seconds: float, start: float, skipped: list[str]) -> dict:
+def chats(
+    name: str,
+    speed_of: Callable[[int, SamplingParams, int], float],
+    counts: list[int],
+    asked: list[tuple[str, SamplingParams]],
+    read_seconds: float,
+    end: float,
+    skipped: list[str],
+) -> dict:
     """Tokens a second by the number of chats and what is asked. Reading the weights plainly takes `read_seconds`."""
     found = {}
-    for count, (label, params) in itertools.product(options.chats, kinds(options.tokens)):
-        if time.perf_counter() - start > options.seconds:
+    for count, (label, params) in itertools.product(counts, asked):
+        if time.perf_counter() > end:
             skipped.append(f"{name}, {count} chats, {label}")
             continue
-        speeds = (decode_speed(engine, NAMED_CONFIGS[name], count, params, seed) for seed in range(3))
+        speeds = (speed_of(count, params, seed) for seed in range(3))
         speed = found[f"{count} {label}"] = round(statistics.median(speeds), 1)
         share = f"{speed * read_seconds / count:4.0%} of the read"
         print(f"{name}  {count:3} chats  {label:24}{speed:10.1f} tokens/s  {share}")

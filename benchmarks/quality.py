@@ -14,7 +14,7 @@ import numpy as np
 
 TEXT = Path(__file__).parents[1] / "guide" / "held_out.txt"
 LENGTH, SEQUENCES = 256, 10
-WAYS = {"bf16": {"quantize": "bf16"}, "q8": {"quantize": "q8"}, "q4": {"quantize": "q4"}}
+WAYS = {name: {"quantize": name} for name in ("bf16", "int8", "q8", "q4")}
 
 
 def log_probabilities(model, tokens: np.ndarray) -> np.ndarray:

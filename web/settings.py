@@ -44,8 +44,9 @@ class Settings:
     quantize: str = setting(
         "none",
         "GLASS_LLAMA_QUANTIZE",
-        "round the weights to 16, 8 or 4 bits while they are loaded; auto: to 8 bits where that is faster",
-        choices=("none", "bf16", "q8", "q4", "auto"),
+        "round the weights to 16, 8 (q8: for CPUs, int8: for GPUs) or 4 bits while they are loaded; auto: to q8 where "
+        "that is faster",
+        choices=("none", "bf16", "int8", "q8", "q4", "auto"),
     )
     kernels: str = setting(
         "auto",

@@ -55,9 +55,10 @@ def load_checkpoint(
     Hub ids are `name/repo` and `name/repo@revision`; of a repository of GGUF files `name/repo:CHOICE` takes one, by its
     quantisation (`Q4_K_M`) or its name.
 
-    `dtype` "auto" is the number format that suits the first device best. `quantize` rounds the matrices to "bf16", "q8"
-    or "q4" while they are read, each by itself; "auto": to "q8" if that is faster here. What a GGUF file has in small
-    numbers already then stays as it is; with "none" all matrices are in `dtype`. `kernels` says whether native kernels
+    `dtype` "auto" is the number format that suits the first device best. `quantize` rounds the matrices to "bf16",
+    "int8" (for GPUs: a scale a row), "q8" (a scale for each 32 numbers) or "q4" while they are read, each by itself;
+    "auto": to "q8" if that is faster here. What a GGUF file has in small numbers already then stays as it is; with
+    "none" all matrices are in `dtype`. `kernels` says whether native kernels
     read weights that are smaller than float32 ("auto", "on", "off", see `prepare_kernels`).
 
     `progress(done, total)` counts tensors, `download(done, total)` megabytes. `check(config, dtype)` may raise to

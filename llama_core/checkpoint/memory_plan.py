@@ -13,7 +13,7 @@ from llama_core.kernels import NATIVE
 from llama_core.model.config import LlamaConfig
 from llama_core.model.lens import inspection_bytes
 from llama_core.model.params import params_bytes, placements
-from llama_core.runtime.forms import PLAIN
+from llama_core.runtime.forms import Form, form_here
 
 AUTO = "auto"  # as a dtype or a rounding: what suits the device
 NONE = "none"  # as a rounding: weights stay in their number format
@@ -38,7 +38,8 @@ class BadFormat(UserError):
 class Plan:
     """How a model is to run: its number format, how many replies at the same time (`slots`), how many tokens a
     conversation may have, and to what its weights are rounded (`quantize`). `weight_bytes` is what the weights take
-    where that is known; formats of files differ from those that weights are rounded to. The properties are bytes."""
+    where that is known; formats of files differ from those that weights are rounded to. `form` is that of the programs
+    (None: that of the first device). The properties are bytes."""
 
     config: LlamaConfig
     dtype: str
@@ -46,6 +47,7 @@ class Plan:
     max_seq_len: int
     quantize: str = NONE
     weight_bytes: int | None = None
+    form: Form | None = None
 
     @property
     def weights(self) -> str:
@@ -69,10 +71,11 @@ class Plan:
     def workspace(self) -> int:
         """Temporary arrays: those of the largest program (activations of a prefill chunk, attention scores in float32,
         logits and their sort order) and of one look inside, or while loading those of the largest array."""
-        config, tokens = self.config, max(*PLAIN.chunk_sizes, self.slots)
+        config, form = self.config, self.form or form_here(self.dtype, self.config.head_dim)
         length = min(self.max_seq_len, config.longest_context)
+        tokens = max(*form.chunks_of(length), self.slots)
         widths = 8 * config.hidden_size + 3 * config.intermediate_size
-        scores = 2 * config.num_attention_heads * length
+        scores = 2 * config.num_attention_heads * length if form.writes_scores else 0
         running = 4 * (tokens * (widths + scores) + 6 * self.slots * config.vocab_size)
         if self.quantize != NONE:  # for a chunk of a prompt the largest matrix of a block is written out
             running += 4 * 2 * config.intermediate_size * config.hidden_size
@@ -154,15 +157,18 @@ def _smaller(plan: Plan) -> Iterator[tuple[Plan, str]]:
     """Plans that need less, the mildest change first, with the command line options that choose them."""
     lengths = [1 << power for power in range(30, 0, -1) if SHORTEST_CONTEXT <= 1 << power < plan.max_seq_len]
     dtypes = [plan.dtype] if plan.dtype != "float32" or plan.quantize != NONE else ["float32", "bfloat16"]
-    for dtype in dtypes:
+    weights = [(dtype, plan.quantize) for dtype in dtypes]
+    if plan.quantize == NONE and plan.weight_bytes is None:
+        weights.append((plan.dtype, "q8" if jax.devices()[0].platform == "cpu" else "int8"))
+    for dtype, quantize in weights:
         for slots in dict.fromkeys((plan.slots, max(1, plan.slots // 2), 1)):
             for length in (plan.max_seq_len, *lengths):
-                other = dataclasses.replace(plan, dtype=dtype, slots=slots, max_seq_len=length)
+                other = dataclasses.replace(plan, dtype=dtype, slots=slots, max_seq_len=length, quantize=quantize)
                 yield (
                     other,
                     " ".join(
                         f"--{name.replace('_', '-')} {getattr(other, name)}"
-                        for name in ("dtype", "slots", "max_seq_len")
+                        for name in ("dtype", "slots", "max_seq_len", "quantize")
                         if getattr(other, name) != getattr(plan, name)
                     ),
                 )

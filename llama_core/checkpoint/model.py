@@ -9,7 +9,7 @@ from jaxtyping import Bool
 from llama_core.checkpoint.memory_plan import NONE
 from llama_core.model.config import LlamaConfig
 from llama_core.model.params import Params, count_params
-from llama_core.model.quantization import FORMAT_NAMES, quantized_matrices
+from llama_core.model.quantization import format_name, quantized_matrices
 from llama_core.sampling.grammar import GrammarCompiler
 from llama_core.sampling.params import SamplingParams
 from llama_core.tokenizer.chat_template import Chat
@@ -76,7 +76,7 @@ class Model:
         if not small:
             return self.dtype
         bits = 8 * sum(matrix.nbytes for matrix in small) / sum(matrix.size for matrix in small)
-        names = sorted({FORMAT_NAMES[type(matrix)] for matrix in small})
+        names = sorted({format_name(matrix) for matrix in small})
         return f"{' and '.join(names)}, {bits:.1f} bits a weight"
 
     @property

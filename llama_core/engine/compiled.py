@@ -29,7 +29,7 @@ from llama_core.model.params import Block, Params
 from llama_core.model.rope import precompute_freqs_cis
 from llama_core.runtime.compilation_cache import use_compilation_cache
 from llama_core.runtime.cores import usable_cores
-from llama_core.runtime.forms import Form, choose_form
+from llama_core.runtime.forms import Form
 from llama_core.runtime.host_memory import keep_freed_memory
 from llama_core.sampling.params import SamplingParams
 
@@ -203,13 +203,6 @@ def compile_programs(
     return programs
 
 
-def form_here(dtype: Any, head_dim: int) -> Form:
-    """The form that programs take on the first device, for weights in this number format and heads of this size."""
-    device = jax.devices()[0]
-    capability = getattr(device, "compute_capability", None)
-    return choose_form(device.platform, capability, dtype, head_dim)
-
-
 def _layer_groups(config: LlamaConfig, params: Params, form: Form) -> list[LayerGroup]:
     L = config.num_hidden_layers
     size = max(size for size in range(1, form.layers_per_group + 1) if L % size == 0)
@@ -231,8 +224,8 @@ def program_table(
     layer_groups: list[LayerGroup],
 ) -> ProgramTable:
     """Every program, those that take longest to compile first."""
-    number, flag = np.int32(0), np.bool_(False)
-    S, windows, sizes = state.slots.tokens.shape[0], form.windows_of(state.cache.length), form.chunks_of(len(freqs_cis))
+    number, S = np.int32(0), state.slots.tokens.shape[0]
+    windows, sizes = form.windows_of(state.cache.length), form.chunks_of(len(freqs_cis))
     everything = params, state, freqs_cis
     table: ProgramTable = {}
     answers = (True, False) if form.is_straight else (True,)
@@ -254,8 +247,8 @@ def program_table(
         first = _first_function(config, form, alternatives)
         table["sample_first", alternatives] = first, (*everything, last, number, number)
     row = new_slot_state([], [], 0, 0, [], SamplingParams(), config.vocab_size)
-    table["prepare",] = step_functions.prepare_slot, (*everything, number, row, flag)
-    table["allow",] = step_functions.allow, (*everything, number, np.zeros(config.vocab_size, bool))
+    table["prepare",] = step_functions.prepare_slot, (*everything, number, row, np.bool_(False))
+    table["allow",] = step_functions.allow, (*everything, number, row.drawable[0])
     table["clear",] = step_functions.clear_slot, (*everything, number)
     if S > 1:
         copy = straight_steps.copy_slot if form.is_straight else step_functions.copy_prefix

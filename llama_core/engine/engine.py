@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from llama_core.checkpoint.memory_plan import Plan, no_room
-from llama_core.engine.compiled import compile_programs, form_here
+from llama_core.engine.compiled import compile_programs
 from llama_core.engine.device_work import EngineModel, Programs
 from llama_core.engine.errors import BadRequest, EngineDead, EngineError, QueueFull
 from llama_core.engine.metrics import EngineStats
@@ -22,7 +22,7 @@ from llama_core.engine.scheduler import Scheduler
 from llama_core.model.config import LlamaConfig
 from llama_core.model.params import Params
 from llama_core.runtime.cores import usable_cores
-from llama_core.runtime.forms import Form
+from llama_core.runtime.forms import Form, form_here
 from llama_core.sampling.constraint import Constraint
 from llama_core.sampling.grammar import Grammar
 from llama_core.sampling.params import MAX_STOP_TOKENS, SamplingParams
@@ -62,8 +62,8 @@ class Engine:
         self.compiled = 0, 0
         self._vocab_size = config.vocab_size
         dtype, size = str(model.params.dtype), model.params.nbytes
-        self._plan = functools.partial(Plan, config, dtype, slots, self.max_seq_len, weight_bytes=size)
         form = form or form_here(model.params.dtype, config.head_dim)
+        self._plan = functools.partial(Plan, config, dtype, slots, self.max_seq_len, weight_bytes=size, form=form)
         # Not a function of this engine: in a reference cycle the weights would outlive it until the next collection.
         self._compile: Callable[[Progress], Programs] | None = functools.partial(
             compile, model.params, config, slots, self.max_seq_len, form

@@ -81,9 +81,7 @@ class Request:
         constraint: Constraint | None = None,
     ):
         self.prompt_ids = prompt_ids
-        self.begun_tokens = begun_tokens
-        self.cache_scope = cache_scope
-        self.constraint = constraint
+        self.begun_tokens, self.cache_scope, self.constraint = begun_tokens, cache_scope, constraint
         self.params = params
         self.status = RequestStatus.WAITING
         self.finish_reason: str | None = None

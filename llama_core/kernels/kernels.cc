@@ -2,11 +2,18 @@
 // chosen when it runs.
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
 #include <vector>
+
+#if defined(__x86_64__) && defined(__linux__)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 #include "pool.h"
 #include "product.h"
@@ -186,33 +193,54 @@ struct Lanes {
 #include "attention.h"
 }  // namespace avx512
 GLASS_TARGET_END
+
+#if defined(__linux__) && __has_include(<amxbf16intrin.h>)
+#define GLASS_AMX
+GLASS_TARGET("amx-tile,amx-bf16,avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c")
+namespace amx {
+#include "tiles.h"
+}  // namespace amx
+GLASS_TARGET_END
+#endif
 #endif
 
 struct Kernels {
   void (*product)(const Product&, int64_t, int64_t);
   void (*attention)(const Attention&, int64_t, int64_t);
+  bool (*many_rows)(const Product&);  // of a product of more than kFewRows; may refuse
 };
+
+// Up to so many rows of x are multiplied with each row of W while it is read.
+constexpr int64_t kFewRows = 16;
 
 // Of one instruction set; none where this processor has not got it.
 static Kernels kernels_of(int instructions) {
+#if defined(GLASS_AMX)
+  static const bool has_tiles = amx::allowed();
+  if (instructions == 3) {
+    Kernels kernels = has_tiles ? kernels_of(2) : Kernels{};
+    if (kernels.product) kernels.many_rows = amx::product;
+    return kernels;
+  }
+#endif
 #if defined(__x86_64__)
   if (instructions == 2) {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                    __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")
-               ? Kernels{avx512::product, avx512::attention}
+               ? Kernels{avx512::product, avx512::attention, nullptr}
                : Kernels{};
   }
   if (instructions == 1) {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")
-               ? Kernels{avx2::product, avx2::attention}
+               ? Kernels{avx2::product, avx2::attention, nullptr}
                : Kernels{};
   }
 #endif
-  return instructions == 0 ? Kernels{plain::product, plain::attention} : Kernels{};
+  return instructions == 0 ? Kernels{plain::product, plain::attention, nullptr} : Kernels{};
 }
 
 static int best_instructions() {
-  static const int best = kernels_of(2).product ? 2 : kernels_of(1).product ? 1 : 0;
+  static const int best = kernels_of(3).product ? 3 : kernels_of(2).product ? 2 : kernels_of(1).product ? 1 : 0;
   return best;
 }
 
@@ -233,6 +261,7 @@ static void do_piece(void* context, int piece) {
 }
 
 static void run(const Product& product, const Kernels& kernels) {
+  if (product.rows > kFewRows && kernels.many_rows != nullptr && kernels.many_rows(product)) return;
   int64_t bits = product.format == Format::kBfloat16 ? 16 : product.format == Format::kInt8 ? 9 : 5;
   int64_t row_bytes = std::max<int64_t>(1, product.width * bits / 8);
   // More rows of x are more work for the same bytes.
@@ -273,7 +302,7 @@ static void run(const Attention& a, const Kernels& kernels) {
 namespace ffi = xla::ffi;
 
 // x [N, I] float32; numbers [O, P] bfloat16, int8 or uint8 (nibbles); scales and minimums [O, G] float16 or float32, or
-// [O, 0] → y [N, O]. `instructions`: 0 plain, 1 AVX2, 2 AVX-512, -1 the best of this processor.
+// [O, 0] → y [N, O]. `instructions`: 0 plain, 1 AVX2, 2 AVX-512, 3 AMX, -1 the best of this processor.
 static ffi::Error multiply(ffi::Buffer<ffi::F32> x, ffi::AnyBuffer numbers, ffi::AnyBuffer scales,
                            ffi::AnyBuffer minimums, int64_t instructions, ffi::ResultBuffer<ffi::F32> y) {
   Kernels kernels = kernels_of(int(instructions < 0 ? best_instructions() : instructions));
@@ -382,5 +411,5 @@ GLASS_EXPORT XLA_FFI_Error* glass_attend(XLA_FFI_CallFrame* frame) { return glas
 // The number of threads of a call, the caller included.
 GLASS_EXPORT void glass_set_threads(int threads) { glass::Pool::get().resize(threads); }
 
-// The best instruction set of this processor: 0 plain, 1 AVX2, 2 AVX-512.
+// The best instruction set of this processor: 0 plain, 1 AVX2, 2 AVX-512, 3 AMX.
 GLASS_EXPORT int glass_instructions() { return glass::best_instructions(); }

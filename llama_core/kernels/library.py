@@ -18,7 +18,7 @@ from llama_core.runtime.cores import usable_cores
 AUTO, ON, OFF = "auto", "on", "off"
 CHOICES = (AUTO, ON, OFF)
 MULTIPLY, ATTEND = "glass_multiply", "glass_attend"
-INSTRUCTION_SETS = ("plain", "AVX2", "AVX-512")
+INSTRUCTION_SETS = ("plain", "AVX2", "AVX-512", "AMX")
 MOST_THREADS = 64
 
 
@@ -38,6 +38,11 @@ class NativeKernels:
     def instructions(self) -> str:
         """The best instruction set of this processor that the kernels know."""
         return INSTRUCTION_SETS[self._loaded().glass_instructions()]
+
+    @property
+    def takes_many_rows(self) -> bool:
+        """Whether products of the many rows of a prompt are faster here too than those of XLA."""
+        return self.instructions == "AMX"
 
     def load(self, find: Callable[[], Path] = find_library) -> None:
         """Find or compile the library, load and register it. Does nothing when that is done. Raises `KernelError`."""

@@ -1,4 +1,4 @@
-"""Products of a few rows with a weight that is read as it is stored."""
+"""Products with a weight that is read as it is stored."""
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,8 @@ def multiply(
     instructions: int = BEST,
 ) -> Float32[Array, "N O"]:
     """x Wᵀ with the weight W in bfloat16, or in small numbers as `Int8Matrix` and `Int4Matrix` hold them. Every number
-    of W is decoded to float32 exactly, and sums are in float32. `instructions` is an index of `INSTRUCTION_SETS`.
+    of W is decoded to float32 exactly, and sums are in float32; with AMX, for more than 16 rows, 16 bits of each number
+    of x and W take part (`tiles.h`). `instructions` is an index of `INSTRUCTION_SETS`.
 
     Needs `NATIVE.ready`. Raises when it runs on a processor without these instructions.
     """

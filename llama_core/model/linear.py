@@ -14,7 +14,16 @@ from jaxtyping import Array, Float, Int
 
 from llama_core.kernels.library import NATIVE
 from llama_core.kernels.products import multiply
-from llama_core.model.quantization import Bfloat16Matrix, Int4Matrix, Int8Matrix, Matrix, QuantizedMatrix, dequantize
+from llama_core.model.quantization import (
+    GROUP,
+    Bfloat16Matrix,
+    Int4Matrix,
+    Int8Matrix,
+    Matrix,
+    QuantizedMatrix,
+    as_int8,
+    dequantize,
+)
 from llama_core.runtime.arrays import AnyArray
 
 PLAIN = (jax.Array,)  # a weight that is one array of floating-point numbers
@@ -24,8 +33,13 @@ QUANTIZED = (Int8Matrix, Int4Matrix, Bfloat16Matrix)
 # a 135M model take 197 instead of 232 ms at 512 rows, but 58 instead of 54 ms at 128 rows.
 MANY_ROWS = 256
 
-# Up to so many rows a native kernel reads the weight once and does all of its arithmetic meanwhile.
+# Up to so many rows a native kernel reads the weight once and does all of its arithmetic meanwhile. More rows it takes
+# where the processor has tiles (AMX): 512 rows times 576×1536 in q8 take 3.5 ms so, and 7.1 ms written out by XLA.
 NATIVE_ROWS = 16
+
+# Up to so many rows a GPU multiplies and adds as fast as it reads the weight. In groups of a row a weight would
+# otherwise be written out in full, so that sums are worth while for more rows.
+FEW_ROWS, FEW_ROWS_IN_GROUPS = 2, 8
 
 # XLA's CPU backend leaves the product of one row and a weight of fewer numbers than this to one thread.
 SMALL_WEIGHT = 400_000
@@ -76,6 +90,8 @@ def native_product(rows: Float[Array, "N I"], weight: Matrix, dtype: Any) -> Flo
     """rows · weightᵀ by a native kernel, which reads bfloat16 and small numbers as they are stored; XLA's CPU backend
     writes them out as float32 first."""
     x = rows.astype(jnp.float32)
+    if isinstance(weight, Int8Matrix) and weight.group > GROUP:
+        weight = as_int8(weight)
     if isinstance(weight, QUANTIZED):
         return multiply(x, weight.quants, weight.scales, weight.minimums).astype(dtype)
     return multiply(x, weight).astype(dtype)
@@ -99,21 +115,47 @@ def dequantize_rows(weight: QuantizedMatrix, tokens: Int[AnyArray, "*B"]) -> Flo
     return dequantize(jax.tree.map(pick, weight))
 
 
-def multiply_and_reduce(rows: Float[Array, "1 I"], weight: Float[Array, "O I"], dtype: Any) -> Float[Array, "1 O"]:
-    """One row times a weight as a sum over products in float32. XLA's GPU backend makes one kernel of it that reads the
-    weight faster than its product does (17.2 instead of 19.5 µs for gate and up of a 1B model on an H200)."""
-    return jnp.sum(weight.astype(jnp.float32) * rows.astype(jnp.float32), axis=-1)[None].astype(dtype)
+def scaled_rows(weight: Matrix, dtype: Any) -> tuple[Float[Array, "*O I"], Any]:
+    """What a weight stands for, as numbers in `dtype` and a factor in float32, for each row or for all. Where a row has
+    one scale, that is the factor, and the numbers are the whole ones in memory, which no format rounds."""
+    if isinstance(weight, Int8Matrix) and weight.has_row_scales:
+        numbers = jnp.asarray(weight.quants)[..., : weight.columns]
+        return numbers.astype(dtype), jnp.asarray(weight.scales)[..., 0].astype(jnp.float32)
+    return dequantize(weight, dtype) if isinstance(weight, QUANTIZED) else jnp.asarray(weight, dtype), 1.0
+
+
+def sums_of_products(rows: Float[Array, "N I"], weight: Matrix) -> Float[Array, "N ..."]:
+    """rows · weightᵀ for few rows in float32, [N, *O]. XLA's GPU backend makes one kernel of it, which reads the weight
+    as it is stored, once for all rows (as sums of their own some read it twice), and for one row faster than a product
+    does (bfloat16, gate and up of a 1B model on an H200: 17.2 instead of 19.5 µs)."""
+    numbers, factors = scaled_rows(weight, jnp.float32)
+    products = tuple(numbers * row for row in rows.astype(jnp.float32))
+    zeros = (jnp.zeros((), jnp.float32),) * len(products)
+    sums = jax.lax.reduce(products, zeros, lambda x, y: jax.tree.map(jnp.add, x, y), (numbers.ndim - 1,))
+    return jnp.stack([row_sums * factors for row_sums in sums])
+
+
+def multiply_and_reduce(rows: Float[Array, "N I"], weight: Matrix, dtype: Any) -> Float[Array, "N O"]:
+    """rows · weightᵀ as sums over products."""
+    return sums_of_products(rows, weight).astype(dtype)
 
 
 def normed_product_of_one_row(
-    x: Float[Array, "1 1 D"], norm: Float[Array, "D"], weight: Float[Array, "*O D"], eps: float
-) -> Float[Array, "1 1 *O"]:
+    x: Float[Array, "1 1 D"], norm: Float[Array, "D"], weight: Matrix, eps: float
+) -> Float[Array, "1 1 ..."]:
     """x / √(mean(x²) + eps) · norm, times weightᵀ, with the scalar after the product: XLA's GPU backend then adds the
     residual, squares, sums and multiplies by `norm` in one kernel. x · norm is never rounded."""
     wide = x.astype(jnp.float32)
     scalar = jax.lax.rsqrt(jnp.mean(jnp.square(wide)) + eps)
-    row = (wide * norm.astype(jnp.float32)).reshape(-1)
-    return (jnp.sum(weight.astype(jnp.float32) * row, axis=-1) * scalar).astype(x.dtype)[None, None]
+    [sums] = sums_of_products((wide * norm.astype(jnp.float32))[0], weight)
+    return (sums * scalar).astype(x.dtype)[None, None]
+
+
+def scales_last(rows: Float[Array, "N I"], weight: QuantizedMatrix, dtype: Any) -> Float[Array, "N O"]:
+    """rows · weightᵀ with the scale of each row of the weight after the product: XLA's GPU backend reads whole numbers
+    inside its product then. Numbers in groups of a row it writes out first."""
+    numbers, factors = scaled_rows(weight, rows.dtype)
+    return (rows_first(rows, numbers, jnp.float32) * factors).astype(dtype)
 
 
 class Product(NamedTuple):
@@ -141,7 +183,12 @@ def _is_small(rows: int, weight: Any) -> bool:
 
 def _is_for_kernels(rows: int, weight: Any) -> bool:
     is_small = isinstance(weight, QUANTIZED) or weight.dtype == jnp.bfloat16
-    return rows <= NATIVE_ROWS and is_small and NATIVE.ready
+    return is_small and NATIVE.ready and (rows <= NATIVE_ROWS or NATIVE.takes_many_rows)
+
+
+def _is_for_sums(rows: int, weight: QuantizedMatrix) -> bool:
+    in_groups = weight.scales is not None and weight.scales.shape[-1] > 1
+    return rows <= (FEW_ROWS_IN_GROUPS if in_groups else FEW_ROWS)
 
 
 # On each platform the first row that fits; ANYWHERE is for platforms without a row of their own.
@@ -149,7 +196,9 @@ PRODUCTS = (
     Product(PLAIN + QUANTIZED, "cpu", _is_for_kernels, native_product),
     Product(PLAIN, "cpu", _is_small, weight_in_halves),
     Product(PLAIN, "cpu", lambda rows, weight: rows < MANY_ROWS, weight_first),
-    Product(PLAIN, "cuda", lambda rows, weight: rows == 1, multiply_and_reduce),
+    Product(PLAIN, "cuda", lambda rows, weight: rows <= FEW_ROWS, multiply_and_reduce),
+    Product(QUANTIZED, "cuda", _is_for_sums, multiply_and_reduce),
+    Product(QUANTIZED, "cuda", lambda rows, weight: True, scales_last),
     Product(PLAIN, ANYWHERE, lambda rows, weight: True, rows_first),
     Product(QUANTIZED, ANYWHERE, lambda rows, weight: True, dequantize_first),
 )

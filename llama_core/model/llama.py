@@ -38,7 +38,7 @@ def normed_linear(
 ) -> Float[Array, "B T ..."]:
     """rms_norm(x) Wᵀ. The scalar of the norm may as well come after the product; for one row a GPU then needs fewer
     kernels."""
-    if context.form.scales_late and x.shape[0] * x.shape[1] == 1 and isinstance(weight, jax.Array):
+    if context.form.scales_late and x.shape[0] * x.shape[1] == 1:
         return normed_product_of_one_row(x, norm, weight, config.rms_norm_eps)
     return linear(rms_norm(x, norm, config.rms_norm_eps), weight)
 

@@ -7,6 +7,8 @@ onto these as they are:
 * `Int8Matrix`: Q8_0, Q5_0, Q5_1 and Q5_K in groups of 32, Q6_K in groups of 16;
 * `Int4Matrix`: Q4_0, Q4_1 and Q4_K, in groups of 32.
 
+A row of an `Int8Matrix` may also be one group, which suits GPUs: the scale can be applied after the product.
+
 The third is bfloat16. `linear` and `embed` take all wherever they take an array. They cannot be trained.
 """
 
@@ -79,6 +81,11 @@ class Int8Matrix(_Matrix):
         """How many numbers share a scale."""
         return self.quants.shape[-1] // self.scales.shape[-1]
 
+    @property
+    def has_row_scales(self) -> bool:
+        """Whether a scale for each row is all that turns whole numbers into weights."""
+        return self.scales.shape[-1] == 1 and self.minimums is None
+
 
 @no_type_check  # JAX puts stand-ins into pytrees
 @jax.tree_util.register_dataclass
@@ -112,7 +119,11 @@ QuantizedMatrix = Int8Matrix | Int4Matrix | Bfloat16Matrix
 Matrix = AnyArray | QuantizedMatrix
 
 
-FORMAT_NAMES = {Bfloat16Matrix: "bf16", Int8Matrix: "q8", Int4Matrix: "q4"}
+def format_name(matrix: QuantizedMatrix) -> str:
+    """The name of its format, as in `ROUNDINGS`."""
+    if isinstance(matrix, Int8Matrix):
+        return "int8" if matrix.has_row_scales else "q8"
+    return "q4" if isinstance(matrix, Int4Matrix) else "bf16"
 
 
 def is_quantized(weight: object) -> bool:
@@ -134,8 +145,8 @@ def pack_nibbles(quants: UInt8[np.ndarray, "*O P"]) -> UInt8[np.ndarray, "*O P/2
 def unpack_nibbles(packed: UInt8[AnyArray, "*O P"]) -> UInt8[AnyArray, "*O 2*P"]:
     """The inverse of `pack_nibbles`."""
     groups = packed.reshape(*packed.shape[:-1], -1, 1, GROUP // 2)
-    library = np if isinstance(packed, np.ndarray) else jnp
-    return library.concatenate([groups & np.uint8(15), groups >> np.uint8(4)], axis=-2).reshape(*packed.shape[:-1], -1)
+    shifts = np.array([[0], [4]], np.uint8)
+    return (groups >> shifts & np.uint8(MAX_INT4)).reshape(*packed.shape[:-1], -1)
 
 
 def dequantize(matrix: QuantizedMatrix, dtype: Any = None) -> Float[Array, "..."]:
@@ -203,9 +214,11 @@ def round_to_bfloat16(weight: Float[np.ndarray, "*O I"]) -> Bfloat16Matrix:
     return Bfloat16Matrix(weight.astype(jnp.bfloat16), columns=weight.shape[-1])
 
 
-def round_to_int8(weight: Float[np.ndarray, "*O I"]) -> Int8Matrix:
-    """Rounded to the nearest of 255 evenly spaced numbers, zero among them, per group. On the host."""
+def round_to_int8(weight: Float[np.ndarray, "*O I"], whole_rows: bool = False) -> Int8Matrix:
+    """Rounded to the nearest of 255 evenly spaced numbers, zero among them, per group or row. On the host."""
     grouped = _grouped(weight)
+    if whole_rows:
+        grouped = grouped.reshape(*weight.shape[:-1], 1, -1)
     largest = np.abs(grouped).max(axis=-1)
     scales = _to_float16(largest / MAX_INT8, at_least=True)
     quants = np.rint(grouped * _reciprocal(scales)).clip(-MAX_INT8, MAX_INT8).astype(np.int8)
@@ -244,19 +257,21 @@ def _fit_line(quants: np.ndarray, grouped: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 class Rounding(NamedTuple):
-    """How arrays become small numbers, and how many bytes a group of 32 of them takes."""
+    """How arrays become small numbers, and how many bytes 32 of them take, and a row besides."""
 
     round: Callable[[np.ndarray], QuantizedMatrix]
     group_bytes: int
+    row_bytes: int = 0
 
     def bytes_of(self, shape: tuple[int, ...]) -> int:
         """How many bytes a matrix of this shape takes."""
-        return math.prod(shape[:-1]) * -(-shape[-1] // GROUP) * self.group_bytes
+        return math.prod(shape[:-1]) * (-(-shape[-1] // GROUP) * self.group_bytes + self.row_bytes)
 
 
-# By the names that people choose them by: 16, 8.5 and 5 bits a number.
+# By the names that people choose them by: 16, 8, 8.5 and 5 bits a number.
 ROUNDINGS = {
     "bf16": Rounding(round_to_bfloat16, 64),
+    "int8": Rounding(functools.partial(round_to_int8, whole_rows=True), 32, row_bytes=2),
     "q8": Rounding(round_to_int8, 34),
     "q4": Rounding(round_to_int4, 20),
 }

@@ -13,6 +13,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 
@@ -27,6 +28,7 @@ class Form:
     A program that `is_straight` has no loop and no branch: at each of those a GPU stops and asks the host, and without
     them XLA records it as a graph that is launched at once. `attention` is a row of `MODEL_FORMS`. Where it looks at a
     fixed part of the cache there is a program for each of `windows` that the cache is longer than, and one for all.
+    `writes_scores`: a chunk's attention scores are in memory, all at once or in large parts.
     """
 
     chunk_sizes: tuple[int, ...]
@@ -35,6 +37,7 @@ class Form:
     attention: str = "blocks"
     is_straight: bool = False
     windows: tuple[int, ...] = ()
+    writes_scores: bool = True
 
     def chunks_of(self, max_seq_len: int) -> tuple[int, ...]:
         """The chunk sizes that a prompt of less than `max_seq_len` tokens can need."""
@@ -54,9 +57,11 @@ ALL_LAYERS = 10**6
 
 # One token a dispatch is as fast as four (1.07 ms each, a 1B model on an H200), and prompts are read at full speed from
 # chunks of 1024 on. cuDNN reads what is filled.
-CUDNN = Form((64, 256, 1024, 2048), ALL_LAYERS, max_block_steps=1, attention="cudnn", is_straight=True)
+CUDNN = Form(
+    (64, 256, 1024, 2048), ALL_LAYERS, max_block_steps=1, attention="cudnn", is_straight=True, writes_scores=False
+)
 # The scores of a chunk take memory: one product has all of them at once.
-MASKED = dataclasses.replace(CUDNN, chunk_sizes=(64, 256, 512), attention="masked", windows=(1024,))
+MASKED = dataclasses.replace(CUDNN, chunk_sizes=(64, 256, 512), attention="masked", windows=(1024,), writes_scores=True)
 
 
 def choose_form(platform: str, compute_capability: str | None, dtype: Any, head_dim: int) -> Form:
@@ -65,6 +70,13 @@ def choose_form(platform: str, compute_capability: str | None, dtype: Any, head_
     if platform != "gpu":
         return PLAIN
     return CUDNN if cudnn_takes(compute_capability, dtype, head_dim) else MASKED
+
+
+def form_here(dtype: Any, head_dim: int) -> Form:
+    """The form that programs take on the first device, for weights in this number format and heads of this size."""
+    device = jax.devices()[0]
+    capability = getattr(device, "compute_capability", None)
+    return choose_form(device.platform, capability, dtype, head_dim)
 
 
 def cudnn_takes(compute_capability: str | None, dtype: Any, head_dim: int) -> bool:

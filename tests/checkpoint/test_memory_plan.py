@@ -42,6 +42,21 @@ def test_the_workspace_holds_what_xla_asks_for(config):
     assert asked <= Plan(config, "float32", 4, 1024).workspace * 1.5
 
 
+def test_the_workspace_is_that_of_the_form_that_runs():
+    """A GPU reads longer chunks than a CPU; cuDNN keeps no scores."""
+    plain, masked, cudnn = (
+        Plan(TINY, "bfloat16", 4, 2048, form=form).workspace for form in (forms.PLAIN, forms.MASKED, forms.CUDNN)
+    )
+    longer = dataclasses.replace(forms.MASKED, chunk_sizes=(2048,))
+    activations = 4 * (8 * TINY.hidden_size + 3 * TINY.intermediate_size)
+    scores = 4 * 2 * TINY.num_attention_heads * 2048
+    assert plain == masked == Plan(TINY, "bfloat16", 4, 2048).workspace
+    assert Plan(TINY, "bfloat16", 4, 2048, form=longer).workspace - masked == (2048 - 512) * (activations + scores)
+    assert cudnn - masked == (2048 - 512) * activations - 512 * scores
+    short = Plan(TINY, "bfloat16", 4, 200, form=forms.CUDNN).workspace  # its largest chunk is the one of 256
+    assert short == Plan(TINY, "bfloat16", 4, 200, form=dataclasses.replace(forms.CUDNN, chunk_sizes=(256,))).workspace
+
+
 def test_the_largest_array_may_be_another_than_the_embedding():
     wide = dataclasses.replace(TINY, intermediate_size=2000 * TINY.hidden_size)
     largest = max(
@@ -69,6 +84,7 @@ def test_what_fits_passes():
         ("bfloat16", 64, 256, 18.2e9, "--slots"),
         ("float32", 1, 256, 24e9, "--dtype bfloat16"),
         ("float32", 8, 131072, 24e9, "--dtype bfloat16 "),
+        ("bfloat16", 2, 2048, 12e9, "--quantize q8"),
     ],
 )
 def test_a_refusal_names_the_numbers_and_what_would_fit(dtype, slots, length, free, remedy):
@@ -79,7 +95,7 @@ def test_a_refusal_names_the_numbers_and_what_would_fit(dtype, slots, length, fr
     for number in (plan.total, plan.params, plan.cache, plan.workspace, free):
         assert f"{number / 1e9:.2f} GB" in words
     said = {name.replace("-", "_"): value for name, value in re.findall(r"--([a-z-]+) (\w+)", words)}
-    said = {name: value if name == "dtype" else int(value) for name, value in said.items()}
+    said = {name: int(value) if value.isdecimal() else value for name, value in said.items()}
     require_memory(LARGE, **{"dtype": dtype, "slots": slots, "max_seq_len": length, **said}, free=int(free))
 
 

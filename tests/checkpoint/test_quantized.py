@@ -37,7 +37,7 @@ def test_every_matrix_is_what_rounding_the_whole_array_gives(model, checkpoint, 
             np.testing.assert_array_equal(ours, theirs)
 
 
-@pytest.mark.parametrize(("quantize", "share"), [("bf16", 0.03), ("q8", 0.03), ("q4", 0.45)])
+@pytest.mark.parametrize(("quantize", "share"), [("bf16", 0.03), ("int8", 0.06), ("q8", 0.03), ("q4", 0.45)])
 def test_rounded_weights_give_nearly_the_logits_of_transformers(checkpoint, quantize, share):
     model = load_checkpoint(checkpoint[0], quantize=quantize, kernels="off")
     logits, _ = model_forward(model.params, TOKENS, model.config)
@@ -82,7 +82,7 @@ def test_auto_rounds_only_where_native_kernels_read_small_numbers(monkeypatch):
 
 
 def test_unknown_formats_are_refused():
-    with pytest.raises(CheckpointError, match="quantize is 'q3'; expected none or auto or bf16 or q8 or q4"):
+    with pytest.raises(CheckpointError, match="quantize is 'q3'; expected none or auto or bf16 or int8 or q8 or q4"):
         load_checkpoint("random:tiny", quantize="q3")
 
 
@@ -109,19 +109,20 @@ from llama_core import load_checkpoint
 from llama_core.runtime.host_memory import return_freed_memory
 load_checkpoint("random:tiny", quantize="q4", kernels="off")
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-model = load_checkpoint(sys.argv[1], quantize="q8", kernels="off")
+model = load_checkpoint(sys.argv[1], quantize=sys.argv[2], kernels="off")
 after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print((after - before) * 1024, sum(leaf.nbytes for leaf in jax.tree.leaves(model.params)))
 """
 
 
-def test_loading_takes_little_more_memory_than_what_stays(tmp_path):
+@pytest.mark.parametrize("quantize", ["int8", "q8"])
+def test_loading_takes_little_more_memory_than_what_stays(tmp_path, quantize):
     """A model of 42 million numbers: 168 MB in float32, 45 MB in 8 bits."""
     write_checkpoint(
         tmp_path, hidden_size=1024, intermediate_size=4096, num_hidden_layers=3, num_key_value_heads=2, head_dim=16
     )
     out = subprocess.run(
-        [sys.executable, "-c", MEASURE, str(tmp_path)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", MEASURE, str(tmp_path), quantize], capture_output=True, text=True, check=True
     ).stdout.split()
     taken, stays = map(int, out)
     assert taken < 1.15 * stays + 30e6  # pieces on their way, 2 MB each with their temporary arrays

@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 import pytest
 from fakes import FAKE_MODEL, FakePrograms
+from gpu_products import GPU_PRODUCTS
 
 from llama_core import Engine
 from llama_core.engine.compiled import compile_programs
-from llama_core.model import gpu_attention
+from llama_core.model import gpu_attention, linear
 from llama_core.model.attention import ModelForm
 from llama_core.model.kv_cache import POSITIONS_FIRST
 from llama_core.runtime.forms import CUDNN, MASKED, PLAIN
@@ -27,10 +28,12 @@ FORMS = {
 
 @pytest.fixture(scope="session", params=FORMS)
 def form(request):
-    """Each form in turn, with XLA in the place of cuDNN."""
+    """Each form in turn, those for GPUs with the products of a GPU, and with XLA in the place of cuDNN."""
     stand_in = functools.partial(gpu_attention.fused_attention, implementation="xla")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(gpu_attention.MODEL_FORMS, "cudnn", ModelForm(POSITIONS_FIRST, stand_in, scales_late=True))
+        if FORMS[request.param].is_straight:
+            patch.setattr(linear, "PRODUCTS", GPU_PRODUCTS)
         yield FORMS[request.param]
 
 

@@ -28,7 +28,7 @@ def best_without_engine(params, config, count):
 
 
 @pytest.mark.parametrize("kernels", ["off", "auto"])
-@pytest.mark.parametrize("quantize", ["bf16", "q8", "q4", "a mixture"])
+@pytest.mark.parametrize("quantize", ["bf16", "int8", "q8", "q4", "a mixture"])
 def test_the_engine_says_what_the_numbers_say(checkpoint, quantize, kernels, monkeypatch):
     if kernels == "off":
         monkeypatch.setattr(NATIVE, "library", None)  # a test before this one may have loaded them

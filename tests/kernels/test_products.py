@@ -1,4 +1,4 @@
-"""Native products against NumPy in float64: every instruction set, 1 to 16 rows, 1 to 4 threads, odd shapes."""
+"""Native products against NumPy in float64: every instruction set, few rows and many, 1 to 4 threads, odd shapes."""
 
 import dataclasses
 import threading
@@ -81,9 +81,11 @@ def call(x, weight, instructions):
 
 
 def assert_product(found, x, weight):
-    """Within what summing in float32 may lose: 2⁻²⁴ of the sum of absolute values for each of a few roundings."""
+    """Within what summing in float32 may lose: 2⁻²⁴ of the sum of absolute values for each of a few roundings. With
+    tiles two numbers of 16 bits lose 2⁻¹⁵ at most."""
     numbers = numbers_of(weight)
-    allowed = 64 * 2.0**-24 * (np.abs(np.float64(x)) @ np.abs(numbers).T) + 1e-37
+    loss = 2.0**-15 if len(x) > NATIVE_ROWS and NATIVE.takes_many_rows else 64 * 2.0**-24
+    allowed = loss * (np.abs(np.float64(x)) @ np.abs(numbers).T) + 1e-37
     assert found.shape == allowed.shape and np.all(np.abs(found - np.float64(x) @ numbers.T) <= allowed)
 
 
@@ -91,7 +93,7 @@ def assert_product(found, x, weight):
 @settings(deadline=None, max_examples=40)  # each shape is a program to compile
 @given(
     kind=st.sampled_from(FORMATS),
-    rows=st.integers(1, NATIVE_ROWS),
+    rows=st.integers(1, NATIVE_ROWS) | st.integers(NATIVE_ROWS + 1, 70),
     outputs=st.integers(1, 70),
     columns=st.integers(1, 200),
     threads=st.integers(1, 4),
@@ -107,10 +109,11 @@ def test_a_product_is_that_of_float64(instructions, kind, rows, outputs, columns
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 4])
 @pytest.mark.parametrize("kind", ["bfloat16", "q8", "q4"])
-def test_many_pieces_are_shared_by_any_number_of_threads(kind, threads):
+@pytest.mark.parametrize("rows", [2, 48])
+def test_many_pieces_are_shared_by_any_number_of_threads(kind, threads, rows):
     """3000 outputs are over 20 pieces."""
     generator = np.random.default_rng(threads)
-    x, weight = generator.normal(size=(2, 576)).astype(np.float32), weight_of(kind, 3000, 576, generator)
+    x, weight = generator.normal(size=(rows, 576)).astype(np.float32), weight_of(kind, 3000, 576, generator)
     NATIVE.set_threads(threads)
     for _ in range(50):
         found = call(x, weight, -1)
@@ -140,12 +143,13 @@ def test_callers_at_the_same_time_get_their_own_products():
 
 @pytest.mark.parametrize("instructions", WAYS, ids=INSTRUCTION_SETS)
 @pytest.mark.parametrize("kind", FORMATS)
-def test_infinity_and_nan_stay_in_their_rows(instructions, kind):
+@pytest.mark.parametrize("rows", [5, 40])
+def test_infinity_and_nan_stay_in_their_rows(instructions, kind, rows):
     generator = np.random.default_rng(1)
-    x, weight = generator.normal(size=(5, 70)).astype(np.float32), weight_of(kind, 33, 70, generator)
+    x, weight = generator.normal(size=(rows, 70)).astype(np.float32), weight_of(kind, 33, 70, generator)
     x[1, 69], x[3, 0] = np.inf, np.nan
     found = call(x, weight, instructions)
-    assert_product(found[[0, 2, 4]], x[[0, 2, 4]], weight)
+    assert_product(np.delete(found, [1, 3], 0), np.delete(x, [1, 3], 0), weight)
     with np.errstate(invalid="ignore"):
         expected = np.float64(x) @ numbers_of(weight).T
     np.testing.assert_array_equal(np.isnan(found), np.isnan(expected))
@@ -164,10 +168,11 @@ def test_half_precision_scales_of_every_kind_are_decoded(instructions):
 
 @pytest.mark.parametrize("instructions", WAYS, ids=INSTRUCTION_SETS)
 @pytest.mark.parametrize("kind", FORMATS)
-def test_zeros_and_denormals(instructions, kind):
+@pytest.mark.parametrize("rows", [3, 20])
+def test_zeros_and_denormals(instructions, kind, rows):
     weight = weight_of(kind, 9, 64, np.random.default_rng(2))
-    assert not call(np.zeros((3, 64), np.float32), weight, instructions).any()
-    tiny = np.full((3, 64), 1e-40, np.float32)
+    assert not call(np.zeros((rows, 64), np.float32), weight, instructions).any()
+    tiny = np.full((rows, 64), 1e-40, np.float32)
     assert np.all(np.abs(call(tiny, weight, instructions)) < 1e-37)
 
 
@@ -178,10 +183,9 @@ def test_linear_uses_the_kernels_for_few_rows_and_gives_the_same_for_many(kind, 
     x, weight = generator.normal(size=(rows, 96)).astype(np.float32), weight_of(kind, 24, 96, generator)
     dtype = jnp.bfloat16 if kind == "bfloat16" else jnp.float32
     program = jax.jit(lambda x, weight: linear(x, weight, jnp.float32)).lower(jnp.asarray(x, dtype), weight)
-    assert ("glass_multiply" in program.as_text()) == (rows <= NATIVE_ROWS)
+    assert ("glass_multiply" in program.as_text()) == (rows <= NATIVE_ROWS or NATIVE.takes_many_rows)
     x = np.asarray(jnp.asarray(x, dtype), np.float32)
-    found = program.compile()(jnp.asarray(x, dtype), weight)
-    np.testing.assert_allclose(found, x @ numbers_of(weight).T, atol=0.05 if kind == "bfloat16" else 2e-4)
+    assert_product(np.asarray(program.compile()(jnp.asarray(x, dtype), weight)), x, weight)
 
 
 def test_a_loop_and_a_lookup_share_one_stored_array():

@@ -5,11 +5,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from gpu_products import GPU_PRODUCTS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from llama_core.model.linear import embed, linear
+from llama_core.model.linear import embed, linear, normed_product_of_one_row, scales_last
 from llama_core.model.quantization import (
     GROUP,
     ROUNDINGS,
@@ -24,8 +25,9 @@ from llama_core.model.quantization import (
     unpack_nibbles,
 )
 
-# The error of evenly spaced numbers, as a share of the deviation of normal noise, for 32 numbers in a group.
-LARGEST_ERROR = {"bf16": 0.002, "q8": 0.008, "q4": 0.09}
+# The error of evenly spaced numbers, as a share of the deviation of normal noise, for 32 numbers in a group (int8: a
+# row of 1536).
+LARGEST_ERROR = {"bf16": 0.002, "int8": 0.012, "q8": 0.008, "q4": 0.09}
 WEIGHTS = hnp.arrays(
     np.float32,
     st.tuples(st.integers(1, 3), st.integers(1, 70)),
@@ -68,12 +70,14 @@ def test_rounding_keeps_noise_within_the_error_of_the_format(name, columns):
 
 
 @settings(deadline=None, max_examples=60)
-@given(weight=WEIGHTS)
-def test_rounding_to_8_bits_is_never_off_by_more_than_half_a_step(weight):
-    matrix = round_to_int8(weight)
-    steps = np.repeat(matrix.scales.astype(np.float64), GROUP, axis=-1)[:, : weight.shape[1]]
+@given(weight=WEIGHTS, whole_rows=st.booleans())
+def test_rounding_to_8_bits_is_never_off_by_more_than_half_a_step(weight, whole_rows):
+    matrix = round_to_int8(weight, whole_rows)
+    padded = np.pad(weight, [(0, 0), (0, -weight.shape[1] % GROUP)])
+    group = padded.shape[1] if whole_rows else GROUP
+    steps = np.repeat(matrix.scales.astype(np.float64), group, axis=-1)[:, : weight.shape[1]]
     assert np.all(np.abs(by_hand(matrix) - weight) <= 0.501 * steps + 1e-40)
-    largest = np.abs(np.pad(weight, [(0, 0), (0, -weight.shape[1] % GROUP)]).reshape(len(weight), -1, GROUP)).max(-1)
+    largest = np.abs(padded.reshape(len(weight), -1, group)).max(-1)
     assert np.all(matrix.scales <= largest / 127 * 1.001 + 2.0**-24)
 
 
@@ -97,7 +101,7 @@ def test_fitting_makes_the_error_of_4_bits_smaller_than_the_span_of_the_group_do
     assert np.mean(ours**2) < 0.9 * np.mean((plain.reshape(weight.shape) - weight) ** 2)
 
 
-@pytest.mark.parametrize("name", ["q8", "q4"])
+@pytest.mark.parametrize("name", ["int8", "q8", "q4"])
 def test_numbers_too_large_for_half_precision_keep_scales_in_float32(name):
     weight = noise(3, 40) * np.float32(1e30)
     matrix = ROUNDINGS[name].round(weight)
@@ -129,14 +133,14 @@ def test_blocks_of_a_file_stand_for_the_same_numbers():
 def a_matrix(kind, rows=6, columns=50, seed=0):
     if kind == "q4":
         return round_to_int4(noise(rows, columns, seed=seed))
-    group = 16 if "16" in kind else 32
     padded, generator = columns + -columns % 32, np.random.default_rng(seed)
+    group = padded if kind == "int8" else 16 if "16" in kind else 32
     scales = generator.uniform(0.1, 1, (rows, padded // group)).astype("float16" if "half" in kind else "float32")
     quants = generator.integers(-128, 128, (rows, padded)).astype(np.int8)
     return Int8Matrix(quants, scales, -scales if "minimum" in kind else None, columns=columns)
 
 
-KINDS = ("q4", "q8 half", "q8 16", "q8 minimum", "q8 16 minimum half")
+KINDS = ("q4", "int8", "q8 half", "q8 16", "q8 minimum", "q8 16 minimum half")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -164,6 +168,32 @@ def test_a_product_is_that_of_the_numbers(kind, rows):
     matrix, x = jax.tree.map(jnp.asarray, a_matrix(kind)), noise(rows, 50)
     product = jax.jit(linear)(jnp.asarray(x), matrix.reshape(2, 3, 50))
     np.testing.assert_allclose(product.reshape(rows, 6), x @ by_hand(a_matrix(kind)).T, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("rows", [1, 2, 5, 8, 9, 40])
+def test_the_products_for_gpus_are_those_of_the_numbers(kind, rows, monkeypatch):
+    monkeypatch.setattr("llama_core.model.linear.PRODUCTS", GPU_PRODUCTS)
+    matrix, x = jax.tree.map(jnp.asarray, a_matrix(kind)), noise(rows, 50)
+    product = jax.jit(linear)(jnp.asarray(x), matrix.reshape(2, 3, 50))
+    expected = np.float64(x) @ by_hand(a_matrix(kind)).T
+    np.testing.assert_allclose(product.reshape(rows, 6), expected, atol=2e-5 * np.abs(expected).max(), rtol=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_product_for_gpus_that_norms_one_row_is_that_of_the_numbers(kind):
+    matrix, x, norm = jax.tree.map(jnp.asarray, a_matrix(kind)), noise(1, 1, 50), noise(50, seed=3)
+    product = jax.jit(normed_product_of_one_row, static_argnums=3)(x, norm, matrix.reshape(2, 3, 50), 1e-5)
+    wide = np.float64(x[0, 0])
+    expected = (wide / np.sqrt(np.mean(wide**2) + 1e-5) * norm) @ by_hand(a_matrix(kind)).T
+    np.testing.assert_allclose(product.reshape(6), expected, atol=2e-5 * np.abs(expected).max(), rtol=0)
+
+
+def test_a_product_in_float16_does_not_overflow_before_the_scale():
+    """Sums of whole numbers up to 127 are soon larger than float16 can be."""
+    weight = np.full((4, 2048), 0.01, np.float32)
+    matrix, x = jax.tree.map(jnp.asarray, round_to_int8(weight, whole_rows=True)), jnp.ones((40, 2048), jnp.float16)
+    np.testing.assert_allclose(scales_last(x, matrix, jnp.float16), np.full((40, 4), 20.48), rtol=2e-3)
 
 
 @pytest.mark.parametrize("kind", KINDS)
