@@ -226,8 +226,7 @@ def program_table(
     """Every program, those that take longest to compile first."""
     number, S = np.int32(0), state.slots.tokens.shape[0]
     windows, sizes = form.windows_of(state.cache.length), form.chunks_of(len(freqs_cis))
-    everything = params, state, freqs_cis
-    table: ProgramTable = {}
+    everything, table = (params, state, freqs_cis), ProgramTable()
     answers = (True, False) if form.is_straight else (True,)
     for count, window, alternatives in itertools.product(sorted({1, S}), windows, answers):
         rows = np.zeros(count, np.int32), np.zeros(count, bool), *(() if form.is_straight else (number,))

@@ -61,7 +61,7 @@ def test_a_reply_that_ends_by_itself_is_valid(engine, model, form, request):
                 assert reply.finish_reason == "length" and len(reply.token_ids) == reply.params.max_new_tokens
 
     check()
-    assert len(ended) >= 3 * count and sum(ended) > 0.8 * len(ended)
+    assert len(ended) >= 3 * count and sum(ended) > 0.5 * len(ended)
 
 
 @pytest.fixture(scope="module")
