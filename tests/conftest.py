@@ -10,6 +10,7 @@ os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
 
 
 def pytest_addoption(parser):
+    parser.addoption("--schemas", type=int, default=40, help="JSON schemas that constrained replies are tried with")
     parser.addoption("--screenshots", action="store_true", help="put the browser tests' pictures into docs/")
 
 

@@ -1,5 +1,6 @@
 """The scripts of examples/ run as they stand, without a network, and print what they promise."""
 
+import ast
 import os
 import re
 import subprocess
@@ -34,6 +35,14 @@ def test_an_alternative_is_taken_and_the_reply_goes_on():
     assert cached == total - 1
 
 
+def test_a_reply_follows_a_schema():
+    described, chosen = run_example("structured").splitlines()
+    reply = ast.literal_eval(described.removeprefix("stop "))
+    assert list(reply) == ["topic", "summary", "difficulty"] and reply["topic"] in ("sampling", "attention", "the page")
+    assert len(reply["summary"]) <= 60 and reply["difficulty"] in range(1, 6)
+    assert chosen in ("stop yes", "stop no", "stop maybe")
+
+
 def test_a_text_is_learnt():
     pytest.importorskip("optax")
     printed = run_example("train_on_a_text")
@@ -44,4 +53,4 @@ def test_a_text_is_learnt():
 
 def test_every_example_has_its_test():
     names = {path.stem for path in (ROOT / "examples").glob("*.py")}
-    assert names == {"stream_a_reply", "alternatives_and_branch", "train_on_a_text"}
+    assert names == {"stream_a_reply", "alternatives_and_branch", "structured", "train_on_a_text"}

@@ -10,6 +10,7 @@ from llama_core.checkpoint.memory_plan import NONE
 from llama_core.model.config import LlamaConfig
 from llama_core.model.params import Params, count_params
 from llama_core.model.quantization import format_name, quantized_matrices
+from llama_core.sampling.grammar import GrammarCompiler
 from llama_core.sampling.params import SamplingParams
 from llama_core.tokenizer.chat_template import Chat
 from llama_core.tokenizer.tokenizer import Tokenizer
@@ -57,6 +58,11 @@ class Model:
         found[: len(writable)] = writable
         found[list(self.config.eos_token_id)] = True
         return found
+
+    @functools.cached_property
+    def grammars(self) -> GrammarCompiler:
+        """Compiles what a reply must be, for `Engine.submit`."""
+        return GrammarCompiler(self.tokenizer, self.config.vocab_size)
 
     @property
     def weight_bytes(self) -> int:

@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Array, Complex
 
 from llama_core.engine import step_functions, straight_steps
-from llama_core.engine.device_state import DeviceState, SlotState, new_slot_state
+from llama_core.engine.device_state import DeviceState, Drawable, SlotState, new_slot_state
 from llama_core.engine.device_work import DeviceResult, PrefillChunk
 from llama_core.model.config import LlamaConfig
 from llama_core.model.gpu_attention import MODEL_FORMS
@@ -75,6 +75,10 @@ class CompiledPrograms:
         """Give `slot` to a new request, or change how its reply is sampled from the next block on."""
         self._wants_alternatives[slot] = bool(row.sampling.wants_alternatives[0])
         self._run(("prepare",), np.int32(slot), row, np.bool_(is_new))
+
+    def allow(self, slot: int, allowed: Drawable) -> None:
+        """Say what a constrained reply may go on with; it takes part in the next block again, with one token."""
+        self._run(("allow",), np.int32(slot), allowed)
 
     def copy_prefix(self, source: int, target: int, length: int) -> None:
         """Copy the keys and values of the first `length` positions (or a few more) from one slot to another."""
@@ -148,6 +152,7 @@ class CompiledPrograms:
         if self.slots > 1:
             self.copy_prefix(0, 1, 1)
         self.clear_slot(0)
+        self.allow(0, np.ones(vocab_size, bool))
 
     def _window(self, slots: Collection[int]) -> int | None:
         """The shortest window with all tokens of these slots."""
@@ -219,10 +224,9 @@ def program_table(
     layer_groups: list[LayerGroup],
 ) -> ProgramTable:
     """Every program, those that take longest to compile first."""
-    number, flag = np.int32(0), np.bool_(False)
-    S, windows, sizes = state.slots.tokens.shape[0], form.windows_of(state.cache.length), form.chunks_of(len(freqs_cis))
-    everything = params, state, freqs_cis
-    table: ProgramTable = {}
+    number, S = np.int32(0), state.slots.tokens.shape[0]
+    windows, sizes = form.windows_of(state.cache.length), form.chunks_of(len(freqs_cis))
+    everything, table = (params, state, freqs_cis), ProgramTable()
     answers = (True, False) if form.is_straight else (True,)
     for count, window, alternatives in itertools.product(sorted({1, S}), windows, answers):
         rows = np.zeros(count, np.int32), np.zeros(count, bool), *(() if form.is_straight else (number,))
@@ -242,7 +246,8 @@ def program_table(
         first = _first_function(config, form, alternatives)
         table["sample_first", alternatives] = first, (*everything, last, number, number)
     row = new_slot_state([], [], 0, 0, [], SamplingParams(), config.vocab_size)
-    table["prepare",] = step_functions.prepare_slot, (*everything, number, row, flag)
+    table["prepare",] = step_functions.prepare_slot, (*everything, number, row, np.bool_(False))
+    table["allow",] = step_functions.allow, (*everything, number, row.drawable[0])
     table["clear",] = step_functions.clear_slot, (*everything, number)
     if S > 1:
         copy = straight_steps.copy_slot if form.is_straight else step_functions.copy_prefix

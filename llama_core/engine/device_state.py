@@ -23,7 +23,8 @@ Drawable = Bool[np.ndarray, "V"]
 class SlotState:
     """What the device knows of each slot beside its cache: the newest token and its position, whether the reply goes
     on, when it ends (`limits`: at so many tokens, the prompt's included; `stops`: at these token ids, padded with -1),
-    which ids may be drawn at all, and how it is sampled."""
+    which ids may be drawn at all, whether it pauses after each token until it is told what its grammar allows next, and
+    how it is sampled."""
 
     tokens: Int[AnyArray, "S"]
     positions: Int[AnyArray, "S"]
@@ -31,6 +32,7 @@ class SlotState:
     limits: Int[AnyArray, "S"]
     stops: Int[AnyArray, "S M"]
     drawable: Bool[AnyArray, "S V"]
+    is_constrained: Bool[AnyArray, "S"]
     sampling: DeviceSamplingParams
     penalties: PenaltyState
 
@@ -54,9 +56,11 @@ def new_slot_state(
     params: SamplingParams,
     vocab_size: int,
     drawable: Drawable | None = None,
+    allowed: Drawable | None = None,
 ) -> SlotState:
     """The state of one slot (S = 1) for a new request, as host arrays. `reply_ids` are the beginning of the reply, if
-    there is one; `start` tokens are in the cache already. `drawable` None: every id may be drawn."""
+    there is one; `start` tokens are in the cache already. `drawable` None: every id may be drawn.
+    `allowed` are the ids that its grammar begins with, if there is one."""
     padded = np.full((1, MAX_STOP_TOKENS), -1, np.int32)
     padded[0, : len(stops)] = stops
     return SlotState(
@@ -66,6 +70,7 @@ def new_slot_state(
         limits=np.array([limit], np.int32),
         stops=padded,
         drawable=np.ones((1, vocab_size), bool) if drawable is None else drawable[None],
-        sampling=stack_sampling_params([params]),
-        penalties=make_penalty_state(params, vocab_size, prompt_ids, reply_ids),
+        is_constrained=np.array([allowed is not None]),
+        sampling=stack_sampling_params([params], allowed is not None),
+        penalties=make_penalty_state(params, vocab_size, prompt_ids, reply_ids, allowed),
     )

@@ -1,5 +1,5 @@
-"""What the engine asks of the device and what is still on its way: the interface of the programs, a prompt's chunk
-between layers, results that nobody has waited for yet."""
+"""What the engine needs of a model, what it asks of the device, and what is still on its way: the interface of the
+programs, a prompt's chunk between layers, results that nobody has waited for yet."""
 
 import dataclasses
 from collections.abc import Collection, Sequence
@@ -8,7 +8,9 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Array, Float, Int32
 
-from llama_core.engine.device_state import SlotState
+from llama_core.engine.device_state import Drawable, SlotState
+from llama_core.model.config import LlamaConfig
+from llama_core.model.params import Params
 from llama_core.runtime.arrays import AnyArray
 
 
@@ -44,6 +46,20 @@ class PrefillChunk:
 
 
 @runtime_checkable
+class EngineModel(Protocol):
+    """What an engine needs of a model: `llama_core.checkpoint.Model` has it. If a model also says which ids are
+    `drawable`, no other is ever drawn or counted."""
+
+    @property
+    def config(self) -> LlamaConfig:
+        """The model's shape."""
+
+    @property
+    def params(self) -> Params:
+        """Its weights."""
+
+
+@runtime_checkable
 class Programs(Protocol):
     """What the scheduler dispatches. `compiled.py` has the real ones; tests put NumPy in their place."""
 
@@ -53,6 +69,9 @@ class Programs(Protocol):
 
     def prepare(self, slot: int, row: SlotState, is_new: bool) -> None:
         """Give `slot` to a new request, or change how its reply is sampled from the next block on."""
+
+    def allow(self, slot: int, allowed: Drawable) -> None:
+        """Say what a constrained reply may go on with; it takes part in the next block again, with one token."""
 
     def copy_prefix(self, source: int, target: int, length: int) -> None:
         """Copy the keys and values of the first `length` positions (or a few more) from one slot to another."""

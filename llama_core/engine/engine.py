@@ -6,7 +6,6 @@ import functools
 import secrets
 import threading
 from collections.abc import Callable, Sequence
-from typing import Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -14,7 +13,7 @@ from jaxtyping import Float32
 
 from llama_core.checkpoint.memory_plan import Plan, no_room
 from llama_core.engine.compiled import compile_programs
-from llama_core.engine.device_work import Programs
+from llama_core.engine.device_work import EngineModel, Programs
 from llama_core.engine.errors import BadRequest, EngineDead, EngineError, QueueFull
 from llama_core.engine.metrics import EngineStats
 from llama_core.engine.prefix_cache import EVERYBODY, CacheScope
@@ -24,26 +23,14 @@ from llama_core.model.config import LlamaConfig
 from llama_core.model.params import Params
 from llama_core.runtime.cores import usable_cores
 from llama_core.runtime.forms import Form, form_here
+from llama_core.sampling.constraint import Constraint
+from llama_core.sampling.grammar import Grammar
 from llama_core.sampling.params import MAX_STOP_TOKENS, SamplingParams
 
 Progress = Callable[[int, int], None]
 
 # (params, config, slots, max_seq_len, form, progress) → the programs, ready to run.
 Compile = Callable[[Params, LlamaConfig, int, int, Form, Progress], Programs]
-
-
-@runtime_checkable
-class EngineModel(Protocol):
-    """What an engine needs of a model: `llama_core.checkpoint.Model` has it. If a model also says which ids are
-    `drawable`, no other is ever drawn or counted."""
-
-    @property
-    def config(self) -> LlamaConfig:
-        """The model's shape."""
-
-    @property
-    def params(self) -> Params:
-        """Its weights."""
 
 
 class Engine:
@@ -175,18 +162,21 @@ class Engine:
         params: SamplingParams | None = None,
         reply_ids: Sequence[int] = (),
         cache_scope: CacheScope = EVERYBODY,
+        grammar: Grammar | None = None,
     ) -> Request:
         """Ask for the continuation of `prompt_ids`, or of a reply to them that was begun with `reply_ids`: presence and
-        frequency penalties count those. `cache_scope` says whose prompts may find these tokens in the prefix cache.
+        frequency penalties count those. `cache_scope` says whose prompts may find these tokens in the prefix cache. The
+        text of the whole reply follows the `grammar`, from the model's own `GrammarCompiler`.
         Returns at once; the tokens come as the request is iterated.
 
         The same seed gives the same reply, in float32 whatever else is asked. In lower precision that holds for a
         request alone: beside others its rows go through another program, which rounds differently.
 
         Raises `BadRequest` for a prompt that is empty, does not fit or has unknown ids, and for parameters that name
-        unknown ids; `QueueFull` when too many wait; `EngineDead` when the engine is closed or has failed.
+        unknown ids; `GrammarError` for a grammar that does not fit the begun reply; `QueueFull` when too many wait;
+        `EngineDead` when the engine is closed or has failed.
         """
-        return self._enqueue(prompt_ids, params or SamplingParams(), reply_ids, False, cache_scope)
+        return self._enqueue(prompt_ids, params or SamplingParams(), reply_ids, False, cache_scope, grammar)
 
     def next_token_logits(
         self, prompt_ids: Sequence[int], cache_scope: CacheScope = EVERYBODY
@@ -221,13 +211,16 @@ class Engine:
         reply_ids: Sequence[int],
         keeps_logits: bool,
         cache_scope: CacheScope,
+        grammar: Grammar | None = None,
     ) -> Request:
         ids = [int(token_id) for token_id in (*prompt_ids, *reply_ids)]
         self._check_prompt(ids)
         self._check_params(params)
         if params.seed is None:
             params = dataclasses.replace(params, seed=secrets.randbits(32))
-        request = Request(ids, params, self._wake, self._check_params, len(reply_ids), keeps_logits, cache_scope)
+        constraint = self._constraint(grammar, reply_ids) if grammar else None
+        asked = ids, params, self._wake, self._check_params, len(reply_ids), keeps_logits, cache_scope, constraint
+        request = Request(*asked)
         with self._lock:
             if self._failure is not None:
                 raise self._failed_error()
@@ -238,6 +231,11 @@ class Engine:
             self._scheduler.add(request)
             self._lock.notify()
         return request
+
+    def _constraint(self, grammar: Grammar, reply_ids: Sequence[int]) -> Constraint:
+        if grammar.vocab_size != self._vocab_size:
+            raise BadRequest("the grammar was compiled for another model; use the GrammarCompiler of this one")
+        return Constraint(grammar.begin(reply_ids))
 
     def _check_prompt(self, ids: list[int]) -> None:
         if not ids:

@@ -18,6 +18,15 @@ class QueueFull(EngineError):
 class NotFinite(EngineError):
     """The model computed NaN or infinity for this request; others may still be served."""
 
+    @classmethod
+    def at(cls, position: int) -> "NotFinite":
+        """The error of a token at this position."""
+        return cls(
+            f"the model's scores for token {position} are not finite numbers; in float16 they may be too large: start "
+            "the app with --dtype float32, or bfloat16 where the card has it. If it is so in float32, the checkpoint "
+            "is damaged"
+        )
+
 
 class EngineDead(EngineError):
     """The engine is closed or has failed; no request is served any more."""

@@ -12,9 +12,11 @@ from enum import Enum
 import numpy as np
 from jaxtyping import Float32
 
-from llama_core.engine.device_work import PrefillChunk
+from llama_core.engine.device_work import DeviceResult, PrefillChunk
 from llama_core.engine.prefix_cache import EVERYBODY, CacheScope, Slot
 from llama_core.engine.records import Records
+from llama_core.runtime.arrays import AnyArray
+from llama_core.sampling.constraint import Constraint
 from llama_core.sampling.params import SamplingParams
 
 # A prompt with at most this many new tokens does not wait behind a longer one and is prefilled a whole chunk per turn:
@@ -57,10 +59,10 @@ class Request:
     the end-of-text token included; every iteration starts at the first token.
 
     The last `begun_tokens` of the prompt are the beginning of the reply itself; `cached_tokens` of it were found in the
-    prefix cache, where `cache_scope` says who may find it. `queue_position` is the place in the queue, from 1; None
-    once a slot is found. `changes` lists, for each `update`, the number of tokens before it took effect and the new
-    parameters. Iteration raises `error` when `finish_reason` is "error"; the others are "stop", "length", "cancelled",
-    "time_limit" and "shutdown", None before.
+    prefix cache, where `cache_scope` says who may find it. A `constraint` follows the reply's grammar. `queue_position`
+    is the place in the queue, from 1; None once a slot is found. `changes` lists, for each `update`, the number of
+    tokens before it took effect and the new parameters. Iteration raises `error` when `finish_reason` is "error"; the
+    others are "stop", "length", "cancelled", "time_limit" and "shutdown", None before.
 
     The second half of the attributes is the scheduler's: `slot`, how many tokens of the prompt are `prefilled` or on
     their way, how many tokens the reply may have (`max_tokens`) and how many at most were `dispatched`, and the `chunk`
@@ -76,10 +78,10 @@ class Request:
         begun_tokens: int = 0,
         keeps_logits: bool = False,
         cache_scope: CacheScope = EVERYBODY,
+        constraint: Constraint | None = None,
     ):
         self.prompt_ids = prompt_ids
-        self.begun_tokens = begun_tokens
-        self.cache_scope = cache_scope
+        self.begun_tokens, self.cache_scope, self.constraint = begun_tokens, cache_scope, constraint
         self.params = params
         self.status = RequestStatus.WAITING
         self.finish_reason: str | None = None
@@ -124,6 +126,11 @@ class Request:
         return self.max_tokens - self.dispatched if self.status is RequestStatus.DECODING else 0
 
     @property
+    def dispatchable(self) -> int:
+        """How many of them may be dispatched now: of a constrained reply one, once its mask was sent."""
+        return self.remaining if self.constraint is None else min(self.remaining, int(self.constraint.is_sent))
+
+    @property
     def tokens(self) -> Sequence[Token]:
         """The tokens so far. They are made from the device's records when somebody looks."""
         with self._changed:
@@ -151,6 +158,13 @@ class Request:
         if count < 2 or self._first is None or self._latest is None or self._latest == self._first:
             return None
         return (count - 1) / (self._latest - self._first)
+
+    def add_dispatched(self, steps: int) -> None:
+        """The engine dispatched a block of so many steps, of which a constrained reply takes the first."""
+        if self.constraint is None:
+            self.dispatched += steps
+        else:
+            self.dispatched, self.constraint.is_sent = self.dispatched + 1, False
 
     def cancel(self) -> None:
         """Ask for an early end; the engine frees the slot before its next step. Safe from any thread, and twice."""
@@ -246,3 +260,22 @@ class Request:
                 self._listeners.discard(listener)
         if self.error is not None:
             raise self.error
+
+
+@dataclass
+class PendingWork:
+    """Dispatched and not read yet: a chunk's next groups of layers, or a block of decoded tokens. `requests` are those
+    that it gives tokens to, by slot."""
+
+    result: DeviceResult
+    requests: dict[int, Request]
+    size: int = 0
+    groups: int = 0
+    steps: int = 0
+    logits: AnyArray | None = None
+
+
+def slot_of(request: Request) -> Slot:
+    """The slot of a request that was admitted."""
+    assert request.slot is not None, "a request has a slot from its admission on"
+    return request.slot

@@ -4,38 +4,27 @@ A turn dispatches the next programs before it reads the results of the last turn
 Python; the device itself decides when a reply ends. Only the engine's thread takes turns.
 """
 
-import dataclasses
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from llama_core.engine.device_state import Drawable, new_slot_state
-from llama_core.engine.device_work import DeviceResult, PrefillChunk, Programs
+from llama_core.engine.device_work import PrefillChunk, Programs
 from llama_core.engine.errors import NotFinite
 from llama_core.engine.metrics import EngineMetrics, EngineStats
 from llama_core.engine.pacing import TURNS_TO_A_LOOK, BatchSizer
 from llama_core.engine.prefix_cache import Slot, SlotChoice, choose_slot
 from llama_core.engine.records import Records, Status
-from llama_core.engine.request import Request, RequestStatus
+from llama_core.engine.request import PendingWork, Request, RequestStatus, slot_of
 from llama_core.runtime.arrays import AnyArray
+from llama_core.runtime.cores import usable_cores
 from llama_core.runtime.forms import Form
+from llama_core.sampling.constraint import wait_for_a_search
 from llama_core.sampling.params import SamplingParams
-
-
-@dataclasses.dataclass
-class PendingWork:
-    """Dispatched and not read yet: a chunk's next groups of layers, or a block of decoded tokens. `requests` are those
-    that it gives tokens to, by slot."""
-
-    result: DeviceResult
-    requests: dict[int, Request]
-    size: int = 0
-    groups: int = 0
-    steps: int = 0
-    logits: AnyArray | None = None
 
 
 class Scheduler:
@@ -54,8 +43,8 @@ class Scheduler:
         self._drawable, self._eos_ids = drawable, tuple(eos_ids)
         self._max_seq_len, self._time_limit = max_seq_len, time_limit
         self._pending: list[PendingWork] = []
-        self._metrics, self._turns = EngineMetrics(), 0
-        self._form, self._sizer = form, BatchSizer(form)
+        self._metrics, self._grammar_threads = EngineMetrics(), ThreadPoolExecutor(usable_cores(), "grammars")
+        self._form, self._sizer, self._turns = form, BatchSizer(form), 0
 
     def add(self, request: Request) -> None:
         """Put a request at the end of the queue. The caller holds the lock."""
@@ -98,7 +87,8 @@ class Scheduler:
             request.finish(reason, make_error() if make_error else None)
 
     def drop_programs(self) -> None:
-        """Let go of the programs, and with them of weights and cache; no turn can be taken any more."""
+        """Let go of the threads and the programs, and with them of weights and cache; no turn can be taken any more."""
+        self._grammar_threads.shutdown(wait=False)
         with self.lock:
             self._pending.clear()
             self.__dict__.pop("programs", None)
@@ -121,6 +111,7 @@ class Scheduler:
         self.drop_cancelled_from_queue()
         self._admit()
         self._apply_updates()
+        self._send_masks()
         previous, self._pending = self._pending, []
         started = time.perf_counter()
         self._dispatch_prefill()
@@ -129,6 +120,8 @@ class Scheduler:
             self._read(work)
         if previous and self._pending:  # the device was busy all the time
             self._measure(time.perf_counter() - started, previous)
+        elif not previous and not self._pending:  # at most some constrained replies go on, and all pause
+            wait_for_a_search([request.constraint for request in self._running])
 
     def _measure(self, seconds: float, done: list[PendingWork]) -> None:
         alone = all(len(work.requests) == 1 for work in done if work.steps)
@@ -167,6 +160,19 @@ class Scheduler:
             if request.take_update(request.dispatched):
                 self._prepare(request, slot_of(request), is_new=False)
 
+    def _send_masks(self) -> None:
+        """Let constrained replies go on whose next mask was found, and end those whose grammar has come to its end."""
+        for request, constraint in [(request, request.constraint) for request in self._running if request.constraint]:
+            try:
+                mask = constraint.take_mask(self._drawable, self.stop_ids(request.params))
+            except Exception as problem:  # this grammar's fault: the others go on
+                self._finish(request, "error", problem)
+            else:
+                if mask is not None:
+                    self.programs.allow(slot_of(request).index, mask)
+                elif constraint.finish_reason is not None:
+                    self._finish(request, constraint.finish_reason)
+
     def _prepare(self, request: Request, slot: Slot, is_new: bool) -> None:
         max_tokens = min(request.params.max_new_tokens, self._max_seq_len - request.prompt_tokens)
         # Lowered below what was dispatched already, it takes one more token for the device to see.
@@ -175,7 +181,8 @@ class Scheduler:
         begin = request.prompt_tokens - request.begun_tokens
         ids = request.prompt_ids[:begin], request.prompt_ids[begin:]
         told = *ids, request.prefilled, limit, stop_ids, request.params
-        row = new_slot_state(*told, len(self._drawable), self._drawable)
+        mask = request.constraint.newest_mask(self._drawable, stop_ids) if request.constraint else None
+        row = new_slot_state(*told, len(self._drawable), self._drawable, mask)
         self.programs.prepare(slot.index, row, is_new)
 
     def _dispatch_prefill(self) -> None:
@@ -233,19 +240,19 @@ class Scheduler:
             request.dispatched = 1
 
     def _dispatch_decode(self) -> None:
-        decoding = {slot_of(request).index: request for request in self._running if request.remaining > 0}
+        decoding = {slot_of(request).index: request for request in self._running if request.dispatchable > 0}
         if not decoding:
             return
         # First words are not held back for longer blocks, nor are anybody's while a prompt is prefilled.
         hurried = bool(self._prefilling()) or any(not request.token_ids for request in self._running)
         steps = self._sizer.decode_steps(len(decoding) == 1, hurried)
-        steps = min(steps, max(request.remaining for request in decoding.values()))
+        steps = min(steps, max(request.dispatchable for request in decoding.values()))
         for request in decoding.values():
             if request.dispatched == 1:  # from now on, tokens of the reply are written behind the prompt
                 del slot_of(request).ids[request.prompt_tokens :]
         self._pending.append(PendingWork(self.programs.decode(list(decoding), steps), decoding, steps=steps))
         for request in decoding.values():
-            request.dispatched += steps
+            request.add_dispatched(steps)
 
     def _read(self, work: PendingWork) -> None:
         """Wait for the results and deliver them. Those of a request that finished meanwhile are dropped."""
@@ -265,11 +272,7 @@ class Scheduler:
         if records.is_broken:
             self.programs.clear_slot(slot_of(request).index)
             slot_of(request).ids.clear()
-            raise NotFinite(
-                f"the model's scores for token {request.prompt_tokens + len(request.token_ids)} are not finite "
-                "numbers; in float16 they may be too large: start the app with --dtype float32, or bfloat16 where the "
-                "card has it. If it is so in float32, the checkpoint is damaged"
-            )
+            raise NotFinite.at(request.prompt_tokens + len(request.token_ids))
 
     def _deliver_tokens(self, request: Request, records: Records) -> None:
         new = records.token_ids
@@ -282,7 +285,10 @@ class Scheduler:
         request.add(records)
         with self.lock:
             self._metrics.add_decoded(len(new), request.time_to_first_token if is_first else None)
-        if records.last_status in (Status.STOP, Status.LENGTH):
+        is_full = records.last_status is Status.LENGTH
+        if request.constraint and records.last_status is not Status.STOP:  # it may be complete without room for more
+            request.constraint.accept(new[-1], is_full, self._grammar_threads)
+        elif records.last_status is Status.STOP or is_full:
             self._finish(request, records.last_status.name.lower())
 
     def _finish(self, request: Request, reason: str, error: Exception | None = None) -> None:
@@ -292,9 +298,3 @@ class Scheduler:
             slot.in_use, slot.last_used = False, self._turns
             self._running.remove(request)
         request.finish(reason, error)
-
-
-def slot_of(request: Request) -> Slot:
-    """The slot of a request that was admitted."""
-    assert request.slot is not None, "a request has a slot from its admission on"
-    return request.slot

@@ -38,7 +38,7 @@ def prepare_slot(
         tokens=old.tokens,
         positions=old.positions,
         running=old.running,
-        penalties=dataclasses.replace(row.penalties, counts=old.penalties.counts),
+        penalties=dataclasses.replace(row.penalties, counts=old.penalties.counts, allowed=old.penalties.allowed),
     )
     chosen = jax.tree.map(lambda new, kept: jnp.where(is_new, new, kept), row, changed)
     return DeviceState(state.cache, jax.tree.map(lambda column, new: column.at[slot].set(new[0]), table, chosen)), None
@@ -64,6 +64,24 @@ def clear_slot(
     return DeviceState(cleared, state.slots), None
 
 
+def allow(
+    params: Params,
+    state: DeviceState,
+    freqs_cis: Complex[Array, "C R"],
+    slot: Int[Array, ""],
+    allowed: Bool[Array, "V"],
+) -> tuple[DeviceState, None]:
+    """The ids that a constrained reply may go on with; it takes part in steps again."""
+    table = state.slots
+    mask = jnp.asarray(table.penalties.allowed).at[slot].set(allowed)
+    table = dataclasses.replace(
+        table,
+        running=jnp.asarray(table.running).at[slot].set(True),
+        penalties=dataclasses.replace(table.penalties, allowed=mask),
+    )
+    return DeviceState(state.cache, table), None
+
+
 def next_token(
     params: Params,
     table: SlotState,
@@ -86,7 +104,7 @@ def next_token(
         table,
         tokens=jnp.where(active, choice.token, table.tokens),
         positions=jnp.where(active, positions, table.positions),
-        running=jnp.where(active, status == Status.GOING, table.running),
+        running=jnp.where(active, (status == Status.GOING) & ~jnp.asarray(table.is_constrained), table.running),
     )
     return table, choice.token, pack(status, choice), scores
 

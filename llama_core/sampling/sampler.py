@@ -2,8 +2,8 @@
 entry per row, so that changing it compiles nothing.
 
 The one order of operations, that of transformers where it has the step: logit bias → repetition penalty → presence and
-frequency penalties → temperature → top-k → top-p → min-p → draw. Temperature 0 takes the likeliest token after the
-penalties.
+frequency penalties → what a grammar allows → temperature → top-k → top-p → min-p → draw. Temperature 0 takes the
+likeliest token after what a grammar allows.
 """
 
 from collections.abc import Sequence
@@ -45,21 +45,25 @@ class DeviceSamplingParams:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class PenaltyState:
-    """What bias and penalties look at: whether the prompt holds a token, how often the reply does, and its bias."""
+    """What bias and penalties look at: whether the prompt holds a token, how often the reply does, and its bias; and
+    whether the reply's grammar allows it next."""
 
     in_prompt: Bool[AnyArray, "B V"]
     counts: Int[AnyArray, "B V"]
     bias: Float[AnyArray, "B V"]
+    allowed: Bool[AnyArray, "B V"]
 
 
-def stack_sampling_params(replies: Sequence[SamplingParams]) -> DeviceSamplingParams:
-    """The parameters of several replies as host arrays. A seed of None counts as 0."""
+def stack_sampling_params(replies: Sequence[SamplingParams], is_constrained: bool = False) -> DeviceSamplingParams:
+    """The parameters of several replies as host arrays. A seed of None counts as 0. `is_constrained` says that each
+    follows a grammar."""
 
     def column(name: str, dtype: type) -> np.ndarray:
         return np.array([getattr(params, name) for params in replies], dtype)
 
     def is_adjusted(params: SamplingParams) -> bool:
-        return bool(params.logit_bias) or any(getattr(params, name) != off for name, off in PENALTIES.items())
+        penalised = any(getattr(params, name) != off for name, off in PENALTIES.items())
+        return bool(params.logit_bias) or penalised or is_constrained
 
     return DeviceSamplingParams(
         **{name: column(name, np.float32) for name in ("temperature", "top_p", "min_p", *PENALTIES)},
@@ -71,15 +75,20 @@ def stack_sampling_params(replies: Sequence[SamplingParams]) -> DeviceSamplingPa
 
 
 def make_penalty_state(
-    params: SamplingParams, vocab_size: int, prompt_ids: Sequence[int] = (), reply_ids: Sequence[int] = ()
+    params: SamplingParams,
+    vocab_size: int,
+    prompt_ids: Sequence[int] = (),
+    reply_ids: Sequence[int] = (),
+    allowed: Bool[np.ndarray, "V"] | None = None,
 ) -> PenaltyState:
-    """The penalty state of one reply as host arrays, B = 1."""
+    """The penalty state of one reply as host arrays, B = 1. `allowed` None: there is no grammar."""
     in_prompt, bias = np.zeros((1, vocab_size), bool), np.zeros((1, vocab_size), np.float32)
     in_prompt[0, list(prompt_ids)] = True
     for token_id, number in params.bias_pairs:
         bias[0, token_id] = number
     counts = np.bincount(np.array(reply_ids, np.int64), minlength=vocab_size)[None].astype(np.int32)
-    return PenaltyState(in_prompt, counts, bias)
+    may_come = np.ones((1, vocab_size), bool) if allowed is None else allowed[None]
+    return PenaltyState(in_prompt, counts, bias, may_come)
 
 
 class SampledToken(NamedTuple):
@@ -157,14 +166,15 @@ def _no_alternatives(logits: Float[AnyArray, "B V"]) -> Int[Array, "B N"]:
 def adjust(
     logits: Float[AnyArray, "B V"], params: DeviceSamplingParams, penalties: PenaltyState
 ) -> Float[Array, "B V"]:
-    """Logits after bias and penalties. The repetition penalty (Keskar et al. 2019, arXiv:1909.05858) looks at prompt
-    and reply; presence and frequency, as in OpenAI's API, at the reply alone."""
+    """Logits after bias, penalties and grammar. The repetition penalty (Keskar et al. 2019, arXiv:1909.05858) looks at
+    prompt and reply; presence and frequency, as in OpenAI's API, at the reply alone."""
     biased = logits.astype(jnp.float32) + penalties.bias
     penalty = params.repetition_penalty[:, None]
     repeats = penalties.in_prompt | (penalties.counts > 0)
     scores = jnp.where(repeats, jnp.where(biased > 0, biased / penalty, biased * penalty), biased)
     once = params.presence_penalty[:, None] * (penalties.counts > 0).astype(jnp.float32)
-    return scores - once - params.frequency_penalty[:, None] * penalties.counts.astype(jnp.float32)
+    scores = scores - once - params.frequency_penalty[:, None] * penalties.counts.astype(jnp.float32)
+    return jnp.where(penalties.allowed, scores, -jnp.inf)
 
 
 def distribution(

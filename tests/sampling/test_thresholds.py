@@ -1,5 +1,6 @@
 """The straight form of the sampler gives what the plain form gives, to the last bit."""
 
+import dataclasses
 import functools
 
 import jax
@@ -74,7 +75,7 @@ def test_a_sampled_token_and_its_log_probabilities_are_the_same(kind):
     logits, together = logits_of(kind), stack_sampling_params(PARAMS)
     states = [make_penalty_state(params, V, [1, 2, 3], [4, 4, 9]) for params in PARAMS]
     penalties = PenaltyState(
-        *(np.concatenate([getattr(state, name) for state in states]) for name in ("in_prompt", "counts", "bias"))
+        *(np.concatenate([getattr(state, row.name) for state in states]) for row in dataclasses.fields(PenaltyState))
     )
     positions = np.arange(len(PARAMS), dtype=np.int32) + 10
     sample = jax.jit(sampler.sample, static_argnames=("form", "alternatives"))

@@ -5,21 +5,23 @@ import dataclasses
 from dataclasses import dataclass
 
 from llama_core.checkpoint import Model
+from llama_core.sampling.grammar import Grammar
 from llama_core.sampling.params import SamplingParams
 from web.api.errors import ApiError
-from web.api.schema import ChatRequest, CompletionRequest, Generation
+from web.api.schema import ChatRequest, CompletionRequest, Generation, ResponseFormat
 from web.chat.actions import stop_at_markers
 
 
 @dataclass(frozen=True)
 class Asked:
-    """One prompt: its ids, the ids of the reply that it goes on with, how to sample, and the text that comes back
-    before the reply (`echo`)."""
+    """One prompt: its ids, the ids of the reply that it goes on with, how to sample, the text that comes before the
+    reply (`echo`), and the grammar that the reply follows."""
 
     ids: list[int]
     params: SamplingParams
     begun: tuple[int, ...] = ()
     echo: str = ""
+    grammar: Grammar | None = None
 
 
 def of_chat(request: ChatRequest, model: Model, context: int) -> list[Asked]:
@@ -38,7 +40,17 @@ def of_chat(request: ChatRequest, model: Model, context: int) -> list[Asked]:
     if request.top_logprobs and not request.logprobs:
         raise ApiError("top_logprobs needs logprobs to be true", param="top_logprobs")
     params = _params(request, model, count, wanted, context)
-    return [Asked(model.chat.prompt_ids(messages), params, begun)]
+    return [Asked(model.chat.prompt_ids(messages), params, begun, grammar=_grammar(request.response_format, model))]
+
+
+def _grammar(wanted: ResponseFormat | None, model: Model) -> Grammar | None:
+    if wanted is None or wanted.type == "text":
+        return None
+    if wanted.type == "json_object":
+        return model.grammars.json_object()
+    if wanted.json_schema is None:
+        raise ApiError("response_format has no json_schema", param="response_format")
+    return model.grammars.json_schema(wanted.json_schema.schema_)
 
 
 def of_completion(request: CompletionRequest, model: Model, context: int) -> list[Asked]:

@@ -52,7 +52,7 @@ class Run:
 
     def _submit(self, asked: Asked, number: int, scope: CacheScope) -> Choice:
         params, tokenizer = seeded(asked.params, number), self.served.model.tokenizer
-        request = self.served.engine.submit(asked.ids, params, asked.begun, scope)
+        request = self.served.engine.submit(asked.ids, params, asked.begun, scope, asked.grammar)
         logprobs = None if params.logprobs is None else Logprobs(tokenizer, self.answer.is_chat, len(asked.echo))
         return Choice(len(self.choices), asked, request, Reply(request, tokenizer, asked.begun), logprobs)
 

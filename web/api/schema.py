@@ -46,10 +46,17 @@ class Message(Form):
         return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
 
 
+class JsonSchema(Form):
+    """A schema that the reply has to fit; its `name` and `strict` are OpenAI's and change nothing here."""
+
+    schema_: dict[str, Any] = Field(alias="schema")
+
+
 class ResponseFormat(Form):
     """What the reply has to be."""
 
-    type: Literal["text"] = "text"
+    type: Literal["text", "json_object", "json_schema"] = "text"
+    json_schema: JsonSchema | None = None
 
 
 def _numbers() -> dict[str, Any]:
