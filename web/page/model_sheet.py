@@ -66,7 +66,7 @@ class ModelSheet:
         if not self.allowed:
             return
         # At each opening: a folder may have come into weights/ since, and other programs take memory.
-        self.chip.click(lambda: self._found(""), None, self.lists, **quiet)
+        self.chip.click(self._all, None, self.lists, **quiet)
         self.name.change(self._found, self.name, self.lists, trigger_mode="always_last", **quiet)
         said = [self.said, self.file]
         for picked in self.lists:
@@ -79,6 +79,9 @@ class ModelSheet:
         self.cancel.click(self._cancel, None, self.said, **quiet)
         run = self.load.click(self._load, self.name, [self.said, self.now, self.load, self.cancel], **quiet)
         run.success(swap, needed, shown, **quiet)
+
+    def _all(self) -> list[Any]:
+        return self._found("")
 
     def _found(self, name: Any) -> list[Any]:
         """The three lists, with what the field's words are a part of; as they are if the field has one of their names:

@@ -178,7 +178,7 @@ def test_a_folder_that_came_into_weights_is_in_the_sheet_when_it_is_opened_again
     monkeypatch.setattr(catalog, "local_names", lambda: ["weights:new"])
     assert [name for listed in page.model._found("new") for _, name in listed.choices] == ["weights:new"]
     opened = [block for block in page.blocks.fns.values() if (page.model.chip._id, "click") in block.targets]
-    assert page.model._opened in [block.fn for block in opened]
+    assert page.model._all in [block.fn for block in opened]
 
 
 def test_sliders_follow_another_model_unless_the_person_moved_them(page):
