@@ -21,7 +21,7 @@ KINDS = [
 ]
 
 
-@pytest.fixture(scope="module", params=["int8", "q8", "q4"])
+@pytest.fixture(scope="module", params=["int8", "q4"])
 def small(request, checkpoint):
     """The checkpoint with its weights in small numbers."""
     return load_checkpoint(checkpoint[0], quantize=request.param, kernels="off")
