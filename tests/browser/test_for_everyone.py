@@ -81,7 +81,8 @@ def test_a_phone_scrolls_one_way_and_covers_nothing(fake, open_page, shoot):
     covered = page.evaluate("""() => {
         const text = [...document.querySelectorAll('#header h1, .message .body')].map((e) => e.getBoundingClientRect());
         const over = [...document.querySelectorAll('.sidebar .toggle-button')].map((e) => e.getBoundingClientRect());
-        return text.some((a) => over.some((b) => a.left < b.right && b.left < a.right)); }""")
+        const meet = (a, b) => a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
+        return text.some((a) => over.some((b) => meet(a, b))); }""")
     assert not covered
     small = page.evaluate("""() => [...document.querySelectorAll('button')]
         .filter((e) => e.checkVisibility() && e.tabIndex >= 0)
