@@ -43,9 +43,8 @@ Glass.chats = (() => {
   }
 
   async function show(id) {
-    const chat = id ? await store.read(id) : null;
-    Glass.uncover();
-    Glass.chat.leave(chat);
+    Glass.uncover(); // at once: what is clicked while the chat is read finds the sidebar as it will be
+    Glass.chat.leave(id ? await store.read(id) : null);
   }
   async function remove(id, title) {
     await store.remove(id);
