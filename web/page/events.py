@@ -116,7 +116,7 @@ def outputs(update: PageUpdate, chat: str = "") -> list[Any]:
         update.file,
         update.plot,
         update.lens,
-        gr.Accordion(open=True) if update.tab else None,
+        gr.Accordion(open=True) if update.unfolds else None,
     ]
     return [gr.skip() if part is None else part for part in parts]
 

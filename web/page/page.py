@@ -74,9 +74,7 @@ class Page:
         self.manager, self.settings = manager, settings
         served, inspected = manager.served, InspectedTokens()
         with gr.Sidebar(label=TEXT["chats"], position="left", width=240, open=False, elem_id="library"):
-            self.library = html(
-                html_template="", elem_id="chats", js_on_load="Glass.chats.mount(element, trigger); // sends 'act'"
-            )
+            html(html_template="", elem_id="chats", js_on_load="Glass.chats.mount(element);")
         with gr.Row(elem_id="top"):
             html(f"<h1>{escape(settings.title)}</h1>", elem_id="header")
             self.model = ModelSheet(manager, settings)
@@ -147,10 +145,7 @@ class Page:
         many: dict[str, Any] = {**QUIET, "trigger_mode": "multiple"}  # replies of several conversations at once
         asked = [
             self.box.submit(events.submit, state, self.outputs, js=ASK_JS, **many),
-            *(
-                source.act(events.act, state, self.outputs, js=ACT_JS, **many)
-                for source in (self.conversation, self.library)
-            ),
+            self.conversation.act(events.act, state, self.outputs, js=ACT_JS, **many),
         ]
         for event in asked:
             event.failure(None, None, None, js=ON_DISCONNECT_JS, **QUIET)
