@@ -60,7 +60,7 @@ def build_page(manager: ModelManager, settings: Settings) -> gr.Blocks:
 
 
 def _keep_no_value(self: SessionState, key: int, value: Any) -> None:
-    """Gradio keeps the last values of every tab, open or closed: replies and exported chats, of 10 000 tabs. They are
+    """Gradio keeps the last values of every tab, open or closed: whole replies, of 10 000 tabs. They are
     for links to a page's state, which this page does not have."""
 
 
@@ -104,13 +104,6 @@ class Page:
             visible="hidden",
             js_on_load="Glass.conversation.mountStream(props, watch);",
         )
-        self.file_channel = html(
-            "",
-            html_template="",
-            elem_id="file-channel",
-            visible="hidden",
-            js_on_load="watch('value', () => Glass.chats.receive(props.value));",
-        )
         with gr.Column(elem_id="composer"):
             mount = "Glass.status.mount(element, props, watch);"
             self.line = html("", html_template='<div class="unseen"></div>', elem_id="status", js_on_load=mount)
@@ -133,7 +126,6 @@ class Page:
             self.conversation,
             self.stream,
             self.line,
-            self.file_channel,
             self.panel.plot,
             self.panel.inside.lens,
             self.panel.inside.fold,
