@@ -55,6 +55,14 @@ class Settings:
         "native kernels for weights smaller than float32, on a CPU: compiled once if there is a C++ compiler",
         choices=("auto", "on", "off"),
     )
+    mesh: int = setting(
+        0,
+        "GLASS_LLAMA_MESH",
+        "over how many devices the model is cut, each with a share of every layer; 0: over all accelerators as far as "
+        "its heads divide",
+        minimum=0,
+        maximum=4096,
+    )
     slots: int = setting(
         0,
         "GLASS_LLAMA_SLOTS",

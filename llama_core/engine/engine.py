@@ -20,6 +20,7 @@ from llama_core.engine.prefix_cache import EVERYBODY, CacheScope
 from llama_core.engine.request import Request
 from llama_core.engine.scheduler import Scheduler
 from llama_core.model.config import LlamaConfig
+from llama_core.model.mesh.sharding import devices_of
 from llama_core.model.params import Params
 from llama_core.runtime.cores import usable_cores
 from llama_core.runtime.forms import Form, form_here
@@ -63,7 +64,10 @@ class Engine:
         self._vocab_size = config.vocab_size
         dtype, size = str(model.params.dtype), model.params.nbytes
         form = form or form_here(model.params.dtype, config.head_dim)
-        self._plan = functools.partial(Plan, config, dtype, slots, self.max_seq_len, weight_bytes=size, form=form)
+        self._devices = devices_of(model.params)
+        self._plan = functools.partial(
+            Plan, config, dtype, slots, self.max_seq_len, weight_bytes=size, form=form, devices=self._devices
+        )
         # Not a function of this engine: in a reference cycle the weights would outlive it until the next collection.
         self._compile: Callable[[Progress], Programs] | None = functools.partial(
             compile, model.params, config, slots, self.max_seq_len, form
@@ -138,9 +142,10 @@ class Engine:
 
     @property
     def device(self) -> str:
-        """The device in words, such as "CPU, 2 cores"."""
+        """The device in words, such as "CPU, 2 cores", or the devices that share the model."""
         device = jax.devices()[0]
-        return f"CPU, {usable_cores()} cores" if device.platform == "cpu" else device.device_kind
+        kind = f"CPU, {usable_cores()} cores" if device.platform == "cpu" else device.device_kind
+        return kind if self._devices == 1 else f"{self._devices} devices ({kind})"
 
     @property
     def healthy(self) -> bool:
