@@ -191,10 +191,10 @@ def free_bytes(device: jax.Device) -> int | None:
 
 
 def _free_for(plan: Plan) -> int | None:
-    """What is free on each device of the plan. Devices that are CPUs share the machine's memory."""
-    device = jax.devices()[0]
+    """What is free on each device of the plan. Devices that are CPUs share the memory of their host."""
+    device = jax.local_devices()[0]
     free = free_bytes(device)
-    return free if free is None or device.platform != "cpu" else free // plan.devices
+    return free if free is None or device.platform != "cpu" else free // min(plan.devices, jax.local_device_count())
 
 
 def _machine_free() -> list[int]:

@@ -23,6 +23,7 @@ from llama_core.model.mesh.collectives import AXIS, CutMatrix
 from llama_core.model.parameter_table import Placement
 from llama_core.model.params import Params, build_params, placed, placements
 from llama_core.model.quantization import GROUP, Bfloat16Matrix, QuantizedMatrix, is_quantized
+from llama_core.runtime.cores import usable_cores
 
 AUTOMATIC = 0  # as a number of devices: what there is
 # For each axis that may be cut what has to divide evenly, and what is cut with it, in words.
@@ -46,6 +47,9 @@ def choose_devices(asked: int, config: LlamaConfig) -> int:
     Raises `MeshError` for more devices than there are, and where nothing divides.
     """
     there = jax.device_count()
+    if jax.process_count() > 1 and asked not in (AUTOMATIC, there):
+        raise MeshError(f"--mesh {asked}: the hosts have {there} devices, and each has to take part; leave it out")
+    asked = there if jax.process_count() > 1 else asked
     if asked == AUTOMATIC:
         most = there if jax.devices()[0].platform != "cpu" else 1
         return next(count for count in range(most, 0, -1) if count == 1 or _divides_well(config, count))
@@ -135,13 +139,21 @@ def _put(array: Any, mesh: Mesh, spec: PartitionSpec) -> Array:
 def mesh_of(arrays: object) -> Mesh | None:
     """The devices over which these arrays are cut; None: they are on one device."""
     found = (getattr(leaf, "sharding", None) for leaf in jax.tree.leaves(arrays))
-    return next((sharding.mesh for sharding in found if isinstance(sharding, NamedSharding)), None)
+    meshes = (sharding.mesh for sharding in found if isinstance(sharding, NamedSharding))
+    return next((mesh for mesh in meshes if isinstance(mesh, Mesh)), None)
 
 
 def devices_of(arrays: object) -> int:
     """Over how many devices these arrays are cut."""
     mesh = mesh_of(arrays)
     return 1 if mesh is None else mesh.size
+
+
+def describe_devices(count: int) -> str:
+    """So many devices in words."""
+    device = jax.devices()[0]
+    kind = f"CPU, {usable_cores()} cores" if device.platform == "cpu" else device.device_kind
+    return kind if count == 1 else f"{count} devices ({kind})"
 
 
 def on_every_device(tree: Any, mesh: Mesh | None) -> Any:
@@ -173,7 +185,7 @@ def with_collectives(params: Params, config: LlamaConfig, mesh: Mesh | None) -> 
     def mark(placement: Placement) -> Any:
         weight, dimension = next(weights), cut_dimension(placement, mesh.size)
         is_cut_by_columns = placement.row.is_matrix and dimension == len(placement.shape) - 1
-        if is_cut_by_columns and is_quantized(weight):
+        if is_cut_by_columns and isinstance(weight, QuantizedMatrix):
             weight = dataclasses.replace(weight, columns=weight.columns // mesh.size)
         is_cut_by_words = placement.row.cut == "V" and dimension is not None
         return CutMatrix(weight, is_cut_by_columns) if is_cut_by_columns or is_cut_by_words else weight
