@@ -41,8 +41,9 @@ def send(connection: socket.socket, message: Message) -> None:
 def receive(connection: socket.socket) -> Message:
     """The next message. Raises `LostHost` when there will be none, or if it is none."""
     [length] = LENGTH.unpack(_read(connection, LENGTH.size, LENGTH.size))
+    header = bytes(_read(connection, length, MAX_HEADER_BYTES))
     try:
-        call, numbers, shapes, text = json.loads(bytes(_read(connection, length, MAX_HEADER_BYTES)))
+        call, numbers, shapes, text = json.loads(header)
         kinds = [(np.dtype(str(name)), tuple(map(int, shape))) for name, shape in shapes]
         arguments = tuple(map(int, numbers))
     except (ValueError, TypeError):
