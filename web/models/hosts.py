@@ -28,7 +28,8 @@ def engines(settings: Settings) -> Iterator[Serve]:
     if settings.hosts == 1:
         yield Engine
         return
-    with Leader.gather() as leader:
+    # Where the others found this host for JAX they find it for us.
+    with Leader.gather(settings.coordinator.rpartition(":")[0].strip("[]")) as leader:
         leader.on_lost = _give_up
 
         def serve(model: Model, slots: int, max_seq_len: int) -> Engine:

@@ -29,25 +29,23 @@ SILENCE_SECONDS = 6  # a host that says nothing for so long is lost
 KEY_BYTES, ADDRESS_BYTES = 16, 256
 
 
-def exchange_address(port: int = 0) -> tuple[str, int, bytes]:
+def exchange_address(own: str = "", port: int = 0) -> tuple[str, int, bytes]:
     """Called on every host at once: the address and port at which the first listens, and the key that opens it. Only
-    that one gives a `port`."""
-    address = np.zeros(ADDRESS_BYTES, np.uint8)
-    if jax.process_index() == 0:
-        name = _own_address().encode()
-        address[: len(name)] = np.frombuffer(name, np.uint8)
+    that one gives its `own`."""
+    padded = np.frombuffer(own.encode().ljust(ADDRESS_BYTES, b"\0"), np.uint8)
     key = np.frombuffer(secrets.token_bytes(KEY_BYTES), np.uint8)
-    address, key, where = multihost_utils.broadcast_one_to_all((address, key, np.int32(port)))
+    address, key, where = multihost_utils.broadcast_one_to_all((padded, key, np.int32(port)))
     return bytes(address).rstrip(b"\0").decode(), int(where), bytes(key)
 
 
-def _own_address() -> str:
-    """How the other hosts reach this one: its name in full, or the address that belongs to it."""
-    name = socket.getfqdn()
-    try:
-        return socket.gethostbyname(name)
-    except OSError:
-        return name
+def own_address() -> str:
+    """The address that this host has in its network, "127.0.0.1" without one. (Its name often stands for 127.0.1.1.)"""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # an address for documentation (RFC 5737); nothing is sent
+        except OSError:
+            return "127.0.0.1"
+        return probe.getsockname()[0]
 
 
 class Leader:
@@ -65,11 +63,11 @@ class Leader:
             threading.Thread(target=self._watch, args=(host, connection), name=f"host {host}", daemon=True).start()
 
     @classmethod
-    def gather(cls) -> "Leader":
-        """Wait until every other host is connected. Raises `LostHost`."""
+    def gather(cls, address: str = "") -> "Leader":
+        """Wait until every other host is connected to this `address` ("": that in its network). Raises `LostHost`."""
         with socket.create_server(("", 0)) as listener:
             listener.settimeout(GATHER_SECONDS)
-            _, _, key = exchange_address(listener.getsockname()[1])
+            _, _, key = exchange_address(address or own_address(), listener.getsockname()[1])
             return cls(accept(listener, jax.process_count() - 1, key))
 
     def __enter__(self) -> "Leader":
