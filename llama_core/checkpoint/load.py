@@ -53,42 +53,44 @@ def load_checkpoint(
     quantize: str = NONE,
     kernels: str = "auto",
     mesh: int = 1,
-    check: Check | None = None,
+    check: Check = lambda plan: None,
     download: Progress | None = None,
     compiling: Progress | None = None,
 ) -> Model:
     """The model of a folder, a GGUF file, a Hub id or `random:NAME`, with weights in `dtype`.
 
     Hub ids are `name/repo` and `name/repo@revision`; of a repository of GGUF files `name/repo:CHOICE` takes one, by its
-    quantisation (`Q4_K_M`) or its name.
+    quantisation (`Q4_K_M`) or its name. `dtype` "auto" is what suits the first device best.
 
-    `dtype` "auto" is the number format that suits the first device best. `quantize` rounds the matrices to "bf16",
-    "int8" (for GPUs: a scale a row), "q8" (one for each 32 numbers) or "q4" while they are read; "none": to nothing;
-    "auto": what is small in its file stays that, and nothing is rounded (`weights/forms.py`). `kernels`: see
-    `prepare_kernels`. The weights are cut over `mesh` devices (0: over all accelerators, as far as they divide).
-    `progress(done, total)` counts tensors, `download` megabytes, `compiling` the kernels.
-    `check(plan)` may raise to refuse the model, as it is for one short reply, before it is downloaded or loaded.
+    `quantize` rounds the matrices to "bf16", "int8" (for GPUs: a scale a row), "q8" (one for each 32 numbers) or
+    "q4" while they are read; "none": to nothing; "auto": what is small in its file stays that, and nothing is
+    rounded (`weights/forms.py`). `kernels`: see `prepare_kernels`. `mesh`: over how many devices the weights are
+    cut (0: over all accelerators). `progress(done, total)` counts tensors, `download` megabytes, `compiling` the
+    kernels. `check(plan)` may raise to refuse the model, as it is for one short reply, before it is downloaded or
+    loaded.
 
-    Raises `HubError` if the model cannot be found, `ConfigError`, `ModelFileError` or `ChatError` if it cannot be used,
+    Raises `HubError` if it cannot be found, `ConfigError`, `ModelFileError` or `ChatError` if it cannot be used,
     `KernelError` for `kernels` "on" without kernels, `MeshError` for a `mesh` that cannot be.
     """
     dtype = _choose_dtype(dtype, quantize)
-    check = check or (lambda plan: None)
     if is_random_name(str(name)):
         config = random_config(str(name))
-        devices = choose_devices(mesh, config)
         quantize, notes = prepare(config, {}, dtype, quantize, kernels, compiling)
-        check(Plan(config, dtype, 1, SHORTEST_CONTEXT, quantize, devices=devices))
-        model = random_model(str(name), dtype, quantize, devices)
+        check(plan := _short_plan(config, dtype, quantize, mesh))
+        model = random_model(str(name), dtype, quantize, plan.devices)
     else:
         located = hub.resolve(str(name), functools.partial(_look, check, dtype, quantize, kernels, mesh), download)
         opened = _open_gguf(located) if located.gguf else _open_folder(located)
-        devices = choose_devices(mesh, opened.config)
         quantize, notes = prepare(opened.config, opened.tensors, dtype, quantize, kernels, compiling)
         size = weight_bytes(opened.config, opened.tensors, dtype, quantize)
-        check(Plan(opened.config, dtype, 1, SHORTEST_CONTEXT, quantize, size, devices=devices))
-        model = _read_model(located, opened, dtype, quantize, progress, devices)
-    return dataclasses.replace(model, notes=(*model.notes, *notes, *describe_whole(model.config, devices)))
+        check(plan := _short_plan(opened.config, dtype, quantize, mesh, size))
+        model = _read_model(located, opened, dtype, quantize, progress, plan.devices)
+    return dataclasses.replace(model, notes=(*model.notes, *notes, *describe_whole(model.config, model.devices)))
+
+
+def _short_plan(config: LlamaConfig, dtype: str, quantize: str, mesh: int, size: int | None = None) -> Plan:
+    """That of one short reply."""
+    return Plan(config, dtype, 1, SHORTEST_CONTEXT, quantize, size, devices=choose_devices(mesh, config))
 
 
 def _look(check: Check, dtype: str, quantize: str, kernels: str, mesh: int, located: hub.Located) -> None:
@@ -96,7 +98,7 @@ def _look(check: Check, dtype: str, quantize: str, kernels: str, mesh: int, loca
     config = read_shape(located)
     quantize = resolve_quantize(quantize, config, kernels)
     size = gguf_weight_bytes(located.gguf, dtype, quantize) if located.gguf else None
-    plan = Plan(config, dtype, 1, SHORTEST_CONTEXT, quantize, size, devices=choose_devices(mesh, config))
+    plan = _short_plan(config, dtype, quantize, mesh, size)
     check(plan)
     if located.gguf:
         require_room_for_weights(plan.params, plan.weights)

@@ -3,6 +3,7 @@ rows of q and k permuted for the architecture llama."""
 
 import gguf
 import numpy as np
+from checkpoints import reference_model
 from gguf.quants import dequantize, quantize
 
 ARCHITECTURES = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
@@ -40,6 +41,21 @@ def rewrite_gguf(path, model, store):
         blocks, kind = store(tensor) or (tensor.data, None)
         writer.add_tensor(tensor.name, blocks, raw_dtype=kind)
     return finish(writer, path)
+
+
+def mixed_gguf(path, kinds):
+    """A GGUF file of a model of one layer, whose matrices have the formats in `kinds`: the first of which the name of a
+    tensor begins with a key."""
+    model = reference_model(num_hidden_layers=1, hidden_size=256, intermediate_size=256, initializer_range=0.05)
+
+    def store(tensor):
+        kind = next((kind for start, kind in kinds.items() if tensor.name.startswith(start)), None)
+        if kind is None or len(tensor.shape) == 1:
+            return None
+        shape = tuple(int(size) for size in reversed(tensor.shape))
+        return random_blocks(kind, shape, seed=len(tensor.name)), kind
+
+    return rewrite_gguf(path, model, store)
 
 
 def finish(writer, path):

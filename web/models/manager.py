@@ -164,9 +164,8 @@ class ModelManager:
         settings = self.settings
         context = settings.max_seq_len or LONGEST_AUTOMATIC_CONTEXT
         run = settings.dtype, settings.slots or SLOTS, context, settings.quantize, settings.mesh
-        for model in ON_THE_HUB:
-            if model.name == name:
-                return estimate_shape(model.shape, model.file_bytes, *run)
+        if listed := ON_THE_HUB.get(name):
+            return estimate_shape(listed.shape, listed.file_bytes, *run)
         return estimate(path_of(name), *run)
 
     def files(self, name: str) -> list[tuple[str, int]]:
