@@ -66,8 +66,7 @@ def load_checkpoint(
     "q4" while they are read; "none": to nothing; "auto": what is small in its file stays that, and nothing is
     rounded (`weights/forms.py`). `kernels`: see `prepare_kernels`. `mesh`: over how many devices the weights are
     cut (0: over all accelerators). `progress(done, total)` counts tensors, `download` megabytes, `compiling` the
-    kernels. `check(plan)` may raise to refuse the model, as it is for one short reply, before it is downloaded or
-    loaded.
+    kernels. `check(plan)` may raise, with the plan of one short reply, before the model is downloaded or loaded.
 
     Raises `HubError` if it cannot be found, `ConfigError`, `ModelFileError` or `ChatError` if it cannot be used,
     `KernelError` for `kernels` "on" without kernels, `MeshError` for a `mesh` that cannot be.
