@@ -116,8 +116,12 @@ def test_a_lost_follower_is_noticed_and_one_that_is_dismissed_is_not(pair):
     pair[1].sendall(b".")
     pair[1].close()
     assert noticed.wait(30) and lost == ["host 1 of 2 has ended"]
+    leader.__exit__()
     ours, theirs = socket.socketpair()
+    dismissed = []
+    reader = threading.Thread(target=lambda: (dismissed.append(receive(theirs).call), theirs.close()))
+    reader.start()
     with Leader([ours]) as leader:
         leader.on_lost = lambda problem: lost.append(str(problem))
-    assert receive(theirs).call == "end" and len(lost) == 1
-    theirs.close()
+    reader.join()
+    assert dismissed == ["end"] and len(lost) == 1

@@ -4,6 +4,7 @@ All hosts compute the same programs in the same order, each on its own devices; 
 whole on every device, so the first host alone reads it.
 """
 
+import contextlib
 import hmac
 import secrets
 import socket
@@ -59,8 +60,12 @@ class Leader:
     def __init__(self, connections: Sequence[socket.socket]):
         self._connections = list(connections)
         self._is_over = threading.Event()
-        for host, connection in enumerate(self._connections, start=1):
-            threading.Thread(target=self._watch, args=(host, connection), name=f"host {host}", daemon=True).start()
+        self._watches = [
+            threading.Thread(target=self._watch, args=(host, connection), name=f"host {host}", daemon=True)
+            for host, connection in enumerate(self._connections, start=1)
+        ]
+        for watch in self._watches:
+            watch.start()
 
     @classmethod
     def gather(cls, address: str = "") -> "Leader":
@@ -75,13 +80,11 @@ class Leader:
 
     def __exit__(self, *_: object) -> None:
         self._is_over.set()
-        for connection in self._connections:
-            try:
+        for connection, watch in zip(self._connections, self._watches, strict=True):
+            with contextlib.suppress(LostHost):  # it may have ended already
                 send(connection, Message("end"))
-            except LostHost:
-                continue  # it has ended already
-            finally:
-                connection.close()
+            watch.join(SILENCE_SECONDS)  # until it has read that and closes: closed before, it may never read it
+            connection.close()
 
     def tell(self, message: Message) -> None:
         """Say it to every other host. Raises `LostHost`."""
@@ -103,8 +106,8 @@ class Leader:
 
     def _watch(self, host: int, connection: socket.socket) -> None:
         """Hear its signs of life until there are none."""
-        connection.settimeout(SILENCE_SECONDS)
         try:
+            connection.settimeout(SILENCE_SECONDS)
             while connection.recv(64):
                 pass
             problem = "has ended"
