@@ -9,9 +9,9 @@ import jax
 import numpy as np
 import pytest
 
-from llama_core import Engine, LlamaConfig, SamplingParams, init_model_params, model_forward
+from llama_core import Engine, LlamaConfig, SamplingParams, model_forward
 from llama_core.model.mesh import sharding
-from llama_core.model.params import build_params, placed
+from llama_core.model.params import build_params
 from llama_core.runtime.forms import Form
 
 CONFIG = LlamaConfig(
@@ -22,22 +22,30 @@ CONFIG = LlamaConfig(
     num_attention_heads=16,
     num_key_value_heads=8,
     max_position_embeddings=128,
-    initializer_range=0.5,
     tie_word_embeddings=True,
 )
 FORM = Form(chunk_sizes=(8, 16), layers_per_group=2, max_block_steps=8)
 COLLECTIVE = re.compile(r"= \S+ (all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)(?:-start)?\(")
 
 
+def params_on(devices):
+    noise = np.random.default_rng(0)
+
+    def make(placement):
+        weight = noise.normal(scale=placement.shape[-1] ** -0.5, size=placement.shape).astype(np.float32)
+        return sharding.place(placement, weight if placement.row.is_matrix else 1 + weight, devices)
+
+    return build_params(CONFIG, make)
+
+
 @pytest.fixture(scope="module")
 def one():
-    return init_model_params(jax.random.key(0), CONFIG)
+    return params_on(1)
 
 
 @pytest.fixture(scope="module")
-def cut(one):
-    weights = iter([weight for _, weight in placed(CONFIG, one)])
-    return build_params(CONFIG, lambda placement: sharding.place(placement, next(weights), 8))
+def cut():
+    return params_on(8)
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from llama_core.checkpoint.memory_plan import Plan, require_memory
 from llama_core.model.config import NAMED_CONFIGS
 from llama_core.model.mesh.sharding import AUTOMATIC, MeshError, choose_devices, describe_whole, devices_of
 
+UNOPTIMIZED = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}  # compiling is most of the work
 LARGE = NAMED_CONFIGS["8B"]
 
 
@@ -20,7 +21,7 @@ def test_on_eight_virtual_devices():
     ended = subprocess.run(
         [sys.executable, "-m", "pytest", *arguments],
         cwd=Path(__file__).parents[2],
-        env={name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")},
+        env={name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")} | UNOPTIMIZED,
         capture_output=True,
         text=True,
         timeout=500,
