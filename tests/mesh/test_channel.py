@@ -20,6 +20,8 @@ from llama_core.engine.hosts.leader import Leader, LeadingPrograms, accept
 @pytest.fixture
 def pair():
     ends = socket.socketpair()
+    for end in ends:
+        end.settimeout(30)
     yield ends
     for end in ends:
         end.close()

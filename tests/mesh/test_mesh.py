@@ -4,13 +4,16 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax.numpy as jnp
 import pytest
 
 from llama_core.checkpoint.memory_plan import Plan, require_memory
 from llama_core.model.config import NAMED_CONFIGS
+from llama_core.model.lens import InspectionError, inspect
 from llama_core.model.mesh.sharding import AUTOMATIC, MeshError, choose_devices, describe_whole, devices_of
+from llama_core.model.params import Params
 
 UNOPTIMIZED = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}  # compiling is most of the work
 LARGE = NAMED_CONFIGS["8B"]
@@ -42,6 +45,13 @@ def test_what_does_not_divide_is_said():
     assert describe_whole(LARGE, 8) == describe_whole(LARGE, 1) == []
     [heads] = describe_whole(LARGE, 16)
     assert heads.startswith("8 key/value heads do not divide by 16 devices")
+
+
+def test_nobody_looks_inside_a_model_that_lies_on_several_hosts():
+    """The other hosts would not take part, and this one would wait for them for ever."""
+    elsewhere = SimpleNamespace(is_fully_addressable=False)
+    with pytest.raises(InspectionError, match="lies on several hosts"):
+        inspect(Params(elsewhere, (), jnp.ones(4)), LARGE, [1, 2, 3])
 
 
 def test_the_plan_counts_the_memory_of_each_device():
