@@ -1,12 +1,21 @@
 """Fixtures that several rooms' tests use."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 import jaxtyping
 import pytest
 
-# Read when jax is imported: what a test compiles does not depend on what was compiled before.
-os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
+# Half of a run's time would go into compiling the same programs again, in each engine and in each process: they are
+# kept for this run, and none are found of a run before. Read when jax is imported.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    programs = tempfile.mkdtemp(prefix="glass-llama-programs-")
+    atexit.register(shutil.rmtree, programs, ignore_errors=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = programs
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 
 def pytest_addoption(parser):
@@ -29,6 +38,16 @@ def unchecked_types():
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_kernels_of_other_tests():
+    """Each file of tests begins without the native kernels, whatever the one before it has loaded."""
+    from llama_core.kernels import NATIVE
+
+    NATIVE.library = None
+    yield
+    NATIVE.library = None
 
 
 @pytest.fixture(scope="session")
