@@ -21,6 +21,15 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
 def pytest_addoption(parser):
     parser.addoption("--schemas", type=int, default=40, help="JSON schemas that constrained replies are tried with")
     parser.addoption("--screenshots", action="store_true", help="put the browser tests' pictures into docs/")
+    parser.addoption("--devices", type=int, default=1, help="virtual CPU devices, over which `model` is cut")
+
+
+def pytest_configure(config):
+    # XLA reads it when the first device is asked for.
+    count = config.getoption("--devices")
+    if count > 1:
+        flag = f"--xla_force_host_platform_device_count={count}"
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
 
 
 @pytest.fixture
@@ -51,8 +60,8 @@ def checkpoint(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def model(checkpoint):
+def model(checkpoint, pytestconfig):
     """The same checkpoint as our `Model`."""
     from llama_core import load_checkpoint
 
-    return load_checkpoint(checkpoint[0])
+    return load_checkpoint(checkpoint[0], mesh=pytestconfig.getoption("--devices"))
