@@ -22,9 +22,7 @@ def real_choices(probabilities: np.ndarray) -> float:
     return float(np.exp(-np.sum(some * np.log(some))))
 
 
-def distribution_list(
-    own: np.ndarray, after: np.ndarray, label: Callable[[int], str], chosen: int, index: int
-) -> str:
+def distribution_list(own: np.ndarray, after: np.ndarray, label: Callable[[int], str], chosen: int, index: int) -> str:
     """The likeliest tokens with their share before and after sampling, and a line where they are cut off. The `chosen`
     one is in it, however unlikely. Each is a button by which the reply goes on from there (panels/word.js).
 
