@@ -47,6 +47,7 @@ SCRIPTS = (
             "replies",
             "messages",
             "conversation",
+            "page_file",
             "chats",
             "latest",
         )

@@ -213,6 +213,7 @@ SCRIPT = {
     "seed": "Seed {seed}",
     "seed_again": "Again with seed {seed}",
     "map": "Map of this chat",
+    "same_words": "same words as version {number}",
     "map_hint": "Squares are yours, circles the model's. Arrows walk, Enter or a click shows that branch.",
     "key_map": "on a word: map of this chat",
     "latest": "Jump to latest",
@@ -261,6 +262,9 @@ SCRIPT = {
     "import_large": "this file is too large to be a conversation from this page",
     "export_json": "Export JSON",
     "export_all": "Export all",
+    "export_page": "Export page",
+    "page_file_about": "Written with {app}. Each word is coloured by how sure the model was. "
+    "Click one to see what else could have come.",
     "export_markdown": "Export Markdown",
     "storage_full": "The browser's storage is full: what is new here is not kept. Export it, or delete older chats.",
     "storage_forbidden": "This browser forbids storage: your chats last only as long as this page. Export what you "

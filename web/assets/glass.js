@@ -39,6 +39,8 @@ window.Glass = (() => {
   const fill = (sentence, values) => sentence.replace(/\{(\w+)\}/g, (_, name) => values[name]);
   const percent = (share) => (share === null || share === undefined ? "" :
     share < 0.001 ? "<0.1 %" : `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`);
+  // Six steps: the less likely, the warmer.
+  const tint = (share) => (share === null ? "x" : share >= 0.9 ? 0 : share >= 0.6 ? 1 : share >= 0.3 ? 2 : share >= 0.1 ? 3 : share >= 0.02 ? 4 : 5);
 
   let region;
   function say(words) {
@@ -72,5 +74,5 @@ window.Glass = (() => {
     Glass.toasts.say(T.copied);
   }
 
-  return { T, whenThere, make, button, fill, percent, say, composes, textOf, download, copy };
+  return { T, whenThere, make, button, fill, percent, tint, say, composes, textOf, download, copy };
 })();

@@ -12,10 +12,13 @@ Glass.map = (() => {
     return element;
   }
 
-  // A version is named by its first words that the version before it does not have.
+  // A version is named by its first words that the version before it does not have, the first one by those that the
+  // second has not.
   function nameOf(tree, which) {
-    const words = textOf(tree.nodes[which]).trim().split(/\s+/), versions = tree.versions(which), at = versions.indexOf(which);
-    const other = versions.length > 1 ? textOf(tree.nodes[versions[at ? at - 1 : 1]]).trim().split(/\s+/) : [];
+    const wordsOf = (number) => textOf(tree.nodes[number]).trim().split(/\s+/), words = wordsOf(which), versions = tree.versions(which), at = versions.indexOf(which);
+    const same = versions.slice(0, at).findIndex((number) => textOf(tree.nodes[number]) === textOf(tree.nodes[which]));
+    if (same >= 0) return fill(T.same_words, { number: same + 1 });
+    const other = versions.length > 1 ? wordsOf(versions[at ? at - 1 : 1]) : [];
     const differs = words.findIndex((word, place) => word !== other[place]), from = Math.max(0, differs);
     return `${from ? "… " : ""}${words.slice(from, from + WORDS).join(" ")}` || T.silent;
   }
