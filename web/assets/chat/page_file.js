@@ -9,7 +9,7 @@ Glass.pageFile = (() => {
 @media (prefers-color-scheme: dark) { :root { --ink: #e8edf2; --soft: #a9b6c2; --paper: #10171e; --wash: #18212a; --line: #2c3844; --accent: #5fd0c3;
   --t1: #16301f; --t2: #3a3412; --t3: #4a2f10; --t4: #552416; --t5: #5c1a26; } }
 body { margin: 0 auto; max-width: 46rem; padding: 1rem 1rem 16rem; background: var(--paper); color: var(--ink); font: 16px/1.7 system-ui, sans-serif; }
-h1 { font-size: 1.3rem; line-height: 1.3; } h2 { margin: 1.2rem 0 .2rem; font-size: .9rem; color: var(--soft); }
+h1 { font-size: 1.3rem; line-height: 1.3; overflow-wrap: anywhere; } h2 { margin: 1.2rem 0 .2rem; font-size: .9rem; color: var(--soft); }
 article { position: relative; } .said { white-space: pre-wrap; overflow-wrap: anywhere; }
 .user .said, .system { padding: .5rem .9rem; border-radius: .8rem; background: var(--wash); } .about { color: var(--soft); font-size: .85rem; }
 .tok { border-radius: .2rem; } .t1 { background: var(--t1); } .t2 { background: var(--t2); } .t3 { background: var(--t3); } .t4 { background: var(--t4); } .t5 { background: var(--t5); }
