@@ -165,7 +165,6 @@ SCRIPT = {
     "retry": "Retry",
     "rewrite": "Change the words",
     "rewritten": "changed by you",
-    "seed": "Seed {seed}",
     "seed_again": "Again with seed {seed}",
     "map": "Map of this chat",
     "same_words": "same words as version {number}",

@@ -141,7 +141,7 @@ Glass.Messages = (() => {
     // The first of them in sight, the others and the seed behind it.
     facts(number, { facts, seed }) {
       const [first, ...more] = facts.split(" · ");
-      const again = seed && button(fill(T.seed, { seed }), "", () => this.act({ do: "retry", node: number, seed }), { class: "seed", "aria-label": fill(T.seed_again, { seed }), title: fill(T.seed_again, { seed }) });
+      const again = seed && button(fill(T.seed_again, { seed }), "", () => this.act({ do: "retry", node: number, seed }), { class: "seed" });
       if (!more.length && !again) return make("span", { class: "facts" }, first);
       return make("details", { class: "facts" }, make("summary", {}, first), make("span", {}, more.join(" · ")), again || null);
     }
