@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from checkpoints import matrices, reference_model, write_checkpoint
+from checkpoints import matrices, reference_model, wide_layer, write_checkpoint
 from gguf_files import mixed_gguf, write_gguf
 
 from llama_core import load_checkpoint, model_forward
@@ -50,7 +50,7 @@ def require_same_numbers(kept, exact):
 
 @pytest.mark.parametrize("kind", [Kind.Q8_0, Kind.Q6_K, Kind.Q4_0, Kind.Q4_K], ids=lambda kind: kind.name)
 def test_blocks_of_a_file_stay_what_they_are(tmp_path, kind):
-    path = mixed_gguf(tmp_path / "x.gguf", dict.fromkeys(("blk", "output.", "token_embd"), kind))
+    path = mixed_gguf(tmp_path / "x.gguf", wide_layer(), dict.fromkeys(("blk", "output.", "token_embd"), kind))
     kept, exact = (load_checkpoint(path, quantize=name) for name in ("auto", "none"))
     assert {type(matrix) for _, matrix in matrices(kept)} == {KEPT[kind]} and kept.quantize == "auto"
     require_same_numbers(kept, exact)
@@ -61,7 +61,10 @@ def test_nothing_else_is_rounded(tmp_path):
     """Numbers of 16 and 32 bits beside blocks, and rows of q, k and v, which are one array, in different forms."""
     kinds = {"blk.0.attn_q": Kind.Q8_0, "blk.0.attn_k": Kind.F32, "blk.0.attn_o": Kind.F16, "token_embd": Kind.BF16}
     kinds |= {"blk.0.ffn_down": Kind.Q4_1, "blk.0.ffn": Kind.F32}
-    kept, exact = (load_checkpoint(mixed_gguf(tmp_path / "x.gguf", kinds), quantize=name) for name in ("auto", "none"))
+    kept, exact = (
+        load_checkpoint(mixed_gguf(tmp_path / "x.gguf", wide_layer(), kinds), quantize=name)
+        for name in ("auto", "none")
+    )
     forms_found = {field: type(matrix) for field, matrix in matrices(kept)}
     small = {field for field, form in forms_found.items() if not issubclass(form, jax.Array)}
     assert small == {"token_embedding", "w_down"} and forms_found["token_embedding"] is Bfloat16Matrix
@@ -98,7 +101,7 @@ def test_a_model_that_computes_in_bfloat16_has_plain_arrays(tmp_path):
 
 
 def test_small_models_and_machines_without_kernels_get_float32(tmp_path, monkeypatch):
-    path = mixed_gguf(tmp_path / "x.gguf", {"blk": Kind.Q8_0})
+    path = mixed_gguf(tmp_path / "x.gguf", wide_layer(), {"blk": Kind.Q8_0})
     assert load_checkpoint(path, quantize="auto", kernels="off").weights == "float32"
     monkeypatch.setattr(forms, "LARGE_MODEL", 10**8)
     monkeypatch.setattr(NATIVE, "library", None)
@@ -117,7 +120,7 @@ def test_kernels_that_cannot_be_compiled_cost_one_line(tmp_path, monkeypatch):
 
     monkeypatch.setattr(NATIVE, "library", None)
     monkeypatch.setattr("llama_core.kernels.library.find_library", fail)
-    path, steps, plans = mixed_gguf(tmp_path / "x.gguf", {"blk": Kind.Q8_0}), [], []
+    path, steps, plans = mixed_gguf(tmp_path / "x.gguf", wide_layer(), {"blk": Kind.Q8_0}), [], []
     model = load_checkpoint(path, quantize="auto", compiling=lambda *step: steps.append(step), check=plans.append)
     assert model.weights == "float32" and model.notes == ("native kernels cannot be compiled; install g++",)
     assert steps == [(0, 1)] and plans[-1].params == model.weight_bytes

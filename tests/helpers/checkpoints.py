@@ -109,6 +109,11 @@ def edit_tensors(folder, change):
     safetensors.numpy.save_file(tensors, path)
 
 
+def wide_layer():
+    """One layer whose rows hold whole blocks of every GGUF format."""
+    return reference_model(num_hidden_layers=1, hidden_size=256, intermediate_size=256, initializer_range=0.05)
+
+
 def matrices(model):
     """Field and weight of all matrices of a `Model` that may be held in small numbers."""
     for placement in placements(model.config):

@@ -3,7 +3,6 @@ rows of q and k permuted for the architecture llama."""
 
 import gguf
 import numpy as np
-from checkpoints import reference_model
 from gguf.quants import dequantize, quantize
 
 ARCHITECTURES = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
@@ -43,10 +42,9 @@ def rewrite_gguf(path, model, store):
     return finish(writer, path)
 
 
-def mixed_gguf(path, kinds):
-    """A GGUF file of a model of one layer, whose matrices have the formats in `kinds`: the first of which the name of a
-    tensor begins with a key."""
-    model = reference_model(num_hidden_layers=1, hidden_size=256, intermediate_size=256, initializer_range=0.05)
+def mixed_gguf(path, model, kinds):
+    """A GGUF file whose matrices have the formats in `kinds`: the first of which the name of a tensor begins with a
+    key."""
 
     def store(tensor):
         kind = next((kind for start, kind in kinds.items() if tensor.name.startswith(start)), None)

@@ -5,7 +5,7 @@ import gguf
 import jax
 import numpy as np
 import pytest
-from checkpoints import matrices
+from checkpoints import matrices, wide_layer
 from gguf.quants import dequantize as their_dequantize
 from gguf_files import mixed_gguf, random_blocks
 
@@ -52,7 +52,7 @@ MIXTURE = {
 
 @pytest.mark.parametrize("quantize", ["q8", "q4"])
 def test_a_mixture_stays_exactly_what_it_is_in_small_numbers(tmp_path, quantize):
-    path = mixed_gguf(tmp_path / "x.gguf", MIXTURE)
+    path = mixed_gguf(tmp_path / "x.gguf", wide_layer(), MIXTURE)
     exact, small = (load_checkpoint(path, quantize=name, kernels="off") for name in ("none", quantize))
     for (field, expected), (_, found) in zip(matrices(exact), matrices(small), strict=True):
         assert is_quantized(found) and found.shape == expected.shape, field
@@ -67,7 +67,7 @@ def test_a_mixture_stays_exactly_what_it_is_in_small_numbers(tmp_path, quantize)
 @pytest.mark.parametrize("kind", [Kind.Q8_0, Kind.Q4_K, Kind.Q6_K, Kind.IQ4_XS, Kind.F16], ids=lambda kind: kind.name)
 @pytest.mark.parametrize("quantize", ["none", "q8", "q4"])
 def test_the_plan_before_loading_is_what_the_weights_take(tmp_path, kind, quantize, monkeypatch):
-    path = mixed_gguf(tmp_path / "x.gguf", dict.fromkeys(("blk", "output.", "token_embd"), kind))
+    path = mixed_gguf(tmp_path / "x.gguf", wide_layer(), dict.fromkeys(("blk", "output.", "token_embd"), kind))
     taken = load_checkpoint(path, quantize=quantize, kernels="off").weight_bytes
     assert estimate(str(path), "float32", 1, 256, quantize).plan.params == taken
     monkeypatch.setattr(memory_plan, "free_bytes", lambda device: taken - 1)
@@ -76,7 +76,7 @@ def test_the_plan_before_loading_is_what_the_weights_take(tmp_path, kind, quanti
 
 
 def test_rows_of_heads_keep_their_order_when_a_tensor_is_read_in_pieces(tmp_path, monkeypatch):
-    path = mixed_gguf(tmp_path / "x.gguf", MIXTURE)
+    path = mixed_gguf(tmp_path / "x.gguf", wide_layer(), MIXTURE)
     whole = load_checkpoint(path, quantize="q8", kernels="off")
     monkeypatch.setattr("llama_core.checkpoint.gguf.tensors.STEP", 256)
     pieces = load_checkpoint(path, quantize="q8", kernels="off")
@@ -91,7 +91,7 @@ def test_rows_of_heads_keep_their_order_when_a_tensor_is_read_in_pieces(tmp_path
 @pytest.mark.parametrize(("quantize", "steps"), [("q8", 254), ("q4", 15)])
 def test_what_has_no_exact_form_is_rounded(tmp_path, quantize, steps):
     """Other blocks to 8 bits whatever is asked for, floating-point numbers to what is asked for."""
-    path = mixed_gguf(tmp_path / "x.gguf", {"blk.0.attn": Kind.Q3_K, "blk.0.ffn": Kind.IQ4_XS})
+    path = mixed_gguf(tmp_path / "x.gguf", wide_layer(), {"blk.0.attn": Kind.Q3_K, "blk.0.ffn": Kind.IQ4_XS})
     exact, small = (load_checkpoint(path, quantize=name, kernels="off") for name in ("none", quantize))
     for (field, expected), (_, found) in zip(matrices(exact), matrices(small), strict=True):
         is_float = field in ("token_embedding", "output")
@@ -102,7 +102,7 @@ def test_what_has_no_exact_form_is_rounded(tmp_path, quantize, steps):
 
 
 def test_scales_that_are_no_numbers_are_refused(tmp_path):
-    path = mixed_gguf(tmp_path / "x.gguf", {"blk.0.attn_output": Kind.Q4_K})
+    path = mixed_gguf(tmp_path / "x.gguf", wide_layer(), {"blk.0.attn_output": Kind.Q4_K})
     reader = gguf.GGUFReader(path, "r+")
     tensor = next(tensor for tensor in reader.tensors if tensor.name == "blk.0.attn_output.weight")
     tensor.data[3, :2] = np.array([np.inf], np.float16).view(np.uint8)
