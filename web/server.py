@@ -27,14 +27,14 @@ ASSETS = Path(__file__).parent / "assets"
 LAST_WORDS_SECONDS = 3  # for open pages to say that the server ends
 LAST_RESORT_SECONDS = 20  # a thread may wait for a device that failed, and Python would wait for the thread for ever
 
-STYLES = ("page", "tokens", "chat/chat", "panels/sheet", "panels/word", "panels/first_screen")
+STYLES = ("page", "tokens", "chat/chat", "panels/sheet", "panels/word", "panels/first_screen", "panels/map")
 SCRIPTS = (
     "connection",
     "glass",
     "toasts",
     "markdown",
     "tokens",
-    *(f"panels/{name}" for name in ("sheet", "word", "first_screen")),
+    *(f"panels/{name}" for name in ("sheet", "word", "first_screen", "map")),
     *(
         f"chat/{name}"
         for name in (
@@ -47,9 +47,12 @@ SCRIPTS = (
             "replies",
             "messages",
             "conversation",
+            "page_file",
             "chats",
+            "latest",
         )
     ),
+    "panels/theme",
     "panels/sidebars",
     "help",
 )
@@ -96,6 +99,7 @@ def _mount(page: gr.Blocks, app: FastAPI) -> FastAPI:
         show_error=False,
         max_file_size="1mb",
         footer_links=[],
+        favicon_path=ASSETS / "favicon.svg",
         head=head(),
         theme=gr.themes.Base(
             primary_hue="teal",

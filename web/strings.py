@@ -1,4 +1,7 @@
-"""Every English sentence of the page: `TEXT` for Python, `SCRIPT` for the scripts in assets/."""
+"""Every English sentence of the page: `TEXT` for Python, `SCRIPT` for the scripts in assets/. Those about the
+inside of the model are in `hood_words.py`."""
+
+from web.hood_words import HOOD
 
 TEXT = {
     # the page
@@ -13,6 +16,7 @@ TEXT = {
     "prefill": "Start the reply with",
     "prefill_hint": "The model continues from this text.",
     "sampling": "Sampling",
+    "sampling_reset": "Reset all sampling",
     "more": "Penalties",
     "stop_at": "Stop at",
     "stop_at_help": "Stop sequences, one per line. The reply ends before any of them. \\n is a new line.",
@@ -135,55 +139,7 @@ TEXT = {
     "model_loaded": "Loaded {name}. This chat continues with it.",
     "model_cancelled": "Cancelled. {name} stays.",
     "model_failed": "Not loaded: {problem}",
-    # under the hood
-    "hood": "Under the hood",
-    "hood_shape": "The model, layer by layer",
-    "hood_facts": "Specifications",
-    "hood_knobs": "Source of each control",
-    "hood_refresh": "Refresh",
-    "inside": "Look inside",
-    "hood_none": "Click a word of a reply first: here you see what each layer would have said and where the model "
-    "looked.",
-    "hood_gone": "another model has taken over; click the word again",
-    "hood_looking": "Looking inside… A program is compiled for the first look at a text of this length.",
-    "hood_waiting": "Looking inside, one at a time: {count} before you…",
-    "hood_full": "Many people are looking inside; try again in a moment.",
-    "hood_lens": "What each layer would have said (logit lens)",
-    "hood_lens_hint": "The output of each layer, read as if it were the last one.",
-    "hood_rank": "Rank {rank}",
-    "hood_layer": "Layer",
-    "hood_head": "Head",
-    "hood_attention": "Layer {layer}, head {head}: what it attended to before “{token}”",
-    "hood_embedding": "Embedding",
-    "hood_embedding_fact": "{V} words, {D} numbers each",
-    "hood_block": "Block × {L}",
-    "hood_attention_box": "Attention",
-    "hood_attention_fact": "{H} heads of {E}, {K} key/value heads",
-    "hood_ffn": "Feed-forward",
-    "hood_ffn_fact": "{D} → {F} → {D}",
-    "hood_norm": "Norm",
-    "hood_head_box": "Output",
-    "hood_head_tied": "{D} → {V} words, tied",
-    "hood_head_fact": "{D} → {V} words",
-    "hood_picture": "Tokens enter below, pass {L} blocks of attention and feed-forward, and leave above as a share for "
-    "each of {V} words.",
-    "fact_parameters": "Parameters",
-    "fact_stored": "Weights on disk",
-    "fact_weights": "Weights in memory",
-    "fact_dtype": "Number format",
-    "fact_layers": "Layers",
-    "fact_width": "Width",
-    "fact_heads": "Heads (key/value heads)",
-    "fact_vocabulary": "Vocabulary",
-    "fact_context": "Context",
-    "fact_cache": "KV cache",
-    "fact_cache_use": "KV cache in use",
-    "fact_attention": "Attention",
-    "fact_attention_blocks": "block by block over what is filled",
-    "fact_attention_masked": "over a fixed part of the cache, masked",
-    "fact_attention_cudnn": "cuDNN, over what is filled",
-    "fact_cache_value": "{size} for {slots} chats of {context} tokens",
-    "fact_use_value": "{used} of {size} tokens, {bytes}",
+    **HOOD,
 }
 
 SCRIPT = {
@@ -207,6 +163,19 @@ SCRIPT = {
     "edit": "Edit",
     "undo": "Undo",
     "retry": "Retry",
+    "rewrite": "Change the words",
+    "rewritten": "changed by you",
+    "seed_again": "Again with seed {seed}",
+    "map": "Map of this chat",
+    "same_words": "same words as version {number}",
+    "map_hint": "Squares are yours, circles the model's. Arrows walk, Enter or a click shows that branch.",
+    "key_map": "on a word: map of this chat",
+    "latest": "Jump to latest",
+    "attach": "Attach a text file",
+    "theme": "Theme",
+    "theme_system": "System",
+    "theme_light": "Light",
+    "theme_dark": "Dark",
     "reset": "Reset",
     "resume": "Continue",
     "submit": "Submit",
@@ -247,6 +216,9 @@ SCRIPT = {
     "import_large": "this file is too large to be a conversation from this page",
     "export_json": "Export JSON",
     "export_all": "Export all",
+    "export_page": "Export page",
+    "page_file_about": "Written with {app}. Each word is coloured by how sure the model was. "
+    "Click one to see what else could have come.",
     "export_markdown": "Export Markdown",
     "storage_full": "The browser's storage is full: what is new here is not kept. Export it, or delete older chats.",
     "storage_forbidden": "This browser forbids storage: your chats last only as long as this page. Export what you "

@@ -165,5 +165,5 @@ def test_a_branch_of_a_real_llama_recomputes_nothing(stories, open_page, shoot):
     expect(reply(page).locator(".versions span")).to_have_text("2/2")
     wait_until_ready(page)
     assert [tokens(page).nth(i).text_content() for i in range(8)] == before
-    found = re.search(r"prompt (\d+) \((\d+) cached\)", reply(page).locator(".facts").inner_text())
+    found = re.search(r"prompt (\d+) \((\d+) cached\)", reply(page).locator(".facts").text_content())
     assert int(found[1]) - int(found[2]) <= 1  # the forced token alone was read

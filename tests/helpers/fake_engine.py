@@ -58,6 +58,7 @@ def fake_model(name="fake", bytes_of=None):
         parameter_count=12_345,
         drawable=np.ones(CONFIG.vocab_size, bool),
         weight_bytes=49_380,
+        devices=1,
     )
 
 

@@ -11,6 +11,7 @@
     n: [T.key_new, press("#chats .new")],
     t: [T.key_tokens, () => Glass.conversation.toggleTokens()],
     r: [T.key_retry, () => [...document.querySelectorAll("#conversation .assistant footer button[aria-label]")].filter((b) => b.ariaLabel === T.retry).at(-1)?.click()],
+    m: [T.key_map, () => Glass.map.open()],
     "[": [T.key_earlier, version(-1)],
     "]": [T.key_later, version(1)],
   };

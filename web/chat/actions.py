@@ -21,7 +21,7 @@ from web.chat.conversation import ROOT, Conversation, HistoryError, Node, Record
 from web.chat.stream import force, with_texts
 from web.strings import TEXT
 
-MAX_SEED = 2**31 - 1
+MAX_SEED = 2**32 - 1  # the engine draws from all of them, and each can be used again
 ALTERNATIVES = 8
 MAX_STOPS, MAX_STOP = 16, 100
 ESCAPE, ESCAPED = re.compile(r"\\([nt\\])"), {"n": "\n", "t": "\t", "\\": "\\"}
@@ -50,13 +50,14 @@ class Controls:
 @pydantic.dataclasses.dataclass(frozen=True, config=STRICT)
 class Action:
     """What a person did on the page, as its scripts post it: message `node`, its token `index`, the alternative `id`,
-    and `text`, where the action has them."""
+    `text`, and the `seed` of a reply that is drawn again, where the action has them."""
 
     do: Literal["ask", "edit", "retry", "branch", "resume", "choose", "inspect"]
     node: int = -1
     index: int = -1
     id: int = -1
     text: str = ""
+    seed: str = ""
 
     @property
     def begins_reply(self) -> bool:

@@ -204,7 +204,8 @@ def _ended(request: Request, at_stop_sequence: bool, stream: Stream, context: in
     if at_stop_sequence:
         finish, words = "cut", TEXT["cut_reason"]
     facts = " · ".join(part for part in (*status.facts(request), words) if part)
-    stream.end(finish=finish, facts=facts, drop=finish == "cancelled" and not request.token_ids)
+    is_empty = finish == "cancelled" and not request.token_ids
+    stream.end(finish=finish, facts=facts, seed=str(request.params.seed), drop=is_empty)
     used = request.prompt_tokens + len(request.token_ids)
     return PageUpdate(stream=stream.text, status=status.line(words) + status.gauge(used, context))
 

@@ -35,9 +35,10 @@ class Stream:
         """A control was moved here."""
         self.text += dump({"mark": words}) + "\n"
 
-    def end(self, finish: str, problem: str = "", facts: str = "", drop: bool = False) -> None:
-        """The last line. `drop`: the page forgets the reply, no word has come."""
-        end = {"finish": finish, "problem": problem, "facts": facts, "drop": drop}
+    def end(self, finish: str, problem: str = "", facts: str = "", seed: str = "", drop: bool = False) -> None:
+        """The last line. `seed` is the one the reply was drawn with; `drop`: the page forgets the reply, no word has
+        come."""
+        end = {"finish": finish, "problem": problem, "facts": facts, "seed": seed, "drop": drop}
         self.text += dump({"end": {name: value for name, value in end.items() if value}}) + "\n"
 
 

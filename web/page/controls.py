@@ -50,6 +50,7 @@ class ControlPanel:
     def _presets(self) -> None:
         self.stored = gr.BrowserState([], **STORAGE)
         self.picked = gr.Dropdown(list(presets.BUILT_IN), value=None, label=TEXT["presets"], elem_id="preset")
+        self.reset = gr.Button(TEXT["sampling_reset"], size="sm", elem_id="reset-sampling")
         with gr.Accordion(TEXT["preset_keep"], open=False):
             self.name = gr.Textbox(label=TEXT["preset_name"], max_length=presets.MAX_NAME)
             with gr.Row():
@@ -84,6 +85,7 @@ class ControlPanel:
     def connect(self, page: gr.Blocks, quiet: dict) -> None:
         """Presets: taken, saved, deleted, and read once from the browser."""
         self.picked.input(self._take, [self.picked, self.stored], [self.system, self.stop, *self.sliders], **quiet)
+        self.reset.click(self._reset, self.defaults, [self.picked, *self.sliders], **quiet)
         said = [self.stored, self.picked, self.said]
         self.save.click(self._save, [self.stored, self.name, *self.inputs], said, **quiet)
         self.delete.click(self._delete, [self.stored, self.picked], said, **quiet)
@@ -96,6 +98,9 @@ class ControlPanel:
         values = preset.complete() | dict(preset.values)
         texts = (gr.skip() if text is None else text for text in (preset.system, preset.stop))
         return [*texts, *(values.get(knob, gr.skip()) for knob in self.knobs)]
+
+    def _reset(self, defaults: dict[str, float]) -> list[Any]:
+        return [None, *(defaults[name] for name in self.knobs)]
 
     def _save(self, stored: Any, name: Any, *values: Any) -> list[Any]:
         try:

@@ -3,6 +3,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -66,6 +67,8 @@ class PageEvents:
         except HistoryError as problem:
             yield outputs(PageUpdate(status=status.problem(str(problem))))
             return
+        if action.seed:
+            controls = replace(controls, seed=action.seed)
         handle = self._run if action.begins_reply else self._answer
         async for update in handle(session, action, chat, controls):
             yield update

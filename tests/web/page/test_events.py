@@ -224,3 +224,18 @@ def test_that_the_model_takes_no_system_prompt_is_said_beside_it(page):
     box = page._swapped({}, *VALUES[4:])[1]
     assert "your first question will begin with these words" in box.info
     assert "value" not in box.constructor_args or box.constructor_args["value"] is None
+
+
+def test_the_seed_of_a_reply_is_told_and_draws_the_next_one_whatever_stands_in_its_box(page):
+    seeded = [*VALUES[:2], "11", *VALUES[3:]]
+    for asked, drawn in (("", "11"), (str(2**32 - 1), str(2**32 - 1))):
+        *_, last = act(page, values=seeded, do="retry", node=1, seed=asked)
+        assert json.loads(last["stream"].splitlines()[-1])["end"]["seed"] == drawn
+        assert page.manager.served.engine.generations[-1].params.seed == int(drawn)
+    [update] = act(page, do="retry", node=1, seed=str(2**32))
+    assert "expected a whole number from 0 to 4294967295" in json.loads(update["chat"])["problem"]
+
+
+def test_sampling_is_reset_to_what_the_model_begins_with(page):
+    before = dict(zip(page.panel.knobs, VALUES[4:], strict=True))
+    assert page.panel._reset({**before, "temperature": 0.2}) == [None, *{**before, "temperature": 0.2}.values()]

@@ -80,6 +80,7 @@ Glass.chats = (() => {
     return `${words.slice(0, 6).join("-").slice(0, 60)}.${ending}`;
   };
   function exportJson() { withChat((tree) => Glass.download(fileName(tree, "json"), JSON.stringify(tree.toFile()))); }
+  function exportPage() { withChat((tree) => Glass.download(fileName(tree, "html"), Glass.pageFile.of(tree))); }
   function exportMarkdown() {
     withChat((tree) => {
       const parts = tree.system ? [tree.system.split("\n").map((line) => `> ${line}`).join("\n")] : [];
@@ -125,7 +126,7 @@ Glass.chats = (() => {
         button(T.new_chat, "", () => { show(null); }, { class: "new" }), search,
         make("nav", { "aria-label": T.chats }, list),
         make("div", { class: "files" }, button(T.import, "", () => file.click()), button(T.export_json, "", exportJson),
-          button(T.export_markdown, "", exportMarkdown), button(T.export_all, "", exportAll)), file);
+          button(T.export_markdown, "", exportMarkdown), button(T.export_page, "", exportPage), button(T.export_all, "", exportAll)), Glass.theme.control(), file);
       draw();
     },
   };

@@ -5,6 +5,12 @@ Glass.composer = (() => {
   const box = () => document.querySelector("#message textarea");
   const isTouch = matchMedia("(pointer: coarse)").matches; // where the focus would open a keyboard over the page
 
+  const file = Glass.make("input", { type: "file", multiple: true, accept: FILES.join(), class: "unseen", tabindex: -1, "aria-hidden": "true", onchange: async () => {
+    await attach([...file.files]);
+    file.value = "";
+  } });
+  Glass.whenThere(() => document.body.append(file));
+
   function put(text) {
     const field = box();
     field.value = text;
@@ -15,15 +21,18 @@ Glass.composer = (() => {
   function look() {
     const send = document.querySelector("#message .submit-button"), isEmpty = !box()?.value.trim();
     if (send && send.disabled !== isEmpty) send.disabled = isEmpty;
+    const row = document.querySelector("#message .input-container");
+    if (row && !row.querySelector(".attach")) row.prepend(Glass.button(T.attach, "attach", () => file.click(), { class: "attach" }));
     if (box() && box().enterKeyHint !== "send") box().enterKeyHint = "send";
   }
 
   async function attach(files) {
     for (const file of files) {
-      const isText = FILES.some((ending) => file.name.toLowerCase().endsWith(ending));
-      if (!isText || file.size > MOST_BYTES) { Glass.toasts.say(T.file_refused); continue; }
-      const text = await file.text(), { value } = box();
-      put(`${value ? `${value.trimEnd()}\n\n` : ""}${file.name}:\n\`\`\`\n${text.trimEnd()}\n\`\`\`\n`);
+      const isText = FILES.some((ending) => file.name.toLowerCase().endsWith(ending)) && file.size <= MOST_BYTES;
+      const text = isText ? await file.text() : "", { value } = box();
+      if (!isText || /[\0\ufffd]/.test(text)) { Glass.toasts.say(T.file_refused); continue; } // a picture by another name
+      const longest = Math.max(2, ...(text.match(/`+/g) || []).map((ticks) => ticks.length)), fence = "`".repeat(longest + 1);
+      put(`${value ? `${value.trimEnd()}\n\n` : ""}${file.name}:\n${fence}\n${text.trimEnd()}\n${fence}\n`);
     }
     box().focus();
   }

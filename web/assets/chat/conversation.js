@@ -177,6 +177,22 @@ Glass.conversation = (() => {
       this.draw();
       this.end();
     }
+    // The model's words as the person has them: one more version, from which the chat or the reply itself can go on.
+    rewrite(number, text) {
+      const { parent, model } = this.chat.nodes[number];
+      this.chat.select(parent, this.chat.add({ role: "assistant", parent, words: text, model, facts: T.rewritten }));
+      this.save();
+      this.draw();
+    }
+    // A message is shown, wherever in the tree it stands.
+    turnTo(number) {
+      for (const which of this.chat.until(number)) this.chat.select(this.chat.nodes[which].parent, which);
+      this.save();
+      this.draw();
+      const { row } = this.rows.get(number);
+      row.scrollIntoView({ block: "nearest" });
+      row.querySelector("footer button")?.focus({ preventScroll: true });
+    }
     walk(number, by) {
       const versions = this.chat.versions(number), to = versions[versions.indexOf(number) + by];
       if (to === undefined) return;
@@ -205,7 +221,7 @@ Glass.conversation = (() => {
   function toolbar() {
     return make("div", { class: "toolbar" }, Glass.tokens.legend(),
       button(T.as_tokens, "", toggleTokens, { id: "tokens-toggle", "aria-pressed": String(showsTokens()) }),
-      button(T.help, "?", () => Glass.help()));
+      button(T.map, "map", () => Glass.map.open()), button(T.help, "?", () => Glass.help()));
   }
 
   function toggleTokens() {

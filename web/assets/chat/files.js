@@ -19,7 +19,7 @@ Glass.files = (() => {
   const isMark = (row) => isList(row, () => true, 2) && isNumber(row[0]) && isText(row[1]);
   // By their names the fields that a message, or a chat, may have beside those that it has to have.
   const MESSAGE = { tokens: (rows) => isList(rows, isToken), marks: (rows) => isList(rows, isMark) };
-  for (const name of ["words", "finish", "problem", "facts", "model", "model_id"]) MESSAGE[name] = isText;
+  for (const name of ["words", "finish", "problem", "facts", "seed", "model", "model_id"]) MESSAGE[name] = isText;
 
   const refuse = () => { throw new Error(T.import_form); };
   const check = (holds) => holds || refuse();

@@ -131,17 +131,25 @@ Glass.Messages = (() => {
         add(T.undo, "undo", () => this.undo(number));
       } else {
         add(T.retry, "retry", () => { this.act({ do: "retry", node: number }); Glass.composer.focus(); });
-        if (last && UNFINISHED.includes(node.finish) && textOf(node))
+        add(T.rewrite, "edit", () => this.edit(number, (text) => this.rewrite(number, text)));
+        if (last && (UNFINISHED.includes(node.finish) || !node.finish) && textOf(node))
           foot.append(button(T.resume, "", () => this.act({ do: "resume", node: number }), { class: "resume" }));
-        if (node.facts) foot.append(make("span", { class: "facts" }, node.facts));
+        if (node.facts) foot.append(this.facts(number, node));
       }
       return foot;
     }
-    edit(number) {
+    // The first of them in sight, the others and the seed behind it.
+    facts(number, { facts, seed }) {
+      const [first, ...more] = facts.split(" · ");
+      const again = seed && button(fill(T.seed_again, { seed }), "", () => this.act({ do: "retry", node: number, seed }), { class: "seed" });
+      if (!more.length && !again) return make("span", { class: "facts" }, first);
+      return make("details", { class: "facts" }, make("summary", {}, first), make("span", {}, more.join(" · ")), again || null);
+    }
+    edit(number, submitted = (text) => this.act({ do: "edit", node: number, text })) {
       const entry = this.rows.get(number), box = make("textarea", { "aria-label": T.edit, rows: 3, dir: "auto" });
-      box.value = this.chat.nodes[number].words;
+      box.value = textOf(this.chat.nodes[number]);
       const close = () => this.redraw(number);
-      const submit = () => { if (box.value.trim()) this.act({ do: "edit", node: number, text: box.value }); };
+      const submit = () => { if (box.value.trim()) submitted(box.value); };
       box.addEventListener("keydown", (event) => {
         if (Glass.composes(event)) return; // Enter takes what an input method offers
         if (event.key === "Escape") close();

@@ -3,7 +3,7 @@
 Glass.Tree = (() => {
   const ROOT = -1;
   // What a message is made of, as the server and the storage have it. Its role comes first: so it is read fast.
-  const FIELDS = ["role", "words", "tokens", "marks", "finish", "problem", "facts", "model", "model_id"];
+  const FIELDS = ["role", "words", "tokens", "marks", "finish", "problem", "facts", "seed", "model", "model_id"];
   const isThere = (value) => value !== undefined && value !== "" && !(Array.isArray(value) && !value.length);
   const only = (node, fields) => Object.fromEntries(fields.filter((name) => isThere(node[name])).map((name) => [name, node[name]]));
 

@@ -1,8 +1,7 @@
 // The first screen of an empty chat: a stored sentence as the model saw it, with one word open, and questions to begin
 // with. Choosing another word in it begins a real chat that branches there, if the model that wrote it is here.
 Glass.firstScreen = (() => {
-  const { T, make, button, percent } = Glass;
-  const tint = (share) => (share === null ? "x" : share >= 0.9 ? 0 : share >= 0.6 ? 1 : share >= 0.3 ? 2 : share >= 0.1 ? 3 : share >= 0.02 ? 4 : 5);
+  const { T, make, button, percent, tint } = Glass;
 
   function odds([id, , , , others], choose) {
     const longest = others[0][2];
