@@ -13,6 +13,8 @@ import uvicorn
 from fastapi import FastAPI, HTTPException, Response
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import HTMLResponse
+from fastapi.staticfiles import StaticFiles
+from starlette.middleware.gzip import GZipMiddleware
 
 from web.api.errors import add_error_handlers
 from web.api.routes import api_routes
@@ -27,13 +29,13 @@ ASSETS = Path(__file__).parent / "assets"
 LAST_WORDS_SECONDS = 3  # for open pages to say that the server ends
 LAST_RESORT_SECONDS = 20  # a thread may wait for a device that failed, and Python would wait for the thread for ever
 
-STYLES = ("page", "tokens", "chat/chat", "panels/sheet", "panels/word", "panels/first_screen")
+STYLES = ("page", "tokens", "text/text", "chat/chat", "panels/sheet", "panels/word", "panels/first_screen")
 SCRIPTS = (
     "connection",
     "glass",
     "toasts",
-    "markdown",
     "tokens",
+    *(f"text/{name}" for name in ("offsets", "lazy", "spans", "inline", "code", "formula", "blocks", "view", "colours")),
     *(f"panels/{name}" for name in ("sheet", "word", "first_screen")),
     *(
         f"chat/{name}"
@@ -72,6 +74,7 @@ def build_app(page: gr.Blocks, manager: ModelManager, settings: Settings) -> Fas
             raise HTTPException(404)
         return found
 
+    app.mount("/vendor", GZipMiddleware(StaticFiles(directory=ASSETS / "vendor")))  # libraries of others, as files
     return _mount(page, app)
 
 
