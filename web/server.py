@@ -35,7 +35,10 @@ SCRIPTS = (
     "glass",
     "toasts",
     "tokens",
-    *(f"text/{name}" for name in ("offsets", "lazy", "spans", "inline", "code", "formula", "blocks", "view", "colours")),
+    *(
+        f"text/{name}"
+        for name in ("offsets", "lazy", "spans", "inline", "code", "formula", "blocks", "view", "colours")
+    ),
     *(f"panels/{name}" for name in ("sheet", "word", "first_screen")),
     *(
         f"chat/{name}"

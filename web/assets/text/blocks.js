@@ -1,7 +1,7 @@
 // Paragraphs, headings, lists, quotes, tables, code and formulas of a parsed text, as elements.
 Glass.Blocks = (() => {
   const { T, make } = Glass;
-  const PARSED = /\\\((?=[^\n]*?\w)((?:(?!\\\)).)+)\\\)|\\\[(?=[^]*?\w)((?:(?!\\\]|\n\n)[^])+)\\\]/g;
+  const PARSED = /\\\(((?:(?!\\\)).)+)\\\)|\\\[((?:(?!\\\]|\n\n)[^])+)\\\]/g;
 
   class Blocks extends Glass.Inline {
     // The part of `source` from `base` to `end`; `spans` cuts texts into tokens.
@@ -37,7 +37,7 @@ Glass.Blocks = (() => {
     }
     item(node, isLoose) {
       const box = typeof node.checked !== "boolean" ? null :
-        make("span", { class: "box", role: "img", "aria-label": node.checked ? T.task_done : T.task_open, "data-done": node.checked });
+        make("span", { class: "box", role: "img", "aria-label": node.checked ? T.task_done : T.task_open, "data-done": String(node.checked) });
       const inside = node.children.flatMap((child) => (child.type === "paragraph" && !isLoose ?
         [make("span", { class: "lines" }, ...this.all(child))] : this.block(child, this.isFinal)));
       return make("li", { dir: "auto", class: box ? "task" : null }, box, ...inside);
@@ -45,8 +45,8 @@ Glass.Blocks = (() => {
     tableBlock({ children: [head, ...rows], align }) {
       const row = (kind, { children }) => make("tr", {}, ...children.map((cell, column) =>
         make(kind, { dir: "auto", style: align[column] ? `text-align:${align[column]}` : null }, ...this.all(cell))));
-      const body = rows.length ? make("tbody", {}, ...rows.map((cells) => row("td", cells))) : null;
-      return [make("div", { class: "table", tabindex: 0 }, make("table", {}, make("thead", {}, row("th", head)), body))];
+      const top = make("thead", {}, row("th", head)), body = rows.length ? make("tbody", {}, ...rows.map((cells) => row("td", cells))) : null;
+      return [make("div", { class: "table", tabindex: 0 }, make("table", {}, top, body))];
     }
     codeBlock(node) {
       let [from, to] = this.span(node);
@@ -72,7 +72,7 @@ Glass.Blocks = (() => {
       for (const child of node.children || []) find(child);
     })(tree);
     const written = text.replace(PARSED, (whole, line, lines, at) =>
-      (code.some(([from, to]) => at < to && at + whole.length > from) ? whole : "$$" + (line ?? lines) + "$$"));
+      (!/\w/.test(whole) || code.some(([from, to]) => at < to && at + whole.length > from) ? whole : "$$" + (line ?? lines) + "$$"));
     return Object.assign(written === text ? tree : VendoredMarkdown.parse(written), { written });
   }
 

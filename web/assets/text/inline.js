@@ -27,7 +27,7 @@ Glass.Inline = (() => {
     break() { return [make("br")]; }
     inlineCode(node) {
       const { source } = this.drawing, [from, to] = this.span(node);
-      const marks = source.slice(from, to).match(/^`+/)[0].length, value = node.value;
+      const marks = source.slice(from, to).match(/^`+/)[0].length, value = node.value.replace(/\n/g, " ");
       const spans = this.drawing.spans.text(value, codeOffsets(value, source, from + marks, to - marks));
       return [make("code", { dir: "auto" }, ...spans)];
     }
@@ -43,7 +43,7 @@ Glass.Inline = (() => {
       return url === undefined ? this.raw(node) : this.leading(node, url);
     }
     leading(node, url) {
-      const sign = make("button", { type: "button", class: "address", title: url, "aria-label": `${T.copy_address} ${url}`, onclick: () => Glass.copy(url) });
+      const sign = Glass.button(`${T.copy_address} ${url}`, "copy", () => Glass.copy(url), { class: "address" });
       return [make("span", { class: "link", title: url }, ...this.all(node)), sign];
     }
   }
