@@ -78,17 +78,21 @@ def test_a_reply_is_rendered_and_every_token_is_there(page):
 
     # The keys walk through all tokens, also those of which nothing is seen.
     page.evaluate("document.querySelector('.assistant .tok').focus()")
-    walked = page.evaluate(
-        """(count) => Array.from({length: count}, () => { const at = document.activeElement;
-        at.dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowRight', bubbles: true})); return Number(at.dataset.i); })""",
-        count,
-    )
+    walk = """(count) => Array.from({length: count}, () => { const at = document.activeElement;
+        at.dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowRight', bubbles: true}));
+        return Number(at.dataset.i); })"""
+    walked = page.evaluate(walk, count)
     assert walked == list(range(count))
 
     # Each line has its own direction.
-    sides = page.evaluate("""() => [...document.querySelectorAll('.assistant p.lines')].slice(1, 2).flatMap((line) => {
-        const box = line.getBoundingClientRect(), of = (words) => [...line.querySelectorAll('.tok')].find((it) => it.textContent.includes(words)).getBoundingClientRect();
-        return [of('One').left - box.left < 3, box.right - of('ש').right < 3]; })""")
+    sides = page.evaluate("""() => { const line = document.querySelectorAll('.assistant p.lines')[1];
+        const box = line.getBoundingClientRect(), walker = document.createTreeWalker(line, NodeFilter.SHOW_TEXT);
+        const found = {}, range = document.createRange();
+        while (walker.nextNode()) for (const letter of 'Oש') { const at = walker.currentNode.data.indexOf(letter);
+            if (at < 0 || found[letter]) continue;
+            range.setStart(walker.currentNode, at); range.setEnd(walker.currentNode, at + 1);
+            found[letter] = range.getBoundingClientRect(); }
+        return [found['O'].left - box.left < 3, box.right - found['ש'].right < 3]; }""")
     assert sides == [True, True]
 
 
@@ -110,7 +114,8 @@ def test_earlier_blocks_stay_while_a_reply_is_written(fake, open_page):
     page = open_page(fake)
     show(page, "First *block*.\n\n<think>\n\n1. one\n\n2", live=True)
     grow = """(text) => { const node = Glass.chat.chat.nodes[1];
-        node.tokens.push(...text.match(/[^]{1,3}/g).map((it, i) => [i, it, .5, .5, []])); Glass.chat.grow({number: 1, node}); }"""
+        node.tokens.push(...text.match(/[^]{1,3}/g).map((it, i) => [i, it, .5, .5, []]));
+        Glass.chat.grow({number: 1, node}); }"""
     page.evaluate("""() => { window.first = document.querySelector('.assistant .body p');
         getSelection().selectAllChildren(first); }""")
     page.evaluate(grow, ". two\n\n```python\nx = 1\n")
