@@ -56,14 +56,19 @@ Glass.Messages = (() => {
       if (same) { same.focus(); this.popover.hide(); } else Glass.composer?.focus();
     }
     welcome() { return Glass.firstScreen.of(this, this.props.welcome); }
-    // With the body that it had, if the same words go on.
+    // In the row and with the body that it had, if the same words go on: what is selected there stays so.
     message(number, isNear = true, old = undefined) {
       const node = this.chat.nodes[number], mine = node.role === "user";
       const head = make("header", {}, make("h2", {}, mine ? T.you : node.model || T.reply), this.chooser(number));
       const height = old?.row.offsetHeight, view = old?.view?.node === node ? old.view : null;
       const body = view ? view.element : make("div", { class: "body", dir: mine ? "auto" : null });
       const style = height ? `contain-intrinsic-height: auto ${height}px` : null; // as long as it is out of sight
-      const row = make("article", { class: `message ${node.role}`, "data-testid": mine ? "user" : "bot", "data-node": number, style }, head, body);
+      const row = view ? old.row :
+        make("article", { class: `message ${node.role}`, "data-testid": mine ? "user" : "bot", "data-node": number, style }, head, body);
+      if (view) {
+        for (const child of [...row.children]) if (child !== body) child.remove();
+        row.prepend(head);
+      }
       const entry = { row, body, view, looks: this.looks(number), isDrawn: mine || isNear || Boolean(view) };
       this.rows.set(number, entry);
       if (!entry.isDrawn || mine) body.textContent = textOf(node);
@@ -86,7 +91,10 @@ Glass.Messages = (() => {
     }
     redraw(number) {
       const old = this.rows.get(number), place = this.placeOfFocus();
-      if (old) old.row.replaceWith(this.message(number, true, old).row);
+      if (old) {
+        const { row } = this.message(number, true, old);
+        if (row !== old.row) old.row.replaceWith(row);
+      }
       this.focusAt(place);
     }
     reply(number) {
