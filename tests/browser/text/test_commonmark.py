@@ -7,7 +7,7 @@ from pathlib import Path
 
 EXAMPLES = json.loads((Path(__file__).parent / "commonmark-0.31.json").read_text(encoding="utf-8"))
 
-# What the page refuses on purpose: HTML and pictures stay the text that they are. Examples with one of them, by section.
+# What the page refuses on purpose: HTML and pictures stay the text that they are. The sections about them.
 REFUSED = {"HTML blocks", "Raw HTML", "Images"}
 # Elsewhere in the specification a few examples have HTML or a picture in them as well; no more than these.
 REFUSED_ELSEWHERE = 40
@@ -15,14 +15,14 @@ REFUSED_ELSEWHERE = 40
 DRAWN = r"""(examples) => {
     const refuses = (node) => ['html', 'image', 'imageReference'].includes(node.type) ||
         (node.children || []).some(refuses);
-    const rename = (old, tag, more = {}) => { const made = document.createElement(tag);
-        for (const name of ['start', 'href']) if (old.hasAttribute(name)) made.setAttribute(name, old.getAttribute(name));
+    const rename = (old, tag) => { const made = document.createElement(tag);
         made.append(...old.childNodes); old.replaceWith(made); };
     // Both sides without what only one of them can have: names for styles, classes, addresses, space between blocks.
     const ours = (home) => {
         home.querySelectorAll('.bar, .address, .box').forEach((it) => it.remove());
         home.querySelectorAll('[role=heading]').forEach((it) => rename(it, 'h' + it.dataset.depth));
-        home.querySelectorAll('.link, .table, div.code, li > span.lines').forEach((it) => it.replaceWith(...it.childNodes));
+        home.querySelectorAll('.link, .table, div.code, li > span.lines').forEach((it) =>
+             it.replaceWith(...it.childNodes));
         return plain(home); };
     const theirs = (html) => { const home = document.createElement('div');
         home.append(...new DOMParser().parseFromString(html, 'text/html').body.childNodes);
@@ -32,7 +32,7 @@ DRAWN = r"""(examples) => {
         home.querySelectorAll('*').forEach((it) => [...it.attributes].forEach(({ name }) => {
             if (name !== 'start') it.removeAttribute(name); }));
         home.normalize();
-        home.querySelectorAll('pre code').forEach((it) => { it.textContent = 
+        home.querySelectorAll('pre code').forEach((it) => { it.textContent =
             it.textContent.replace(/\n$/, '').replace(/\n/g, '\u2028').replace(/ /g, '\u2029'); });
         return home.innerHTML.replace(/<br>\s*/g, '<br>').
             replace(/\s*(<\/?(p|li|ul|ol|blockquote|h\d|pre|hr)( start="\d+")?>)\s*/g, '$1').
