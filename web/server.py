@@ -13,6 +13,8 @@ import uvicorn
 from fastapi import FastAPI, HTTPException, Response
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import HTMLResponse
+from fastapi.staticfiles import StaticFiles
+from starlette.middleware.gzip import GZipMiddleware
 
 from web.api.errors import add_error_handlers
 from web.api.routes import api_routes
@@ -27,33 +29,19 @@ ASSETS = Path(__file__).parent / "assets"
 LAST_WORDS_SECONDS = 3  # for open pages to say that the server ends
 LAST_RESORT_SECONDS = 20  # a thread may wait for a device that failed, and Python would wait for the thread for ever
 
-STYLES = ("page", "tokens", "chat/chat", "panels/sheet", "panels/word", "panels/first_screen", "panels/map")
+
+def _of(folder: str, names: str) -> list[str]:
+    return [f"{folder}/{name}" for name in names.split()]
+
+
+# In the order in which they stand in the page's head.
+STYLES = ("page", "tokens", "text/text", "chat/chat", *_of("panels", "sheet word first_screen map"))
 SCRIPTS = (
-    "connection",
-    "glass",
-    "toasts",
-    "markdown",
-    "tokens",
-    *(f"panels/{name}" for name in ("sheet", "word", "first_screen", "map")),
-    *(
-        f"chat/{name}"
-        for name in (
-            "tree",
-            "files",
-            "store",
-            "status",
-            "composer",
-            "settings",
-            "replies",
-            "messages",
-            "conversation",
-            "page_file",
-            "chats",
-            "latest",
-        )
-    ),
-    "panels/theme",
-    "panels/sidebars",
+    *("connection", "glass", "toasts", "tokens"),
+    *_of("text", "offsets lazy spans inline code formula blocks view colours"),
+    *_of("panels", "sheet word first_screen map"),
+    *_of("chat", "tree files store status composer settings replies messages conversation page_file chats latest"),
+    *_of("panels", "theme sidebars"),
     "help",
 )
 
@@ -86,6 +74,7 @@ def build_app(page: gr.Blocks, manager: ModelManager, settings: Settings) -> Fas
             raise HTTPException(404)
         return found
 
+    app.mount("/vendor", GZipMiddleware(StaticFiles(directory=ASSETS / "vendor")))  # libraries of others, as files
     return _mount(page, app)
 
 

@@ -115,26 +115,11 @@ def test_what_has_the_focus_is_seen(page):
 
 def test_hostile_words_stay_words(page):
     converse(page, "script", "the model finished")
-    for _ in range(2):
-        assert page.title() == "script · Glass Llama"
-        assert page.locator("#conversation").locator("script, iframe, form, img, a, input").count() == 0
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        expect(words(page)).to_contain_text("<script>document.title='owned'</script>")
-        expect(words(page)).to_contain_text("https://evil.example/steal.png")
-        page.get_by_role("button", name="Probabilities").click()  # and as Markdown
-    page.evaluate("Glass.store.setting('tokens', 'on')")
-
-
-def test_markdown_becomes_elements(fake, open_page):
-    page = open_page(fake)
-    made = page.evaluate("""() => { const home = document.createElement('div');
-        home.append(...Glass.markdown('# Head\\n\\nOne **two** `three`\\n\\n- a\\n- b\\n\\n| x | y |\\n' +
-            '|--|--|\\n| 1 | 2 |\\n\\n```js\\n<b>**raw**</b>\\n```\\n> quoted'));
-        return [home.querySelector('.heading').textContent, home.querySelector('strong').textContent,
-            home.querySelector('code').textContent, home.querySelectorAll('li').length,
-            home.querySelectorAll('td').length, home.querySelector('pre').textContent,
-            home.querySelector('blockquote').textContent]; }""")
-    assert made == ["Head", "two", "three", 2, 2, "<b>**raw**</b>", "quoted"]
+    assert page.title() == "script · Glass Llama"
+    assert page.locator("#conversation").locator("script, iframe, form, img, a, input").count() == 0
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    expect(words(page)).to_contain_text("<script>document.title='owned'</script>")
+    expect(words(page)).to_contain_text("https://evil.example/steal.png")
 
 
 def test_a_closed_tab_frees_its_slot(fake, open_page):

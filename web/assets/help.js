@@ -9,7 +9,7 @@
   const KEYS = {
     "?": [T.key_help, () => card().showModal()],
     n: [T.key_new, press("#chats .new")],
-    t: [T.key_tokens, () => Glass.conversation.toggleTokens()],
+    t: [T.key_tokens, () => Glass.colours.next()],
     r: [T.key_retry, () => [...document.querySelectorAll("#conversation .assistant footer button[aria-label]")].filter((b) => b.ariaLabel === T.retry).at(-1)?.click()],
     m: [T.key_map, () => Glass.map.open()],
     "[": [T.key_earlier, version(-1)],

@@ -1,82 +1,14 @@
-// A reply as its tokens: tinted by how likely each was, with the others that could have come. One tab stop a reply; the
-// arrows walk, Enter opens the alternatives, Enter on one of them branches.
+// How tokens are named and what their tints mean, and the box with the others that could have come: Enter on one of them
+// branches.
 Glass.tokens = (() => {
   const { T, make, fill, percent } = Glass;
   const visible = (text) => (text.trim() ? text : text.replace(/ /g, "␣")).replace(/\n/g, "⏎").replace(/\t/g, "⇥") || "▫";
   const quoted = (text) => text.trim() || visible(text);
-  // Six steps of tint: the less likely, the warmer.
-  const step = (share) => (share === null ? "x" : share >= 0.9 ? 0 : share >= 0.6 ? 1 : share >= 0.3 ? 2 : share >= 0.1 ? 3 : share >= 0.02 ? 4 : 5);
-
   // A token without a text of its own ends the reply or is a part of a letter: it has its label among the alternatives.
   const label = ([id, text, , , others]) => text || others.find((other) => other[0] === id)?.[1] || "▫";
 
-  function span(token, index, ends) {
-    const [, text, share, , , forced] = token;
-    const words = forced ? T.forced : share === null ? "" : percent(share);
-    return make("span", {
-      class: `tok t${step(share)}${forced ? " forced" : ""}${text ? "" : ends ? " end" : " part"}`, role: "button",
-      tabindex: index ? -1 : 0, "data-i": index, "data-name": text ? null : ends ? T.end : label(token),
-      "aria-label": `${ends ? T.end_label : quoted(label(token))} ${words}`.trim(), "aria-haspopup": "dialog",
-    }, text.replace(/\n/g, "⏎\n"));
-  }
-
   const legend = () => make("span", { class: "key", "aria-hidden": "true" }, T.likely,
     ...[0, 1, 2, 3, 4, 5].map((step) => make("i", { class: `t${step}` })), T.unlikely);
-
-  const mark = (words) => make("span", { class: "mark", role: "note" }, `⟨${words}⟩`);
-
-  // The tokens of one reply in `element`; `node` is the message as it stands in the conversation, and grows.
-  class View {
-    constructor(element, number, node, popover) {
-      Object.assign(this, { element, number, node, popover, count: 0, marks: 0 });
-      element.classList.add("tokens");
-      element.setAttribute("role", "group");
-      element.setAttribute("aria-label", T.tokens_label);
-      element.addEventListener("keydown", (event) => this.key(event));
-      element.addEventListener("click", (event) => this.on(event, (target) => this.choose(target, false)));
-      element.addEventListener("mousemove", (event) => this.on(event, (target) => popover.hover(this, target)));
-      element.addEventListener("focusin", (event) => this.on(event, (target) => {
-        element.querySelector('.tok[tabindex="0"]')?.setAttribute("tabindex", -1);
-        target.setAttribute("tabindex", 0);
-        popover.show(this, target);
-      }));
-      this.grow();
-    }
-    on(event, act) {
-      const target = event.target.closest(".tok");
-      if (target) act(target);
-    }
-    grow() {
-      const { tokens = [], marks = [] } = this.node, made = document.createDocumentFragment();
-      for (; this.count <= tokens.length; this.count++) {
-        while (this.marks < marks.length && marks[this.marks][0] <= this.count) made.append(mark(marks[this.marks++][1]));
-        if (this.count === tokens.length) break;
-        const ends = this.node.finish === "stop" && this.count === tokens.length - 1 && !tokens[this.count][1];
-        made.append(span(tokens[this.count], this.count, ends));
-      }
-      this.element.append(made);
-    }
-    // Its alternatives stand in the panel of the word.
-    choose(target, byKey) {
-      this.popover.act({ do: "choose", node: this.number, index: Number(target.dataset.i) });
-      this.popover.hide();
-      Glass.word.open(target, byKey);
-    }
-    at(index) { return this.element.querySelector(`.tok[data-i="${index}"]`); }
-    key(event) {
-      const target = event.target.closest(".tok");
-      if (!target) return;
-      const index = Number(target.dataset.i), last = this.count - 1;
-      const to = { ArrowRight: index + 1, ArrowLeft: index - 1, Home: 0, End: last }[event.key];
-      if (to !== undefined) this.at(Math.max(0, Math.min(last, to)))?.focus();
-      else if (event.key === "Enter" || event.key === " " || event.key === "ArrowDown") {
-        this.choose(target, true);
-      } else if (event.key === "Escape" && !this.popover.box.hidden) this.popover.hide();
-      else return;
-      event.preventDefault();
-      event.stopPropagation();
-    }
-  }
 
   // The alternatives of one token, in a box below it.
   class Popover {
@@ -163,5 +95,5 @@ Glass.tokens = (() => {
     }
   }
 
-  return { View, Popover, legend };
+  return { Popover, legend, label, quoted, visible };
 })();

@@ -3,7 +3,6 @@
 // chat) needs no server; the rest is an event "act", handled in Python.
 Glass.conversation = (() => {
   const { T, make, button, fill, say, store, textOf, Tree } = Glass;
-  const { showsTokens } = Glass.Messages;
   let self;
 
   class Conversation extends Glass.Messages {
@@ -217,18 +216,11 @@ Glass.conversation = (() => {
     }
   }
 
-  // What the tints mean, tokens or plain text, and the help.
+  // What the tints mean, which words have them, and the help.
   function toolbar() {
     return make("div", { class: "toolbar" }, Glass.tokens.legend(),
-      button(T.as_tokens, "", toggleTokens, { id: "tokens-toggle", "aria-pressed": String(showsTokens()) }),
+      Glass.colours.chooser(),
       button(T.map, "map", () => Glass.map.open()), button(T.help, "?", () => Glass.help()));
-  }
-
-  function toggleTokens() {
-    store.setting("tokens", showsTokens() ? "off" : "on");
-    self.draw(); // each reply looks otherwise now
-    document.querySelector("#tokens-toggle")?.setAttribute("aria-pressed", showsTokens());
-    say(showsTokens() ? T.tokens_on : T.tokens_off);
   }
 
   return {
@@ -244,6 +236,5 @@ Glass.conversation = (() => {
       self.streamProps = props;
       watch("value", () => self.replies.stream(props.value || ""));
     },
-    toggleTokens, showsTokens,
   };
 })();

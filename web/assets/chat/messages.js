@@ -1,14 +1,12 @@
 // The messages of a conversation as they are seen: each with its head, its words and what can be done with it.
 Glass.Messages = (() => {
-  const { T, make, button, fill, store, textOf } = Glass;
+  const { T, make, button, fill, textOf } = Glass;
   const EAGER = 12; // so many of the last messages are drawn at once, the others when they come into sight
   const ELSEWHERE_SECONDS = 5; // another tab that is writing a reply says so more often
   const UNFINISHED = ["length", "cancelled", "broken", "error", "context", "time_limit", "shutdown"];
-  const showsTokens = () => store.setting("tokens") !== "off";
 
   class Messages {
     static ELSEWHERE_SECONDS = ELSEWHERE_SECONDS;
-    static showsTokens = showsTokens;
 
     constructor(element, chat) {
       Object.assign(this, { element, chat, rows: new Map() });
@@ -25,7 +23,7 @@ Glass.Messages = (() => {
       this.rows = new Map();
       path.forEach((number, place) => {
         if (number === told_from) rows.push(make("p", { class: "dropped", role: "note" }, fill(T.dropped, { count: place })));
-        const old = known.get(number), entry = old?.looks === this.looks(number) ? old : this.message(number, place >= path.length - EAGER, old?.row.offsetHeight);
+        const old = known.get(number), entry = old?.looks === this.looks(number) ? old : this.message(number, place >= path.length - EAGER, old);
         entry.row.classList.toggle("forgotten", place < path.indexOf(told_from));
         this.rows.set(number, entry);
         rows.push(entry.row);
@@ -40,7 +38,7 @@ Glass.Messages = (() => {
     looks(number) {
       const node = this.chat.nodes[number], versions = this.chat.versions(number), isLast = this.chat.path.at(-1) === number;
       return [versions.indexOf(number), versions.length, isLast, node.live, this.isElsewhere(node), node.finish, node.problem, node.facts,
-        node.tokens?.length, node.words?.length, node.marks?.length, showsTokens()].join();
+        node.tokens?.length, node.words?.length, node.marks?.length].join();
     }
     isElsewhere(node) { return Date.now() - (node.elsewhere || 0) < 1000 * ELSEWHERE_SECONDS; }
     // What has the focus in the conversation, so that it has it again in what is drawn instead.
@@ -58,15 +56,22 @@ Glass.Messages = (() => {
       if (same) { same.focus(); this.popover.hide(); } else Glass.composer?.focus();
     }
     welcome() { return Glass.firstScreen.of(this, this.props.welcome); }
-    message(number, isNear = true, height = 0) {
+    // In the row and with the body that it had, if the same words go on: what is selected there stays so.
+    message(number, isNear = true, old = undefined) {
       const node = this.chat.nodes[number], mine = node.role === "user";
       const head = make("header", {}, make("h2", {}, mine ? T.you : node.model || T.reply), this.chooser(number));
-      const body = make("div", { class: "body", dir: "auto" });
+      const height = old?.row.offsetHeight, view = old?.view?.node === node ? old.view : null;
+      const body = view ? view.element : make("div", { class: "body", dir: mine ? "auto" : null });
       const style = height ? `contain-intrinsic-height: auto ${height}px` : null; // as long as it is out of sight
-      const row = make("article", { class: `message ${node.role}`, "data-testid": mine ? "user" : "bot", "data-node": number, style }, head, body);
-      const entry = { row, body, view: null, looks: this.looks(number), isDrawn: mine || isNear };
+      const row = view ? old.row :
+        make("article", { class: `message ${node.role}`, "data-testid": mine ? "user" : "bot", "data-node": number, style }, head, body);
+      if (view) {
+        for (const child of [...row.children]) if (child !== body) child.remove();
+        row.prepend(head);
+      }
+      const entry = { row, body, view, looks: this.looks(number), isDrawn: mine || isNear || Boolean(view) };
       this.rows.set(number, entry);
-      if (mine || !isNear) body.textContent = textOf(node);
+      if (!entry.isDrawn || mine) body.textContent = textOf(node);
       else this.reply(number);
       if (!entry.isDrawn) this.sight.observe(row);
       row.append(this.foot(number));
@@ -86,21 +91,24 @@ Glass.Messages = (() => {
     }
     redraw(number) {
       const old = this.rows.get(number), place = this.placeOfFocus();
-      if (old) old.row.replaceWith(this.message(number, true, old.row.offsetHeight).row);
+      if (old) {
+        const { row } = this.message(number, true, old);
+        if (row !== old.row) old.row.replaceWith(row);
+      }
       this.focusAt(place);
     }
     reply(number) {
       const node = this.chat.nodes[number], entry = this.rows.get(number), live = Boolean(node.live || this.isElsewhere(node));
       entry.row.setAttribute("aria-busy", live);
-      if (showsTokens() && node.tokens?.length) {
-        entry.view = new Glass.tokens.View(entry.body, number, node, this.popover);
+      if (entry.view) entry.view.grow();
+      else if (textOf(node) || node.tokens?.length) {
+        entry.view = new Glass.View(entry.body, number, node, this.popover);
         if (node.live && this.wanted !== undefined) {
           const at = this.wanted;
           this.wanted = undefined;
           setTimeout(() => { entry.view.at(at)?.focus(); this.popover.hide(); });
         }
-      } else if (textOf(node)) entry.body.replaceChildren(...Glass.markdown(textOf(node)));
-      else entry.body.append(make("span", { class: "silence" }, live ? "…" : node.problem ? "" : node.finish === "broken" ? "" : T.silent));
+      } else entry.body.append(make("span", { class: "silence" }, live ? "…" : node.problem ? "" : node.finish === "broken" ? "" : T.silent));
       if (node.problem) entry.row.append(make("p", { class: "problem" }, textOf(node) ? T.broken_off : T.no_reply, " ", node.problem));
       else if (node.finish === "broken" && !live) entry.row.append(make("p", { class: "problem" }, T.cut_off));
     }
@@ -108,10 +116,10 @@ Glass.Messages = (() => {
       const entry = this.rows.get(number);
       if (!entry || !node.tokens.length) return;
       if (entry.view) entry.view.grow();
-      else if (showsTokens()) {
+      else {
         entry.body.replaceChildren();
-        entry.view = new Glass.tokens.View(entry.body, number, node, this.popover);
-      } else entry.body.replaceChildren(...Glass.markdown(textOf(node)));
+        entry.view = new Glass.View(entry.body, number, node, this.popover);
+      }
     }
     chooser(number) {
       const versions = this.chat.versions(number), at = versions.indexOf(number);

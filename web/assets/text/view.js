@@ -1,0 +1,136 @@
+// One reply: its text rendered and cut into tokens, tinted by how likely each was. One tab stop a reply; the arrows walk,
+// Enter opens the alternatives. While it is written, only the blocks that can still change are drawn again.
+Glass.View = (() => {
+  const { T, make, textOf } = Glass;
+
+  const parser = Glass.lazy("markdown", "VendoredMarkdown");
+
+  // `node` is the message as it stands in the conversation, and grows.
+  class View {
+    constructor(element, number, node, popover) {
+      Object.assign(this, { element, number, node, popover, spans: new Glass.Spans(node), parts: [] });
+      element.classList.add("tokens");
+      element.setAttribute("role", "group");
+      element.setAttribute("aria-label", T.tokens_label);
+      element.addEventListener("keydown", (event) => this.key(event));
+      element.addEventListener("click", (event) => this.on(event, (target) => this.choose(target, false)));
+      element.addEventListener("mousemove", (event) => this.on(event, (target) => popover.hover(this, target)));
+      element.addEventListener("focusin", (event) => this.on(event, (target) => {
+        this.stop(target);
+        popover.show(this, target);
+      }));
+      this.grow();
+    }
+    on(event, act) {
+      const target = event.target.closest(".tok");
+      if (target) act(target);
+    }
+    // Where Tab stops.
+    stop(target) {
+      this.element.querySelector('.tok[tabindex="0"]')?.setAttribute("tabindex", -1);
+      target?.setAttribute("tabindex", 0);
+    }
+    grow() {
+      if (!window.VendoredMarkdown) { this.wait(); return; }
+      const source = textOf(this.node), focused = this.element.contains(document.activeElement) ? document.activeElement.dataset.i : undefined;
+      Object.assign(this.spans, { tokens: this.node.tokens || [], marks: this.node.marks || [], finish: this.node.finish });
+      this.spans.measure();
+      const pieces = thoughts(source);
+      pieces.forEach((piece, place) => {
+        const part = this.parts[place] ||= this.begin(piece), isLast = place === pieces.length - 1;
+        if (part.isClosed) return;
+        this.draw(part, source, piece.to, !isLast || !this.node.live);
+        part.isClosed = !isLast;
+      });
+      this.tail();
+      if (!this.element.querySelector('.tok[tabindex="0"]')) this.stop(this.at(0));
+      if (focused !== undefined && !this.element.contains(document.activeElement)) this.at(focused)?.focus();
+    }
+    // As written, until what reads Markdown has come.
+    wait() {
+      this.element.textContent = textOf(this.node);
+      this.waiting ||= parser.then((library) => {
+        if (!library) return;
+        this.element.replaceChildren();
+        this.grow();
+      });
+    }
+    // A part has a home on the page, and where its drawing goes on: in the source, among the tokens and the marks.
+    begin({ isThought, from }) {
+      const home = isThought ? make("div", {}) : this.element;
+      if (isThought) this.element.append(make("details", { class: "thought" }, make("summary", {}, T.thought), home));
+      return { home, at: from, token: this.spans.next, mark: this.spans.mark, open: [] };
+    }
+    draw(part, source, to, isFinal) {
+      for (const element of part.open) element.remove();
+      this.spans.rewind(part.token, part.mark);
+      const drawn = new Glass.Blocks(source, part.at, to, this.spans), { blocks, base } = drawn;
+      part.open = [];
+      const settled = isFinal ? blocks.length : unchanging(drawn, to);
+      blocks.forEach((block, place) => {
+        const isOpen = place >= settled || place === blocks.length - 1;
+        if (place === Math.min(settled, blocks.length - 1)) Object.assign(part, { at: base + lineStart(drawn, block), token: this.spans.next, mark: this.spans.mark });
+        const elements = drawn.block(block, place < settled).map((made) => (made instanceof Element ? made : make("p", { class: "lines", dir: "auto" }, made)));
+        part.home.append(...elements);
+        if (isOpen) part.open.push(...elements);
+      });
+    }
+    // The tokens after the last that is seen: the end, or marks that vanished.
+    tail() {
+      const { tokens } = this.spans, nodes = this.spans.before(tokens.length), part = this.parts.at(-1);
+      if (!nodes.length) return;
+      const last = part.open.at(-1), lines = last?.matches(".lines") ? last : [...last?.querySelectorAll("li > .lines, blockquote > .lines") || []].at(-1);
+      if (lines) { lines.append(...nodes); return; }
+      const home = make("p", { class: "lines" }, ...nodes);
+      part.home.append(home);
+      part.open.push(home);
+    }
+    // Its alternatives stand in the panel of the word.
+    choose(target, byKey) {
+      this.popover.act({ do: "choose", node: this.number, index: Number(target.dataset.i) });
+      this.popover.hide();
+      Glass.word.open(target, byKey);
+    }
+    at(index) { return this.element.querySelector(`.tok[data-i="${index}"]`); }
+    key(event) {
+      const target = event.target.closest(".tok");
+      if (!target) return;
+      const index = Number(target.dataset.i), last = this.spans.tokens.length - 1;
+      const to = { ArrowRight: index + 1, ArrowLeft: index - 1, Home: 0, End: last }[event.key];
+      if (to !== undefined) this.focus(Math.max(0, Math.min(last, to)));
+      else if (event.key === "Enter" || event.key === " " || event.key === "ArrowDown") {
+        this.choose(target, true);
+      } else if (event.key === "Escape" && !this.popover.box.hidden) this.popover.hide();
+      else return;
+      event.preventDefault();
+      event.stopPropagation();
+    }
+    focus(index) {
+      const target = this.at(index), fold = target?.closest("details:not([open])");
+      if (fold) fold.open = true;
+      target?.focus();
+    }
+  }
+
+  // What the model thought before it answered, if it said so, and the answer.
+  function thoughts(source) {
+    const [begin] = source.match(/^\s*<think>\n*/) || [];
+    if (begin === undefined) return [{ from: 0, to: source.length }];
+    const end = source.indexOf("</think>");
+    if (end < 0) return [{ isThought: true, from: begin.length, to: source.length }];
+    return [{ isThought: true, from: begin.length, to: end }, { from: end + "</think>".length, to: source.length }];
+  }
+
+  // How many blocks words to come cannot change: all but the last, and the one before it if the last may turn out to go
+  // on with it ("2" before "2. second").
+  function unchanging({ blocks, source, base }, to) {
+    const last = blocks.at(-1), line = source.lastIndexOf("\n", to - 1) + 1;
+    return Math.max(0, blocks.length - (last && base + last.position.start.offset >= line ? 2 : 1));
+  }
+  // With the spaces before it, which are a part of it (code by indentation).
+  function lineStart({ source, base }, block) {
+    return Math.max(base, source.lastIndexOf("\n", base + block.position.start.offset - 1) + 1) - base;
+  }
+
+  return View;
+})();
