@@ -13,13 +13,14 @@ import uvicorn
 from fastapi import FastAPI, HTTPException, Response
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import HTMLResponse
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
+from web.access import page_login
 from web.api.errors import add_error_handlers
 from web.api.routes import api_routes
-from web.chat.codec import MAX_BYTES
 from web.middleware import BodyLimit, HostCheck, SecurityHeaders, allowed_hosts
 from web.models.manager import ModelManager
-from web.settings import Settings
+from web.settings import Settings, listed
 from web.source import source_page
 from web.strings import SCRIPT
 
@@ -49,13 +50,7 @@ def build_app(page: gr.Blocks, manager: ModelManager, settings: Settings) -> Fas
     app = FastAPI(title=settings.title, docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json")
     app.include_router(api_routes(manager, settings))
     add_error_handlers(app)
-    # No other origin may read answers; without this Gradio would allow every one, with cookies (gradio#13741).
-    app.add_middleware(CORSMiddleware, allow_origins=[])
-
-    # The last one is the first that a request passes.
-    app.add_middleware(BodyLimit, limit=MAX_BYTES)
-    app.add_middleware(HostCheck, allowed=allowed_hosts(settings))
-    app.add_middleware(SecurityHeaders)
+    _add_doors(app, settings)
 
     @app.get("/health", include_in_schema=False)
     def health(response: Response) -> dict[str, bool | str | int]:
@@ -72,14 +67,32 @@ def build_app(page: gr.Blocks, manager: ModelManager, settings: Settings) -> Fas
             raise HTTPException(404)
         return found
 
-    return _mount(page, app)
+    return _mount(page, app, settings)
 
 
-def _mount(page: gr.Blocks, app: FastAPI) -> FastAPI:
+def _add_doors(app: FastAPI, settings: Settings) -> None:
+    """The last one is the first that a request passes."""
+    app.add_middleware(BodyLimit, limit=settings.max_request_mb * 1_000_000)
+    # Without this Gradio would let every origin read answers, with cookies (gradio#13741).
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=listed(settings.cors_origins),
+        allow_methods=["GET", "POST"],
+        allow_headers=["Authorization", "Content-Type"],
+    )
+    app.add_middleware(HostCheck, allowed=allowed_hosts(settings))
+    app.add_middleware(SecurityHeaders)
+    if settings.trusted_proxies:
+        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=settings.trusted_proxies)
+
+
+def _mount(page: gr.Blocks, app: FastAPI, settings: Settings) -> FastAPI:
     return gr.mount_gradio_app(
         app,
         page,
         "/",
+        auth=page_login(settings),
+        root_path=settings.root_path or None,
         ssr_mode=False,
         run_history=False,
         show_error=False,
@@ -108,11 +121,16 @@ def head() -> str:
     )
 
 
+def http_server(app: FastAPI) -> uvicorn.Server:
+    """What answers requests with the app. Who is behind a proxy is for the app's settings to say (`build_app`)."""
+    return uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2, proxy_headers=False))
+
+
 def serve(app: FastAPI, listener: socket.socket, wait_for_end: Callable[[], int]) -> int:
     """Answer requests until the process is told to end, or until `wait_for_end` (in a thread of its own) has returned;
     then open pages have a moment to say so. `listener` is from `port.claim_port`. The exit code: that of `wait_for_end`
     if it returned, else 0."""
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2))
+    server = http_server(app)
     codes: list[int] = []
 
     def watch() -> None:
