@@ -17,9 +17,11 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from web.access import page_login
 from web.api.errors import add_error_handlers
+from web.api.metrics import Metrics
 from web.api.routes import api_routes
 from web.middleware import BodyLimit, HostCheck, SecurityHeaders, allowed_hosts
 from web.models.manager import ModelManager
+from web.request_log import Notes, RequestLog, print_json
 from web.settings import Settings, listed
 from web.source import source_page
 from web.strings import SCRIPT
@@ -46,11 +48,23 @@ SCRIPTS = (
 
 
 def build_app(page: gr.Blocks, manager: ModelManager, settings: Settings) -> FastAPI:
-    """The page at `/`, the API at `/v1`, the engine's state at `/health` and our own code at `/source`."""
+    """The page at `/`, the API at `/v1`, the engine's state at `/health`, figures at `/metrics` and our own code at
+    `/source`."""
     app = FastAPI(title=settings.title, docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json")
-    app.include_router(api_routes(manager, settings))
+    metrics = Metrics(manager)
+    app.include_router(api_routes(manager, settings, metrics))
+    app.include_router(metrics.route())
     add_error_handlers(app)
     _add_doors(app, settings)
+
+    def tell(notes: Notes) -> None:
+        metrics.count_request(notes)
+        if settings.log == "json":
+            print_json(notes)
+
+    app.add_middleware(RequestLog, tells=tell)
+    if settings.trusted_proxies:
+        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=settings.trusted_proxies)
 
     @app.get("/health", include_in_schema=False)
     def health(response: Response) -> dict[str, bool | str | int]:
@@ -82,8 +96,6 @@ def _add_doors(app: FastAPI, settings: Settings) -> None:
     )
     app.add_middleware(HostCheck, allowed=allowed_hosts(settings))
     app.add_middleware(SecurityHeaders)
-    if settings.trusted_proxies:
-        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=settings.trusted_proxies)
 
 
 def _mount(page: gr.Blocks, app: FastAPI, settings: Settings) -> FastAPI:

@@ -139,6 +139,12 @@ class Settings:
         "requests of one program or address that are answered at the same time; 0: any number",
         minimum=0,
     )
+    log: str = setting(
+        "none",
+        "GLASS_LLAMA_LOG",
+        "json: a line of JSON on stdout for each HTTP request, without texts and keys",
+        choices=("none", "json"),
+    )
     api_keys: str = secret(
         "GLASS_LLAMA_API_KEY", "a key, or several separated by commas, one of which programs have to send"
     )

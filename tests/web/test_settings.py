@@ -79,6 +79,7 @@ def test_every_setting_can_come_from_either_side():
         "requests_per_minute": 10,
         "tokens_per_minute": 11,
         "max_streams": 12,
+        "log": "json",
         "api_keys": "a-key, another",
         "api_key_file": "keys.txt",
         "login": "ada:lovelace",

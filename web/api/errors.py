@@ -56,6 +56,7 @@ def add_error_handlers(app: FastAPI) -> None:
 
     async def of_api(request: Request, problem: Exception) -> Response:
         assert isinstance(problem, ApiError)
+        request.state.notes["code"] = problem.code or str(problem.status)
         headers = None if problem.retry_after is None else {"Retry-After": str(problem.retry_after)}
         return JSONResponse(problem.body, problem.status, headers)
 

@@ -13,9 +13,10 @@ from starlette.types import Receive, Scope, Send
 from llama_core.checkpoint import Model
 from web.access import api_keys, is_one_of
 from web.api import prompts
-from web.api.answers import Answer
+from web.api.answers import Answer, finish_of
 from web.api.errors import PREFIX, ApiError
 from web.api.limits import ClientLimits
+from web.api.metrics import Metrics
 from web.api.run import Run
 from web.api.schema import ChatRequest, CompletionRequest, Generation
 from web.models.manager import ModelManager
@@ -27,10 +28,10 @@ STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 Prompts = Callable[[Any, Model, int], Sequence[prompts.Asked]]
 
 
-def api_routes(manager: ModelManager, settings: Settings) -> APIRouter:
+def api_routes(manager: ModelManager, settings: Settings, metrics: Metrics) -> APIRouter:
     """The API over whatever `manager` serves at the time of a request."""
     keys = api_keys(settings)
-    replies = Replies(manager, settings, bool(keys))
+    replies = Replies(manager, settings, bool(keys), metrics)
     router = APIRouter(prefix=PREFIX, dependencies=[Depends(_key_check(keys))])
     began = 0  # of /v1/models: when the model was made is not known
 
@@ -60,9 +61,9 @@ def api_routes(manager: ModelManager, settings: Settings) -> APIRouter:
 class Replies:
     """Answers requests within the limits of the settings. With `has_keys` each key has its own, else each address."""
 
-    def __init__(self, manager: ModelManager, settings: Settings, has_keys: bool):
+    def __init__(self, manager: ModelManager, settings: Settings, has_keys: bool, metrics: Metrics):
         self._manager, self._settings, self._has_keys = manager, settings, has_keys
-        self._limits = ClientLimits(settings)
+        self._limits, self._metrics = ClientLimits(settings), metrics
 
     async def answer(self, http: Request, asked: Generation, is_chat: bool, make: Prompts) -> Any:
         """The JSON of an answer, or its stream. Raises `UserError`, `ApiError`."""
@@ -76,12 +77,25 @@ class Replies:
             made = await asyncio.to_thread(make, asked, served.model, context)
             prompts.require_size(made, settings.max_prompt_tokens)
             run = Run(served, made, asked.n, _scope(http), Answer(is_chat, served.model.name))
-            ends.callback(lambda: self._limits.spend(who, run.usage()["total_tokens"]))
+            ends.callback(self._count, run, who, http)
             ends.callback(run.cancel)
             if not asked.stream:
                 return await run.whole(http)
             usage = asked.stream_options is not None and asked.stream_options.include_usage
             return Stream(run.events(usage), ends.pop_all())
+
+    def _count(self, run: Run, who: str, http: Request) -> None:
+        usage = run.usage()
+        self._limits.spend(who, usage["total_tokens"])
+        self._metrics.count_replies(run.requests)
+        first = min((one.time_to_first_token for one in run.requests if one.time_to_first_token), default=None)
+        http.state.notes |= {
+            "prompt_tokens": usage["prompt_tokens"],
+            "cached_tokens": usage["prompt_tokens_details"]["cached_tokens"],
+            "completion_tokens": usage["completion_tokens"],
+            "first_token_seconds": None if first is None else round(first, 4),
+            "finish": [finish_of(one.finish_reason) if one.finish_reason else "cancelled" for one in run.requests],
+        }
 
 
 class Stream(StreamingResponse):
