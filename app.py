@@ -19,6 +19,11 @@ def main(arguments: Sequence[str]) -> int:
     failed (another start may go well)."""
     try:
         settings = read_settings(arguments, os.environ)
+        if settings.hosts != 1:
+            from web.models.hosts import follow, is_first
+
+            if not is_first(settings):
+                return follow(settings)
         with claim_port(settings.host, settings.port) as listener:
             return _run(settings, listener)
     except UserError as error:
@@ -30,11 +35,12 @@ def _run(settings: Settings, listener: socket.socket) -> int:
     """Serve the page. The exit code."""
     # Imported here because they take seconds: bad settings and ports in use are refused before.
     from web.console import describe_switching, show_progress, watch
+    from web.models.hosts import engines
     from web.models.manager import ModelManager
     from web.page.page import build_page
     from web.server import build_app, serve
 
-    with ModelManager(settings) as manager:
+    with engines(settings) as serve_model, ModelManager(settings, serve=serve_model) as manager:
         loading = manager.start(settings.model, show_progress)
         app = build_app(build_page(manager, settings), manager, settings)
         open_port(listener)

@@ -1,5 +1,7 @@
-"""Whether a long chat holds up other people's words on the page: one tab streams a reply, another one posts a chat of
-400 turns, with every token's alternatives as the browser keeps them, and each of its events in turn.
+"""Whether a long chat holds up other people's words on the page: one tab streams a reply, another one has a chat of 400
+turns and sends each of its events in turn, with what the page's scripts send: the path's words, and one message with
+every token's alternatives. Then somebody who does not use our scripts posts all of it with
+every alternative.
 
     python -m benchmarks.holds
 
@@ -15,7 +17,9 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 
@@ -33,7 +37,6 @@ from web.port import claim_port, open_port, url_of
 from web.server import build_app
 from web.settings import Settings
 
-EVENTS = ({"do": "retry", "node": -1}, {"do": "choose", "node": -1, "index": 1})
 TICK = 0.001
 
 
@@ -47,16 +50,21 @@ def main() -> None:
     if options.serve:
         serve(options.model)
         return
-    chat = write_conversation(long_chat(options))
+    chat = long_chat(options)
     command = [sys.executable, "-m", "benchmarks.holds", "--serve", "--model", options.model]
     with subprocess.Popen(command, text=True, stdout=subprocess.PIPE) as server:
         try:
-            rows = measure(server.stdout.readline().strip(), chat, 2 * options.turns - 1)
+            rows = measure(server.stdout.readline().strip(), chat)
         finally:
             server.terminate()
     for name, hold in rows.items():
         print(f"{name:>10}: longest hold {hold:6.1f} ms")
-    result = {"benchmark": "holds", "model": options.model, "turns": options.turns, "megabytes": len(chat) / 1e6}
+    result = {
+        "benchmark": "holds",
+        "model": options.model,
+        "turns": options.turns,
+        "megabytes": len(write_conversation(chat)) / 1e6,
+    }
     print(
         json.dumps(
             {**result, "hold_ms": rows, "longest_ms": max(rows.values()), "load": os.getloadavg()[0], **machine("CPU")}
@@ -79,7 +87,19 @@ def long_chat(options: argparse.Namespace) -> Conversation:
     return Conversation(chat.id, tuple(nodes), shown)
 
 
-def measure(url: str, chat: str, last: int) -> dict[str, float]:
+def events(chat: Conversation) -> dict[str, tuple[str, dict[str, Any]]]:
+    """By name the conversation that is posted, and what is asked of it."""
+    last = len(chat.nodes) - 1
+    plain = [replace(node, words=node.text, records=()) for node in chat.nodes[:-1]]
+    path = write_conversation(replace(chat, nodes=(*plain, chat.nodes[-1])))
+    return {
+        "retry": (path, {"do": "retry", "node": last}),
+        "choose": (path, {"do": "choose", "node": last, "index": 1}),
+        "all posted": (write_conversation(chat), {"do": "retry", "node": last}),
+    }
+
+
+def measure(url: str, chat: Conversation) -> dict[str, float]:
     """The longest hold during each event, in milliseconds, and in as much time of nothing but the stream."""
     rows = {}
     with Tab(url) as reader, Tab(url) as writer:
@@ -95,12 +115,11 @@ def measure(url: str, chat: str, last: int) -> dict[str, float]:
         writer.client.get(f"{url}/longest-hold")
         time.sleep(3)
         rows["stream"] = writer.client.get(f"{url}/longest-hold").json()
-        for event in EVENTS:
-            event = {**event, **({"node": last} if "node" in event else {})}
-            writer.send("conversation", "act", ("", chat), event)
+        for name, (posted, event) in events(chat).items():
+            writer.send("conversation", "act", ("", posted), event)
             with writer.messages() as messages:
                 list(messages)
-            rows[event["do"]] = writer.client.get(f"{url}/longest-hold").json()
+            rows[name] = writer.client.get(f"{url}/longest-hold").json()
         ending.set()
         thread.join()
     return rows

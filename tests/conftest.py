@@ -1,17 +1,35 @@
 """Fixtures that several rooms' tests use."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 import jaxtyping
 import pytest
 
-# Read when jax is imported: what a test compiles does not depend on what was compiled before.
-os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
+# Half of a run's time would go into compiling the same programs again, in each engine and in each process: they are
+# kept for this run, and none are found of a run before. Read when jax is imported.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    programs = tempfile.mkdtemp(prefix="glass-llama-programs-")
+    atexit.register(shutil.rmtree, programs, ignore_errors=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = programs
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 
 def pytest_addoption(parser):
     parser.addoption("--schemas", type=int, default=40, help="JSON schemas that constrained replies are tried with")
     parser.addoption("--screenshots", action="store_true", help="put the browser tests' pictures into docs/")
+    parser.addoption("--devices", type=int, default=1, help="virtual CPU devices, over which `model` is cut")
+
+
+def pytest_configure(config):
+    # XLA reads it when the first device is asked for.
+    count = config.getoption("--devices")
+    if count > 1:
+        flag = f"--xla_force_host_platform_device_count={count}"
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
 
 
 @pytest.fixture
@@ -20,6 +38,16 @@ def unchecked_types():
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_kernels_of_other_tests():
+    """Each file of tests begins without the native kernels, whatever the one before it has loaded."""
+    from llama_core.kernels import NATIVE
+
+    NATIVE.library = None
+    yield
+    NATIVE.library = None
 
 
 @pytest.fixture(scope="session")
@@ -32,8 +60,8 @@ def checkpoint(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def model(checkpoint):
+def model(checkpoint, pytestconfig):
     """The same checkpoint as our `Model`."""
     from llama_core import load_checkpoint
 
-    return load_checkpoint(checkpoint[0])
+    return load_checkpoint(checkpoint[0], mesh=pytestconfig.getoption("--devices"))

@@ -23,6 +23,8 @@ def say_error(problem: str) -> None:
 def describe_switching(settings: Settings) -> str:
     """Whether visitors may load other models, and why, in one line."""
     who = "visitors may load other models" if settings.may_switch else "visitors cannot load other models"
+    if settings.hosts != 1:
+        return f"{who} (--hosts: several share this one)"
     if settings.switching != "auto":
         return f"{who} (--switching {settings.switching})"
     if settings.is_local:
@@ -39,15 +41,16 @@ def show_progress(step: str, done: int, total: int) -> None:
         print(f"\r{STEPS[step]} [{bar}] {done}/{total}", end=end, file=sys.stderr, flush=True)
 
 
-def follow(loading: ModelLoading) -> bool:
-    """Show the steps of a `ModelLoading` until it ends, and print "ready" if it went well. Returns whether it did."""
+def follow(manager: ModelManager, loading: ModelLoading) -> bool:
+    """Show the steps of a `ModelLoading` until it ends or its engine fails, and print "ready" if it went well. Returns
+    whether it did."""
     shown = loading.step
-    while not loading.ended:
+    while not loading.ended and manager.failure is None:
         if loading.step != shown:
             shown = loading.step
             show_progress(*shown)
         time.sleep(POLL_SECONDS)
-    is_ready = loading.problem is None
+    is_ready = loading.problem is None and manager.failure is None
     if is_ready:
         print("ready", flush=True)
     elif sys.stderr.isatty():
@@ -58,8 +61,8 @@ def follow(loading: ModelLoading) -> bool:
 def watch(manager: ModelManager, loading: ModelLoading) -> int:
     """Follow the first model's `loading`, then the engine that is served, until the page cannot be used any more; say
     why. The exit code."""
-    if not follow(loading):
-        say_error(loading.problem or "")
+    if not follow(manager, loading):
+        say_error(loading.problem or manager.failure or "")
         return UNUSABLE
     spare_old_objects()
     while manager.failure is None:

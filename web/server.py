@@ -40,7 +40,18 @@ SCRIPTS = (
     *(f"panels/{name}" for name in ("sheet", "word", "first_screen")),
     *(
         f"chat/{name}"
-        for name in ("tree", "store", "status", "composer", "settings", "replies", "messages", "conversation", "chats")
+        for name in (
+            "tree",
+            "files",
+            "store",
+            "status",
+            "composer",
+            "settings",
+            "replies",
+            "messages",
+            "conversation",
+            "chats",
+        )
     ),
     "panels/sidebars",
     "help",

@@ -62,6 +62,25 @@ class Settings:
         "native kernels for weights smaller than float32, on a CPU: compiled once if there is a C++ compiler",
         choices=("auto", "on", "off"),
     )
+    mesh: int = setting(
+        0,
+        "GLASS_LLAMA_MESH",
+        "over how many devices the model is cut, each with a share of every layer; 0: over all accelerators as far as "
+        "its heads divide",
+        minimum=0,
+        maximum=4096,
+    )
+    hosts: int = setting(
+        1,
+        "GLASS_LLAMA_HOSTS",
+        "how many hosts share the model, each started with the same settings; 0: SLURM, Open MPI or Kubernetes says it",
+        minimum=0,
+        maximum=4096,
+    )
+    host_id: int = setting(0, "GLASS_LLAMA_HOST_ID", "which of the hosts this is; 0 serves people", minimum=0)
+    coordinator: str = setting(
+        "", "GLASS_LLAMA_COORDINATOR", "address:port of host 0 where the hosts find each other; any free port"
+    )
     slots: int = setting(
         0,
         "GLASS_LLAMA_SLOTS",
@@ -166,7 +185,11 @@ class Settings:
 
     @property
     def may_switch(self) -> bool:
-        """Whether visitors may load another model."""
+        """Whether visitors may load another model. On several hosts there is one for good."""
+        return self.hosts == 1 and self._switching_allows
+
+    @property
+    def _switching_allows(self) -> bool:
         return self.is_local if self.switching == "auto" else self.switching == "on"
 
 

@@ -92,7 +92,6 @@ TEXT = {
     "post_size": "what was sent is larger than {limit} MB, the most that is taken; begin a new conversation",
     "other_host": "This server does not answer to the name “{host}”. Whoever runs it can allow a name with "
     "--allowed-hosts.",
-    "import_form": "this file is not a conversation exported from this page, nor a list of messages",
     "other_model": "this reply was written by {model}; load that model to go on from its words",
     "bad_seed": "the seed is {found}; expected a whole number from 0 to {limit}, or nothing",
     "bad_stop": "“Stop at” is too long; expected at most {limit} lines of at most {length} characters",
@@ -244,6 +243,7 @@ SCRIPT = {
     "no_chats": "No chats yet. They stay in this browser.",
     "delete_chat": "Delete “{title}”",
     "import": "Import",
+    "import_form": "this file is not a conversation exported from this page, nor a list of messages",
     "import_large": "this file is too large to be a conversation from this page",
     "export_json": "Export JSON",
     "export_all": "Export all",

@@ -14,6 +14,7 @@ from llama_core.checkpoint.memory_plan import NONE, Plan, free_bytes, resolve_dt
 from llama_core.checkpoint.random_model import is_random_name, random_config
 from llama_core.checkpoint.weights.forms import resolve_quantize
 from llama_core.model.config import LlamaConfig
+from llama_core.model.mesh.sharding import choose_devices
 from llama_core.model.params import count_params
 from llama_core.runtime.files import read_json
 
@@ -34,22 +35,22 @@ class Estimate:
         return self.free is None or self.plan.total <= self.free
 
 
-def estimate(name: str, dtype: str, slots: int, max_seq_len: int, quantize: str = NONE) -> Estimate:
+def estimate(name: str, dtype: str, slots: int, max_seq_len: int, quantize: str = NONE, mesh: int = 1) -> Estimate:
     """The sizes of a folder, a GGUF file, a Hub id or `random:NAME`. Of a Hub id only the small files are downloaded,
     of GGUF files their headers.
 
-    Raises `HubError`, `ConfigError` and `ModelFileError`.
+    Raises `HubError`, `ConfigError`, `ModelFileError` and `MeshError`.
     """
     if is_random_name(name):
-        return estimate_shape(random_config(name), 0, dtype, slots, max_seq_len, quantize)
+        return estimate_shape(random_config(name), 0, dtype, slots, max_seq_len, quantize, mesh)
     located, file_bytes = hub.preview(name)
     if not located.gguf:
         config = _with_own_head(located.folder, read_config(located.folder))
-        return estimate_shape(config, file_bytes, dtype, slots, max_seq_len, quantize)
+        return estimate_shape(config, file_bytes, dtype, slots, max_seq_len, quantize, mesh)
     config = read_gguf_config(located.gguf)
     known = resolve_dtype(dtype, jax.devices()[0]), resolve_quantize(quantize, config)
     weight_bytes = gguf_weight_bytes(located.gguf, *known)
-    return estimate_shape(config, file_bytes, dtype, slots, max_seq_len, quantize, weight_bytes)
+    return estimate_shape(config, file_bytes, dtype, slots, max_seq_len, quantize, mesh, weight_bytes)
 
 
 def estimate_shape(
@@ -59,12 +60,14 @@ def estimate_shape(
     slots: int,
     max_seq_len: int,
     quantize: str = NONE,
+    mesh: int = 1,
     weight_bytes: int | None = None,
 ) -> Estimate:
-    """The sizes of a model whose shape is known, without a look at any file. `weight_bytes`: as `Plan` has them."""
+    """The sizes of a model whose shape is known, without a look at any file, on each device of a `mesh` as
+    `load_checkpoint` takes it. `weight_bytes`: as `Plan` has them. Raises `MeshError`."""
     device = jax.devices()[0]
     dtype, quantize = resolve_dtype(dtype, device), resolve_quantize(quantize, config)
-    plan = Plan(config, dtype, slots, max_seq_len, quantize, weight_bytes)
+    plan = Plan(config, dtype, slots, max_seq_len, quantize, weight_bytes, devices=choose_devices(mesh, config))
     return Estimate(count_params(config), file_bytes, plan, free_bytes(device))
 
 

@@ -32,6 +32,7 @@ from llama_core.checkpoint.read_tensors import StoredTensor, describe_formats
 from llama_core.checkpoint.weights.forms import prepare, read_params, resolve_quantize, weight_bytes
 from llama_core.model.checks import quote_value
 from llama_core.model.config import LlamaConfig
+from llama_core.model.mesh.sharding import choose_devices, describe_whole
 from llama_core.model.quantization import ROUNDINGS
 from llama_core.sampling.params import MAX_END_TOKENS, SamplingParams
 from llama_core.tokenizer.chat_template import Chat
@@ -51,47 +52,52 @@ def load_checkpoint(
     *,
     quantize: str = NONE,
     kernels: str = "auto",
-    check: Check | None = None,
+    mesh: int = 1,
+    check: Check = lambda plan: None,
     download: Progress | None = None,
     compiling: Progress | None = None,
 ) -> Model:
     """The model of a folder, a GGUF file, a Hub id or `random:NAME`, with weights in `dtype`.
 
     Hub ids are `name/repo` and `name/repo@revision`; of a repository of GGUF files `name/repo:CHOICE` takes one, by its
-    quantisation (`Q4_K_M`) or its name.
+    quantisation (`Q4_K_M`) or its name. `dtype` "auto" is what suits the first device best.
 
-    `dtype` "auto" is the number format that suits the first device best. `quantize` rounds the matrices to "bf16",
-    "int8" (for GPUs: a scale a row), "q8" (one for each 32 numbers) or "q4" while they are read; "none": to nothing;
-    "auto": what is small in its file stays that, and nothing is rounded (`weights/forms.py`). `kernels`: see
-    `prepare_kernels`. `progress(done, total)` counts tensors, `download` megabytes, `compiling` the kernels.
-    `check(plan)` may raise to refuse the model, as it is for one short reply, before it is downloaded or loaded.
+    `quantize` rounds the matrices to "bf16", "int8" (for GPUs: a scale a row), "q8" (one for each 32 numbers) or
+    "q4" while they are read; "none": to nothing; "auto": what is small in its file stays that, and nothing is
+    rounded (`weights/forms.py`). `kernels`: see `prepare_kernels`. `mesh`: over how many devices the weights are
+    cut (0: over all accelerators). `progress(done, total)` counts tensors, `download` megabytes, `compiling` the
+    kernels. `check(plan)` may raise, with the plan of one short reply, before the model is downloaded or loaded.
 
-    Raises `HubError` if the model cannot be found, `ConfigError`, `ModelFileError` or `ChatError` if it cannot be used,
-    `KernelError` for `kernels` "on" without kernels.
+    Raises `HubError` if it cannot be found, `ConfigError`, `ModelFileError` or `ChatError` if it cannot be used,
+    `KernelError` for `kernels` "on" without kernels, `MeshError` for a `mesh` that cannot be.
     """
     dtype = _choose_dtype(dtype, quantize)
-    check = check or (lambda plan: None)
     if is_random_name(str(name)):
         config = random_config(str(name))
         quantize, notes = prepare(config, {}, dtype, quantize, kernels, compiling)
-        check(Plan(config, dtype, 1, SHORTEST_CONTEXT, quantize))
-        model = random_model(str(name), dtype, quantize)
+        check(plan := _short_plan(config, dtype, quantize, mesh))
+        model = random_model(str(name), dtype, quantize, plan.devices)
     else:
-        located = hub.resolve(str(name), functools.partial(_look, check, dtype, quantize, kernels), download)
+        located = hub.resolve(str(name), functools.partial(_look, check, dtype, quantize, kernels, mesh), download)
         opened = _open_gguf(located) if located.gguf else _open_folder(located)
         quantize, notes = prepare(opened.config, opened.tensors, dtype, quantize, kernels, compiling)
         size = weight_bytes(opened.config, opened.tensors, dtype, quantize)
-        check(Plan(opened.config, dtype, 1, SHORTEST_CONTEXT, quantize, size))
-        model = _read_model(located, opened, dtype, quantize, progress)
-    return dataclasses.replace(model, notes=(*model.notes, *notes))
+        check(plan := _short_plan(opened.config, dtype, quantize, mesh, size))
+        model = _read_model(located, opened, dtype, quantize, progress, plan.devices)
+    return dataclasses.replace(model, notes=(*model.notes, *notes, *describe_whole(model.config, model.devices)))
 
 
-def _look(check: Check, dtype: str, quantize: str, kernels: str, located: hub.Located) -> None:
+def _short_plan(config: LlamaConfig, dtype: str, quantize: str, mesh: int, size: int | None = None) -> Plan:
+    """That of one short reply."""
+    return Plan(config, dtype, 1, SHORTEST_CONTEXT, quantize, size, devices=choose_devices(mesh, config))
+
+
+def _look(check: Check, dtype: str, quantize: str, kernels: str, mesh: int, located: hub.Located) -> None:
     """What is checked before weights are downloaded."""
     config = read_shape(located)
     quantize = resolve_quantize(quantize, config, kernels)
     size = gguf_weight_bytes(located.gguf, dtype, quantize) if located.gguf else None
-    plan = Plan(config, dtype, 1, SHORTEST_CONTEXT, quantize, size)
+    plan = _short_plan(config, dtype, quantize, mesh, size)
     check(plan)
     if located.gguf:
         require_room_for_weights(plan.params, plan.weights)
@@ -158,12 +164,14 @@ def _open_gguf(located: hub.Located) -> _Opened:
     return _Opened(model_id, config, opened.tensors, tokenizer, chat, notes=notes)
 
 
-def _read_model(located: hub.Located, opened: _Opened, dtype: str, quantize: str, progress: Progress | None) -> Model:
+def _read_model(
+    located: hub.Located, opened: _Opened, dtype: str, quantize: str, progress: Progress | None, devices: int
+) -> Model:
     return Model(
         located.id or opened.id,
         located.name,
         _with_ends(opened.config, opened.chat),
-        read_params(opened.config, opened.tensors, dtype, quantize, progress),
+        read_params(opened.config, opened.tensors, dtype, quantize, progress, devices),
         opened.tokenizer,
         opened.chat,
         opened.defaults,

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from llama_core.errors import UserError
 from llama_core.model.config import LlamaConfig
 from llama_core.model.lens import inspection_bytes
+from llama_core.model.mesh.sharding import share_of_cache, share_of_weights
 from llama_core.model.params import count_params, params_bytes, placements
 from llama_core.runtime.forms import Form, form_here
 
@@ -40,7 +41,7 @@ class Plan:
     """How a model is to run: its number format, how many replies at the same time (`slots`), how many tokens a
     conversation may have, and to what its weights are rounded (`quantize`). `weight_bytes` is what the weights take
     where that is known; formats of files differ from those that weights are rounded to. `form` is that of the programs
-    (None: that of the first device). The properties are bytes."""
+    (None: that of the first device). The properties are bytes on each of `devices` that share the model."""
 
     config: LlamaConfig
     dtype: str
@@ -49,17 +50,22 @@ class Plan:
     quantize: str = NONE
     weight_bytes: int | None = None
     form: Form | None = None
+    devices: int = 1
 
     @property
     def weights(self) -> str:
         """The format of the weights in words."""
         if self.quantize == AUTO:
-            return f"{8 * self.params / count_params(self.config):.1f} bits a weight"
+            return f"{8 * self._all_params / count_params(self.config):.1f} bits a weight"
         return self.dtype if self.quantize == NONE else self.quantize
 
     @property
     def params(self) -> int:
         """The weights."""
+        return math.ceil(self._all_params * share_of_weights(self.config, self.devices))
+
+    @property
+    def _all_params(self) -> int:
         if self.weight_bytes is not None:
             return self.weight_bytes
         keeps_bfloat16 = self.quantize == AUTO and self.config.dtype == "bfloat16"
@@ -70,7 +76,8 @@ class Plan:
         """The KV cache."""
         config, length = self.config, min(self.max_seq_len, self.config.longest_context)
         numbers = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
-        return numbers * self.slots * length * jnp.dtype(self.dtype).itemsize
+        share = share_of_cache(self.config, self.devices)
+        return math.ceil(share * numbers * self.slots * length * jnp.dtype(self.dtype).itemsize)
 
     @property
     def workspace(self) -> int:
@@ -95,7 +102,7 @@ class Plan:
 
 def require_memory(plan: Plan, free: int | None = None) -> None:
     """Raises `MemoryShortage` if the model does not fit into `free` bytes (default: what the first device has)."""
-    free = free_bytes(jax.devices()[0]) if free is None else free
+    free = _free_for(plan) if free is None else free
     if free is None or plan.total <= free:
         return
     fitting = next((words for other, words in _smaller(plan) if other.total <= free), None)
@@ -123,7 +130,7 @@ def fitting_context(plan: Plan, free: int | None = None) -> int:
 
     Raises `MemoryShortage` if not even the shortest fits.
     """
-    free = free_bytes(jax.devices()[0]) if free is None else free
+    free = _free_for(plan) if free is None else free
     plan = dataclasses.replace(plan, max_seq_len=min(plan.max_seq_len, plan.config.longest_context))
     while plan.max_seq_len // 2 >= SHORTEST_CONTEXT and free is not None and plan.total > free:
         plan = dataclasses.replace(plan, max_seq_len=plan.max_seq_len // 2)
@@ -145,7 +152,7 @@ def no_room(plan: Plan) -> str:
     weights."""
     half = (plan.total - plan.params) / 2
     fitting = (words for other, words in _smaller(plan) if other.total - other.params <= half)
-    left = free_bytes(jax.devices()[0])
+    left = _free_for(plan)
     return (
         f"the device ran out of memory: the model takes {_gb(plan.total)} ({_gb(plan.params)} weights, "
         f"{_gb(plan.cache)} cache for {plan.slots} x {plan.max_seq_len} tokens, {_gb(plan.workspace)} workspace)"
@@ -181,6 +188,13 @@ def free_bytes(device: jax.Device) -> int | None:
         return min(_machine_free() + _container_free(Path("/sys/fs/cgroup")) + _space_free(os.environ), default=None)
     stats = device.memory_stats() or {}
     return stats["bytes_limit"] - stats["bytes_in_use"] if {"bytes_limit", "bytes_in_use"} <= stats.keys() else None
+
+
+def _free_for(plan: Plan) -> int | None:
+    """What is free on each device of the plan. Devices that are CPUs share the memory of their host."""
+    device = jax.local_devices()[0]
+    free = free_bytes(device)
+    return free if free is None or device.platform != "cpu" else free // min(plan.devices, jax.local_device_count())
 
 
 def _machine_free() -> list[int]:

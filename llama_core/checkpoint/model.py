@@ -8,6 +8,7 @@ from jaxtyping import Bool
 
 from llama_core.checkpoint.memory_plan import NONE
 from llama_core.model.config import LlamaConfig
+from llama_core.model.mesh.sharding import devices_of
 from llama_core.model.params import Params, count_params
 from llama_core.model.quantization import format_name, quantized_matrices
 from llama_core.sampling.grammar import GrammarCompiler
@@ -68,6 +69,11 @@ class Model:
     def weight_bytes(self) -> int:
         """How many bytes the weights take in memory."""
         return self.params.nbytes
+
+    @property
+    def devices(self) -> int:
+        """How many devices share the weights."""
+        return devices_of(self.params)
 
     @property
     def weights(self) -> str:

@@ -11,6 +11,7 @@ from llama_core.checkpoint.layout import CheckpointError
 from llama_core.checkpoint.memory_plan import NONE
 from llama_core.checkpoint.model import Model
 from llama_core.model.config import NAMED_CONFIGS, LlamaConfig
+from llama_core.model.mesh.sharding import place
 from llama_core.model.parameter_table import Placement
 from llama_core.model.params import init_model_params
 from llama_core.model.quantization import ROUNDINGS, QuantizedMatrix
@@ -34,16 +35,18 @@ def random_config(name: str) -> LlamaConfig:
     return config
 
 
-def random_model(name: str, dtype: str, quantize: str = NONE) -> Model:
-    """The model `random:NAME`; the same weights each time. Raises `CheckpointError` as `random_config` does."""
+def random_model(name: str, dtype: str, quantize: str = NONE, devices: int = 1) -> Model:
+    """The model `random:NAME`, cut over so many devices; the same weights each time. Raises `CheckpointError` as
+    `random_config` does."""
     config = random_config(name)
     tokenizer = random_tokenizer(config.vocab_size, config.bos_token_id, config.eos_token_id)
     rounding = ROUNDINGS.get(quantize)
 
     def finish(placement: Placement, weight: Array) -> Array | QuantizedMatrix:
         if rounding is None or not placement.row.may_be_quantized:
-            return weight
-        return jax.device_put(dataclasses.replace(rounding.round(np.asarray(weight, np.float32)), dtype=dtype))
+            return place(placement, weight, devices)
+        small = dataclasses.replace(rounding.round(np.asarray(weight, np.float32)), dtype=dtype)
+        return place(placement, small, devices)
 
     params = init_model_params(jax.random.key(0), config, jnp.dtype(dtype), finish)
     kept = quantize if rounding else NONE

@@ -25,6 +25,7 @@ from llama_core.engine.device_work import DeviceResult, PrefillChunk
 from llama_core.model.config import LlamaConfig
 from llama_core.model.gpu_attention import MODEL_FORMS
 from llama_core.model.kv_cache import init_cache
+from llama_core.model.mesh.sharding import cache_sharding, jit_over, mesh_of, on_every_device, part_of, with_collectives
 from llama_core.model.params import Block, Params
 from llama_core.model.rope import precompute_freqs_cis
 from llama_core.runtime.compilation_cache import use_compilation_cache
@@ -182,15 +183,17 @@ def compile_programs(
     freqs_cis = jnp.asarray(precompute_freqs_cis(config, max_seq_len))
     empty = new_slot_state([], [], 0, 0, [], SamplingParams(), config.vocab_size)
     table = jax.tree.map(lambda column: jnp.repeat(jnp.asarray(column), slots, axis=0), empty)
-    layout = MODEL_FORMS[form.attention].layout
-    state = DeviceState(init_cache(config, slots, max_seq_len, params.dtype, layout), table)
+    layout, mesh = MODEL_FORMS[form.attention].layout, mesh_of(params)
+    cache = init_cache(config, slots, max_seq_len, params.dtype, layout, cache_sharding(config, layout, mesh))
+    freqs_cis, table = on_every_device((freqs_cis, table), mesh)
+    params, state = with_collectives(params, config, mesh), DeviceState(cache, table)
     layer_groups = _layer_groups(config, params, form)
-    jobs = program_table(config, params, state, freqs_cis, form, layer_groups)
+    jobs = program_table(part_of(config, mesh), params, state, freqs_cis, form, layer_groups)
 
     def compile_one(name: tuple[Any, ...]) -> tuple[tuple[Any, ...], Callable]:
         function, arguments = jobs[name]
         # The state, or the layers of it, is donated, so that the cache is written in place.
-        return name, jax.jit(function, donate_argnums=() if name[0] == "embed" else 1).lower(*arguments).compile()
+        return name, jit_over(mesh, function, arguments, donates=name[0] != "embed").lower(*arguments).compile()
 
     compiled = {}
     with ThreadPoolExecutor(usable_cores()) as pool:

@@ -7,7 +7,6 @@ import secrets
 import threading
 from collections.abc import Callable, Sequence
 
-import jax
 import numpy as np
 from jaxtyping import Float32
 
@@ -20,14 +19,16 @@ from llama_core.engine.prefix_cache import EVERYBODY, CacheScope
 from llama_core.engine.request import Request
 from llama_core.engine.scheduler import Scheduler
 from llama_core.model.config import LlamaConfig
+from llama_core.model.mesh.sharding import describe_devices, devices_of
 from llama_core.model.params import Params
-from llama_core.runtime.cores import usable_cores
 from llama_core.runtime.forms import Form, form_here
 from llama_core.sampling.constraint import Constraint
 from llama_core.sampling.grammar import Grammar
 from llama_core.sampling.params import MAX_STOP_TOKENS, SamplingParams
 
 Progress = Callable[[int, int], None]
+
+LAST_PROGRAM_SECONDS = 1  # after a failure the device may never come to its end
 
 # (params, config, slots, max_seq_len, form, progress) → the programs, ready to run.
 Compile = Callable[[Params, LlamaConfig, int, int, Form, Progress], Programs]
@@ -63,7 +64,10 @@ class Engine:
         self._vocab_size = config.vocab_size
         dtype, size = str(model.params.dtype), model.params.nbytes
         form = form or form_here(model.params.dtype, config.head_dim)
-        self._plan = functools.partial(Plan, config, dtype, slots, self.max_seq_len, weight_bytes=size, form=form)
+        self._devices = devices_of(model.params)
+        self._plan = functools.partial(
+            Plan, config, dtype, slots, self.max_seq_len, weight_bytes=size, form=form, devices=self._devices
+        )
         # Not a function of this engine: in a reference cycle the weights would outlive it until the next collection.
         self._compile: Callable[[Progress], Programs] | None = functools.partial(
             compile, model.params, config, slots, self.max_seq_len, form
@@ -103,7 +107,7 @@ class Engine:
         try:
             self._scheduler.programs = self._compile(advance)
         except Exception as problem:
-            self._fail(
+            self.fail(
                 problem,
                 no_room(self._plan())
                 if "RESOURCE_EXHAUSTED" in str(problem)
@@ -132,15 +136,14 @@ class Engine:
         if self._thread is None:
             self._scheduler.end_all("shutdown")
         else:
-            self._thread.join()
+            self._thread.join(None if self._failure is None else LAST_PROGRAM_SECONDS)
         self._compile = None
         self._scheduler.drop_programs()
 
     @property
     def device(self) -> str:
-        """The device in words, such as "CPU, 2 cores"."""
-        device = jax.devices()[0]
-        return f"CPU, {usable_cores()} cores" if device.platform == "cpu" else device.device_kind
+        """The device in words, such as "CPU, 2 cores", or the devices that share the model."""
+        return describe_devices(self._devices)
 
     @property
     def healthy(self) -> bool:
@@ -273,9 +276,12 @@ class Engine:
                 self._scheduler.take_turn()
             self._scheduler.end_all("shutdown")
         except BaseException as problem:  # whatever it is, without this thread nobody gets an answer any more
-            self._fail(problem, "the engine failed ({}); start the app again")
+            self.fail(problem)
 
-    def _fail(self, problem: BaseException, sentence: str) -> None:
+    def fail(self, problem: BaseException, sentence: str = "the engine failed ({}); start the app again") -> None:
+        """End every reply with an error: of the first problem, whose consequences may be others."""
+        if self._failure is not None:
+            return
         first_line = str(problem).strip().partition("\n")[0]
         # Its text alone: the traceback would keep what it went through alive, the weights among them.
         self._failure = sentence.format(f"{type(problem).__name__}: {first_line}")

@@ -16,8 +16,8 @@ from llama_core.model.config import LlamaConfig
 from llama_core.model.kv_cache import LayerCache
 from llama_core.model.linear import embed
 from llama_core.model.llama import hidden_states, logits, rms_norm, run_blocks
+from llama_core.model.mesh.collectives import Weight
 from llama_core.model.params import Block, Params
-from llama_core.model.quantization import Matrix
 from llama_core.sampling.sampler import SampledToken, sample
 
 
@@ -123,7 +123,7 @@ def with_counts(table: SlotState, counts: Int[Array, "S V"]) -> SlotState:
     return dataclasses.replace(table, penalties=dataclasses.replace(table.penalties, counts=counts))
 
 
-def embed_tokens(embedding: Matrix, tokens: Int[Array, "1 T"]) -> Float[Array, "1 T D"]:
+def embed_tokens(embedding: Weight, tokens: Int[Array, "1 T"]) -> Float[Array, "1 T D"]:
     """The input of the first layer."""
     return embed(embedding, tokens)
 

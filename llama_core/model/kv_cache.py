@@ -74,11 +74,19 @@ class KVCache:
 
 
 def init_cache(
-    config: LlamaConfig, batch: int, length: int, dtype: Any = jnp.float32, layout: CacheLayout = HEADS_FIRST
+    config: LlamaConfig,
+    batch: int,
+    length: int,
+    dtype: Any = jnp.float32,
+    layout: CacheLayout = HEADS_FIRST,
+    sharding: jax.sharding.Sharding | None = None,
 ) -> KVCache:
-    """An empty cache. Zeros, not uninitialised memory: a masked weight of 0 times NaN would be NaN."""
+    """An empty cache, on the devices of `sharding` (None: on the first). Zeros, not uninitialised memory: a masked
+    weight of 0 times NaN would be NaN."""
     shape = layout.shape(batch, config.num_key_value_heads, length, config.head_dim)
-    keys, values = (tuple(jnp.zeros(shape, dtype) for _ in range(config.num_hidden_layers)) for _ in range(2))
+    keys, values = (
+        tuple(jnp.zeros(shape, dtype, device=sharding) for _ in range(config.num_hidden_layers)) for _ in range(2)
+    )
     return KVCache(keys, values, layout)
 
 

@@ -51,11 +51,13 @@ def inspect(
 ) -> Inside:
     """Inspect the step that follows `ids`. Ids that are not `drawable` have no share (None: all have one).
 
-    Raises `InspectionError` for a sequence that is empty or too long.
+    Raises `InspectionError` for a sequence that is empty or too long, and for a model that lies on several hosts.
     """
     length = next((size for size in LENGTHS if size >= len(ids)), None)
     if not ids or length is None:
         raise InspectionError(f"{len(ids)} tokens cannot be inspected; expected 1 to {LENGTHS[-1]}")
+    if not all(getattr(leaf, "is_fully_addressable", True) for leaf in jax.tree.leaves(params)):
+        raise InspectionError("this model lies on several hosts, which only write replies together")
     tokens, last = np.zeros((1, length), np.int32), np.int32(len(ids) - 1)
     tokens[0, : len(ids)] = ids
     programs, freqs_cis = _programs(config), jnp.asarray(precompute_freqs_cis(config, length))

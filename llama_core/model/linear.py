@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from llama_core.kernels.library import NATIVE
 from llama_core.kernels.products import multiply
+from llama_core.model.mesh.collectives import CutMatrix, Weight
 from llama_core.model.quantization import (
     GROUP,
     Bfloat16Matrix,
@@ -45,8 +46,10 @@ FEW_ROWS, FEW_ROWS_IN_GROUPS = 2, 8
 SMALL_WEIGHT = 400_000
 
 
-def linear(x: Float[Array, "*B I"], weight: Matrix, dtype: Any = None) -> Float[Array, "..."]:
+def linear(x: Float[Array, "*B I"], weight: Weight, dtype: Any = None) -> Float[Array, "..."]:
     """x Wᵀ in `dtype`, by default that of x. `weight` is [*O, I] as checkpoints have it, the result [*B, *O]."""
+    if isinstance(weight, CutMatrix):
+        return weight.join(linear(x, weight.part, dtype))
     rows, matrix = x.reshape(-1, x.shape[-1]), weight.reshape(-1, weight.shape[-1])
     fitting = [row for row in PRODUCTS if isinstance(matrix, row.weight_types) and row.fits(len(rows), matrix)]
     ways = {row.platform: functools.partial(row.multiply, dtype=dtype or x.dtype) for row in reversed(fitting)}
@@ -56,8 +59,10 @@ def linear(x: Float[Array, "*B I"], weight: Matrix, dtype: Any = None) -> Float[
     return product.reshape(*x.shape[:-1], *weight.shape[:-1])
 
 
-def embed(weight: Matrix, tokens: Int[AnyArray, "*B"]) -> Float[Array, "*B D"]:
+def embed(weight: Weight, tokens: Int[AnyArray, "*B"]) -> Float[Array, "*B D"]:
     """The row of `weight`, [V, D], that belongs to each token."""
+    if isinstance(weight, CutMatrix):
+        return weight.look_up(tokens, embed)
     return next(row.look_up for row in LOOKUPS if isinstance(weight, row.weight_types))(weight, tokens)
 
 

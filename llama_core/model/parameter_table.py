@@ -19,8 +19,7 @@ from llama_core.model.config import LlamaConfig
 from llama_core.model.quantization import QuantizedMatrix, stack_rows
 
 # What each axis measures: D model width, F feed-forward width, V vocabulary, H query heads, K key/value heads, G = H/K,
-# E head dim. A sharding refers to the axes of a row: K, F and V can be cut without cutting through a head, or parting a
-# gate from its up.
+# E head dim.
 AXES: dict[str, Callable[[LlamaConfig], int]] = {
     "D": lambda config: config.hidden_size,
     "F": lambda config: config.intermediate_size,
@@ -65,7 +64,9 @@ class Parameter:
 
     Load transform: the rows of each of its `tensors` are divided evenly among `groups` (the name of an axis, or "" for
     one group), and a group holds its rows of the first tensor, then its rows of the second, and so on.
-    `may_be_quantized` marks matrices that only `linear` and `embed` read.
+    `may_be_quantized` marks matrices that only `linear` and `embed` read. `cut` is the axis along which several devices
+    share the array (mesh/sharding.py), "" if each has all of it: along K, HE, F and V no head is cut through, and no
+    gate is parted from its up.
     """
 
     field: str
@@ -74,6 +75,7 @@ class Parameter:
     initializer: Initializer
     may_be_quantized: bool = False
     groups: str = ""
+    cut: str = ""
     exists: Callable[[LlamaConfig], bool] = lambda config: True
 
     @property
@@ -198,8 +200,11 @@ BLOCK_PARAMETERS = (
         noise,
         may_be_quantized=True,
         groups="K",
+        cut="K",
     ),
-    Parameter("wo", "D HE", (_attention("o_proj.weight", "output.weight", "D HE"),), noise, may_be_quantized=True),
+    Parameter(
+        "wo", "D HE", (_attention("o_proj.weight", "output.weight", "D HE"),), noise, may_be_quantized=True, cut="HE"
+    ),
     Parameter(
         "ffn_norm", "D", (Tensor(LAYER + "post_attention_layernorm.weight", BLK + "ffn_norm.weight", "D"),), ones
     ),
@@ -209,8 +214,11 @@ BLOCK_PARAMETERS = (
         (_mlp("gate_proj.weight", "gate.weight", "F D"), _mlp("up_proj.weight", "up.weight", "F D")),
         noise,
         may_be_quantized=True,
+        cut="F",
     ),
-    Parameter("w_down", "D F", (_mlp("down_proj.weight", "down.weight", "D F"),), noise, may_be_quantized=True),
+    Parameter(
+        "w_down", "D F", (_mlp("down_proj.weight", "down.weight", "D F"),), noise, may_be_quantized=True, cut="F"
+    ),
     Parameter(
         "qkv_bias",
         "K (G+2)E",
@@ -221,6 +229,7 @@ BLOCK_PARAMETERS = (
         ),
         zeros,
         groups="K",
+        cut="K",
         exists=_has_qkv_bias,
     ),
     Parameter("o_bias", "D", (_attention("o_proj.bias", "output.bias", "D"),), zeros, exists=_has_o_bias),
@@ -231,6 +240,7 @@ BLOCK_PARAMETERS = (
         "2 F",
         (_mlp("gate_proj.bias", "gate.bias", "F"), _mlp("up_proj.bias", "up.bias", "F")),
         zeros,
+        cut="F",
         exists=_has_mlp_bias,
     ),
     Parameter("down_bias", "D", (_mlp("down_proj.bias", "down.bias", "D"),), zeros, exists=_has_mlp_bias),
@@ -242,6 +252,7 @@ MODEL_PARAMETERS = (
         (Tensor("model.embed_tokens.weight", "token_embd.weight", "V D"),),
         embedding_noise,
         may_be_quantized=True,
+        cut="V",
     ),
     Parameter("norm", "D", (Tensor("model.norm.weight", "output_norm.weight", "D"),), ones),
     Parameter(
@@ -250,6 +261,7 @@ MODEL_PARAMETERS = (
         (Tensor("lm_head.weight", "output.weight", "V D"),),
         noise,
         may_be_quantized=True,
+        cut="V",
         exists=_has_output,
     ),
 )

@@ -1,5 +1,7 @@
 """Conversations that nothing loses: versions, files, presets, several tabs, a server that is killed."""
 
+import json
+
 from apps import FAKE_APP, SCREENS
 from playwright.sync_api import expect
 from steps import (
@@ -127,6 +129,52 @@ def test_a_conversation_leaves_as_a_file_and_comes_back(page, tmp_path):
     (tmp_path / "bad.json").write_text("{}")
     page.locator("#chats input[type=file]").set_input_files(tmp_path / "bad.json")
     expect(page.locator("#status")).to_contain_text("not a conversation exported from this page")
+
+
+ASKED = [{"role": "system", "content": "Be brief"}, {"role": "user", "content": "one"}]
+MESSAGES = [*ASKED, {"role": "assistant", "content": [{"type": "text", "text": "two"}]}]
+SHAREGPT = [{"from": "human", "value": "one"}, {"from": "gpt", "value": "two"}]
+TOKEN = [7, " two", 0.5, None, [[7, " two", 0.5, 0.9], [8, " too", 0.3, 0.1]], 1]
+OWN = {
+    "format": "glass-llama/1",
+    "nodes": [
+        {"role": "user", "parent": -1, "words": "one"},
+        {"role": "assistant", "parent": 0, "tokens": [TOKEN], "finish": "stop", "model": "m", "key": "not taken"},
+    ],
+    "selected": {"-1": 0, "0": 1},
+    "system": "Be brief",
+}
+READ = """(text) => {
+    const said = (node) => [node.role, node.key === 'not taken', Glass.textOf(node).trim()];
+    try { return Glass.files.read(text).map((tree) => [tree.system, tree.path, tree.nodes.map(said)]); }
+    catch (problem) { return problem.message; } }"""
+
+
+def test_files_of_this_page_and_of_other_programs_are_read_and_all_else_is_refused(page):
+    turns = [["user", False, "one"], ["assistant", False, "two"]]
+    for value in (OWN, {"messages": MESSAGES}, MESSAGES, {"conversations": SHAREGPT}, {"conversation": SHAREGPT}):
+        one, system = json.dumps(value), "Be brief" if "Be brief" in json.dumps(value) else ""
+        for count, text in ((1, one), (1, json.dumps(value, indent=2)), (2, f"[{one}, {one}]"), (2, f"{one}\n{one}\n")):
+            assert page.evaluate(READ, text) == [[system, [0, 1], turns]] * count
+    many = {"format": "glass-llama/chats/1", "chats": [OWN, OWN, OWN]}
+    assert len(page.evaluate(READ, json.dumps(many))) == 3
+
+    changes = [
+        ("nodes", []), ("nodes", {}), ("selected", {"0": 0}), ("told_from", 2), ("system", 3),
+        ("role", "system"), ("parent", 1), ("parent", -2), ("parent", "0"), ("words", 3), ("finish", ["stop"]),
+        ("tokens", [["7", " two", 0.5, 0.5]]), ("tokens", [[7, " two", "0.5", 0.5]]), ("tokens", [[7, " two", 2, 0.5]]),
+        ("tokens", [[7, " two", 0.5, 0.5, [[7, {}, 0.5, 0.9]]]]),
+        ("tokens", [[7, " two", 0.5, 0.5, [TOKEN[4][0]] * 21]]),
+    ]  # fmt: skip
+    bad = ["", "{}", "[]", "not json", '{"format": "other", "nodes": []}', '{"messages": []}', "[" * 100_000, "null"]
+    bad += ['{"messages": [{"role": "tool", "content": "x"}]}', '{"messages": [{"role": "user", "content": 3}]}']
+    bad += ['[{"role": "system", "content": "alone"}]', f"{json.dumps(OWN)}\n{{"]
+    for field, value in changes:
+        of_chat = field in ("nodes", "selected", "told_from", "system")
+        nodes = [OWN["nodes"][0], OWN["nodes"][1] | {field: value}]
+        bad.append(json.dumps(OWN | ({field: value} if of_chat else {"nodes": nodes})))
+    for text in bad:
+        assert "not a conversation exported from this page" in str(page.evaluate(READ, text)), text
 
 
 def test_presets_are_saved_by_name(page):

@@ -78,12 +78,15 @@ def test_a_phone_scrolls_one_way_and_covers_nothing(fake, open_page, shoot):
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), tab
     page.get_by_role("tab", name="Chat").click()
     expect(page.locator("#message textarea")).to_be_in_viewport()
-    covered = page.evaluate("""() => {
-        const text = [...document.querySelectorAll('#header h1, .message .body')].map((e) => e.getBoundingClientRect());
-        const over = [...document.querySelectorAll('.sidebar .toggle-button')].map((e) => e.getBoundingClientRect());
-        const meet = (a, b) => a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
-        return text.some((a) => over.some((b) => meet(a, b))); }""")
-    assert not covered
+    covered = page.evaluate("""() => { scrollTo(0, document.documentElement.scrollHeight / 2);
+        const boxes = (what) => [...document.querySelectorAll(what)].map((e) => e.getBoundingClientRect());
+        const [bar] = boxes('#top'), toggles = boxes('.sidebar .toggle-button');
+        const meets = (a) => toggles.some((b) => a.left < b.right && b.left < a.right);
+        // What scrolls passes under the header, in which the toggles lie beside its words.
+        const within = toggles.every((b) => b.top >= bar.top && b.bottom <= bar.bottom);
+        const seen = [...Array(bar.width - 1)].map((_, x) => document.elementFromPoint(bar.left + x, bar.bottom - 2));
+        return [boxes('#header h1, #model-chip').some(meets), !within, seen.some((e) => e.closest('.message'))]; }""")
+    assert covered == [False, False, False]
     small = page.evaluate("""() => [...document.querySelectorAll('button')]
         .filter((e) => e.checkVisibility() && e.tabIndex >= 0)
         .map((e) => [e.getBoundingClientRect(), e.outerHTML.slice(0, 150)])

@@ -22,7 +22,7 @@ def test_a_page_opened_early_shows_how_far_it_is_and_keeps_what_is_sent(cold, op
         expect(page.locator("#status")).to_contain_text("Getting ready")
         expect(page.locator("#announcer")).to_have_text("Getting ready")
         page.evaluate(HEAR)
-        expect(page.locator("#header")).to_contain_text("12.3K parameters")
+        expect(page.locator("#model-chip")).to_contain_text("12.3K")
     cold.ask("fake/heat/3", post=True)
     for page in pages:
         expect(page.locator("#status")).to_contain_text("3 of 8 programs compiled")

@@ -66,6 +66,18 @@ def test_the_alternatives_follow_the_sliders_also_after_a_look_inside(noise, ope
     look_for_barriers(page)
 
 
+def test_a_look_inside_from_the_tip_of_a_word_opens_its_panel(noise, open_page):
+    page = open_page(noise)
+    set_knob(page, "Max tokens", 12)
+    converse(page, "Hello")
+    tokens(page).nth(6).focus()
+    page.locator(".popover .look").click()
+    expect(page.locator("#lens tbody tr")).to_have_count(4)
+    page.locator(".odds button").nth(1).click()
+    expect(version(page)).to_have_text("2/2")
+    expect(reply(page).locator(".forced")).to_have_attribute("data-i", "6")
+
+
 def test_another_chat_has_no_word_of_the_old_one(page):
     converse(page, "Hello")
     tokens(page).nth(3).click()

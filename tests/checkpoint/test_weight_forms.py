@@ -6,15 +6,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from checkpoints import reference_model, write_checkpoint
-from gguf_files import random_blocks, rewrite_gguf, write_gguf
+from checkpoints import matrices, reference_model, wide_layer, write_checkpoint
+from gguf_files import mixed_gguf, write_gguf
 
 from llama_core import load_checkpoint, model_forward
 from llama_core.checkpoint.estimate import estimate
 from llama_core.checkpoint.weights import forms
 from llama_core.kernels import NATIVE, KernelError, prepare_kernels
 from llama_core.model.config import NAMED_CONFIGS
-from llama_core.model.params import placements
 from llama_core.model.quantization import Bfloat16Matrix, Int4Matrix, Int8Matrix, dequantize, is_quantized
 
 Kind = gguf.GGMLQuantizationType
@@ -40,27 +39,6 @@ def large(monkeypatch):
     monkeypatch.setattr(forms, "LARGE_MODEL", 0)
 
 
-def matrices(model):
-    for placement in placements(model.config):
-        holder = model.params if placement.layer is None else model.params.blocks[placement.layer]
-        if placement.row.may_be_quantized:
-            yield placement.row.field, getattr(holder, placement.row.field)
-
-
-def of_kind(path, kinds):
-    """A GGUF file of which tensors whose name begins so are of this kind."""
-
-    def store(tensor):
-        kind = next((kind for start, kind in kinds.items() if tensor.name.startswith(start)), None)
-        if kind is None or len(tensor.shape) == 1:
-            return None
-        shape = tuple(int(size) for size in reversed(tensor.shape))
-        return random_blocks(kind, shape, seed=len(tensor.name)), kind
-
-    theirs = reference_model(num_hidden_layers=1, hidden_size=256, intermediate_size=256, tie_word_embeddings=False)
-    return rewrite_gguf(path, theirs, store)
-
-
 def require_same_numbers(kept, exact):
     """Weights are the same numbers, and logits those of float32 but for the order of sums."""
     for (field, found), (_, expected) in zip(matrices(kept), matrices(exact), strict=True):
@@ -72,7 +50,7 @@ def require_same_numbers(kept, exact):
 
 @pytest.mark.parametrize("kind", [Kind.Q8_0, Kind.Q6_K, Kind.Q4_0, Kind.Q4_K], ids=lambda kind: kind.name)
 def test_blocks_of_a_file_stay_what_they_are(tmp_path, kind):
-    path = of_kind(tmp_path / "x.gguf", dict.fromkeys(("blk", "output.", "token_embd"), kind))
+    path = mixed_gguf(tmp_path / "x.gguf", wide_layer(), dict.fromkeys(("blk", "output.", "token_embd"), kind))
     kept, exact = (load_checkpoint(path, quantize=name) for name in ("auto", "none"))
     assert {type(matrix) for _, matrix in matrices(kept)} == {KEPT[kind]} and kept.quantize == "auto"
     require_same_numbers(kept, exact)
@@ -83,7 +61,10 @@ def test_nothing_else_is_rounded(tmp_path):
     """Numbers of 16 and 32 bits beside blocks, and rows of q, k and v, which are one array, in different forms."""
     kinds = {"blk.0.attn_q": Kind.Q8_0, "blk.0.attn_k": Kind.F32, "blk.0.attn_o": Kind.F16, "token_embd": Kind.BF16}
     kinds |= {"blk.0.ffn_down": Kind.Q4_1, "blk.0.ffn": Kind.F32}
-    kept, exact = (load_checkpoint(of_kind(tmp_path / "x.gguf", kinds), quantize=name) for name in ("auto", "none"))
+    kept, exact = (
+        load_checkpoint(mixed_gguf(tmp_path / "x.gguf", wide_layer(), kinds), quantize=name)
+        for name in ("auto", "none")
+    )
     forms_found = {field: type(matrix) for field, matrix in matrices(kept)}
     small = {field for field, form in forms_found.items() if not issubclass(form, jax.Array)}
     assert small == {"token_embedding", "w_down"} and forms_found["token_embedding"] is Bfloat16Matrix
@@ -120,7 +101,7 @@ def test_a_model_that_computes_in_bfloat16_has_plain_arrays(tmp_path):
 
 
 def test_small_models_and_machines_without_kernels_get_float32(tmp_path, monkeypatch):
-    path = of_kind(tmp_path / "x.gguf", {"blk": Kind.Q8_0})
+    path = mixed_gguf(tmp_path / "x.gguf", wide_layer(), {"blk": Kind.Q8_0})
     assert load_checkpoint(path, quantize="auto", kernels="off").weights == "float32"
     monkeypatch.setattr(forms, "LARGE_MODEL", 10**8)
     monkeypatch.setattr(NATIVE, "library", None)
@@ -139,7 +120,7 @@ def test_kernels_that_cannot_be_compiled_cost_one_line(tmp_path, monkeypatch):
 
     monkeypatch.setattr(NATIVE, "library", None)
     monkeypatch.setattr("llama_core.kernels.library.find_library", fail)
-    path, steps, plans = of_kind(tmp_path / "x.gguf", {"blk": Kind.Q8_0}), [], []
+    path, steps, plans = mixed_gguf(tmp_path / "x.gguf", wide_layer(), {"blk": Kind.Q8_0}), [], []
     model = load_checkpoint(path, quantize="auto", compiling=lambda *step: steps.append(step), check=plans.append)
     assert model.weights == "float32" and model.notes == ("native kernels cannot be compiled; install g++",)
     assert steps == [(0, 1)] and plans[-1].params == model.weight_bytes

@@ -1,5 +1,6 @@
 """The forms in which engines run here, and engines on fake programs."""
 
+import contextlib
 import dataclasses
 import functools
 import threading
@@ -26,22 +27,39 @@ FORMS = {
 }
 
 
-@pytest.fixture(scope="session", params=FORMS)
-def form(request):
-    """Each form in turn, those for GPUs with the products of a GPU, and with XLA in the place of cuDNN."""
+@contextlib.contextmanager
+def as_on_a_gpu(form):
+    """What is traced meanwhile has the products of a GPU if the form is one for GPUs, and XLA in the place of cuDNN."""
     stand_in = functools.partial(gpu_attention.fused_attention, implementation="xla")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(gpu_attention.MODEL_FORMS, "cudnn", ModelForm(POSITIONS_FIRST, stand_in, scales_late=True))
-        if FORMS[request.param].is_straight:
+        if form.is_straight:
             patch.setattr(linear, "PRODUCTS", GPU_PRODUCTS)
-        yield FORMS[request.param]
+        yield
+
+
+@pytest.fixture(scope="session", params=FORMS)
+def form(request):
+    """Each form in turn."""
+    return FORMS[request.param]
+
+
+@pytest.fixture(autouse=True)
+def stands_in_for_a_gpu(request):
+    """For tests in each form; not as long as `form` lasts, which is to the end of the run."""
+    if "form" not in request.fixturenames:
+        yield
+        return
+    with as_on_a_gpu(request.getfixturevalue("form")):
+        yield
 
 
 @pytest.fixture(scope="session")
 def programs(model, form):
     """Compiled once for all tests of a form; they leave slots, caches and penalties behind."""
     # A length that divides by nothing else, so that the cache's copies can be told apart in the compiled text.
-    return compile_programs(model.params, model.config, slots=3, max_seq_len=307, form=form)
+    with as_on_a_gpu(form):
+        return compile_programs(model.params, model.config, slots=3, max_seq_len=307, form=form)
 
 
 @pytest.fixture

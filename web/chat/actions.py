@@ -52,7 +52,7 @@ class Action:
     """What a person did on the page, as its scripts post it: message `node`, its token `index`, the alternative `id`,
     and `text`, where the action has them."""
 
-    do: Literal["ask", "edit", "retry", "branch", "resume", "choose", "inspect", "import"]
+    do: Literal["ask", "edit", "retry", "branch", "resume", "choose", "inspect"]
     node: int = -1
     index: int = -1
     id: int = -1

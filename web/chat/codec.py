@@ -1,4 +1,4 @@
-"""A conversation as JSON, as the browser sends it and as an exported file.
+"""A conversation as JSON, as the browser sends it and gets it.
 
 What comes back is never trusted: the size of the text is checked before it is parsed, its form and its limits by the
 schema below, and what one message says of others by `_tree`. Everything else is refused.

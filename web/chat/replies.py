@@ -31,15 +31,14 @@ POLL_SECONDS = 0.3  # how often the place in the queue is looked up
 @dataclass(frozen=True)
 class PageUpdate:
     """What the page shows next. None leaves that part as it is. `chat` has the messages that are new, or why there are
-    none; `file` is for the page's scripts to open, `tab` the tab to be opened."""
+    none; `unfolds`: "Look inside" does."""
 
     chat: str | None = None
     stream: str | None = None
     status: str | None = None
-    file: str | None = None
     plot: str | None = None
     lens: str | None = None
-    tab: str | None = None
+    unfolds: bool = False
 
 
 @dataclass

@@ -46,7 +46,7 @@ _SMOL_1_7B = replace(
     head_dim=64,
 )
 _LLAMA_3B = replace(NAMED_CONFIGS["1B"], hidden_size=3072, num_hidden_layers=28, num_attention_heads=24, head_dim=128)
-ON_THE_HUB = (
+_ON_THE_HUB = (
     HubModel("HuggingFaceTB/SmolLM2-135M-Instruct", 269_000_000, NAMED_CONFIGS["135M"]),
     HubModel("HuggingFaceTB/SmolLM2-360M-Instruct", 724_000_000, NAMED_CONFIGS["360M"]),
     HubModel("TinyLlama/TinyLlama-1.1B-Chat-v1.0", 2_200_000_000, _TINY_LLAMA),
@@ -54,6 +54,7 @@ ON_THE_HUB = (
     HubModel("HuggingFaceTB/SmolLM2-1.7B-Instruct", 3_420_000_000, _SMOL_1_7B),
     HubModel("meta-llama/Llama-3.2-3B-Instruct", 6_430_000_000, _LLAMA_3B, "Llama 3.2"),
 )
+ON_THE_HUB = {model.name: model for model in _ON_THE_HUB}
 RANDOM = ("random:tiny", "random:135M")
 IN_WEIGHTS = "weights:"  # begins the name of what lies in weights/; where that is, the page need not know
 HUB_ID = re.compile(rf"({REPOSITORY})(@[\w./-]+)?(:[^:]+)?")  # repository, revision, GGUF file

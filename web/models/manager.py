@@ -63,7 +63,9 @@ class Served:
         stats = self.engine.stats()
         length = stats.context_size // stats.slots
         model = self.model
-        return Plan(model.config, model.dtype, stats.slots, length, model.quantize, model.weight_bytes)
+        return Plan(
+            model.config, model.dtype, stats.slots, length, model.quantize, model.weight_bytes, devices=model.devices
+        )
 
 
 class ModelLoading:
@@ -165,10 +167,9 @@ class ModelManager:
         `llama_core.checkpoint.estimate` does."""
         settings = self.settings
         context = settings.max_seq_len or LONGEST_AUTOMATIC_CONTEXT
-        run = settings.dtype, settings.slots or SLOTS, context, settings.quantize
-        for model in ON_THE_HUB:
-            if model.name == name:
-                return estimate_shape(model.shape, model.file_bytes, *run)
+        run = settings.dtype, settings.slots or SLOTS, context, settings.quantize, settings.mesh
+        if listed := ON_THE_HUB.get(name):
+            return estimate_shape(listed.shape, listed.file_bytes, *run)
         return estimate(path_of(name), *run)
 
     def files(self, name: str) -> list[tuple[str, int]]:
@@ -229,6 +230,7 @@ class ModelManager:
             _for_step("weights", progress),
             quantize=settings.quantize,
             kernels=settings.kernels,
+            mesh=settings.mesh,
             check=check,
             download=_for_step("download", progress),
             compiling=_for_step("kernels", progress),

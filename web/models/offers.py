@@ -28,14 +28,15 @@ class Offer:
 
 def offers(estimate: Callable[[str], Estimate]) -> list[Offer]:
     """All of the list, in the order of their groups. `estimate` is that of the manager."""
-    licences = {model.name: model.licence for model in catalog.ON_THE_HUB}
-    names = [*catalog.local_names(), *catalog.RANDOM, *licences]
-    found = [_offer(name, licences.get(name, ""), estimate) for name in names]
+    names = [*catalog.local_names(), *catalog.RANDOM, *catalog.ON_THE_HUB]
+    found = [_offer(name, estimate) for name in names]
     groups: tuple[Group, ...] = ("built_in", "fits", "larger")
     return sorted(found, key=lambda offer: groups.index(offer.group))
 
 
-def _offer(name: str, licence: str, estimate: Callable[[str], Estimate]) -> Offer:
+def _offer(name: str, estimate: Callable[[str], Estimate]) -> Offer:
+    listed = catalog.ON_THE_HUB.get(name)
+    licence = listed.licence if listed else ""
     try:
         found = estimate(name)
     except UserError:  # it says why when it is chosen

@@ -2,16 +2,15 @@
 `manager.served` once and passes it down, so that nothing mixes two models when another one is loaded."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from typing import Any
 
 import gradio as gr
 
 from llama_core.errors import UserError
-from web.chat import actions, export, status
+from web.chat import actions, status
 from web.chat.actions import Action, Controls
-from web.chat.codec import read_conversation, write_conversation
+from web.chat.codec import read_conversation
 from web.chat.conversation import Conversation, HistoryError
 from web.chat.replies import PageUpdate, ReplyManager, refused, seat_of
 from web.models.catalog import GUIDE
@@ -87,7 +86,7 @@ class PageEvents:
             yield outputs(update, conversation.id)
 
     async def _answer(self, session: str, action: Action, chat: Any, controls: Controls) -> AsyncIterator[list[Any]]:
-        """What is not a reply: a look at a token, a file."""
+        """What is not a reply: a look at a token."""
         served, at = self.manager.served, Pointer(session, action.node, action.index)
         try:
             conversation = await asyncio.to_thread(_read, chat, served)
@@ -95,10 +94,8 @@ class PageEvents:
                 case "inspect":
                     async for update in self.inside.look(at, conversation, controls, served):
                         yield outputs(update)
-                case "choose":
-                    yield outputs(PageUpdate(plot=await self.inspected.plot(at, conversation, controls, served)))
                 case _:
-                    yield outputs(PageUpdate(file=await asyncio.to_thread(_opened, action.text)))
+                    yield outputs(PageUpdate(plot=await self.inspected.plot(at, conversation, controls, served)))
         except UserError as problem:
             yield outputs(PageUpdate(status=status.problem(str(problem))))
 
@@ -113,10 +110,9 @@ def outputs(update: PageUpdate, chat: str = "") -> list[Any]:
         update.chat,
         update.stream,
         line,
-        update.file,
         update.plot,
         update.lens,
-        gr.Accordion(open=True) if update.tab else None,
+        gr.Accordion(open=True) if update.unfolds else None,
     ]
     return [gr.skip() if part is None else part for part in parts]
 
@@ -129,10 +125,3 @@ def _session(request: gr.Request) -> str:
 def _read(chat: Any, served: Served) -> Conversation:
     """The posted conversation. A reply by "guide" from before models had ids was written by the guide."""
     return read_conversation(chat, {GUIDE.name: served.model.id} if served.is_guide else {})
-
-
-def _opened(text: str) -> str:
-    """For the page's scripts: the conversations of a file, to be kept and opened. `time` makes each a new value, else
-    the same file would not arrive twice."""
-    found = ",".join(write_conversation(conversation) for conversation in export.from_json(text))
-    return f'{{"time":{time.time_ns()},"open":[{found}]}}'

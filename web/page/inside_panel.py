@@ -42,7 +42,7 @@ class InsidePanel:
     ) -> AsyncIterator[PageUpdate]:
         """Unfolds: first it says that it takes a moment, then it shows the lens of the token (the attention follows it)
         or why there is none, and its alternatives."""
-        yield PageUpdate(lens=under_the_hood.looking(self.inspected.looks), tab="inside")
+        yield PageUpdate(lens=under_the_hood.looking(self.inspected.looks), unfolds=True)
         try:
             plot = await self.inspected.plot(at, conversation, controls, served)
             yield PageUpdate(lens=await self.inspected.look_inside(at.session, served), plot=plot)

@@ -44,7 +44,7 @@ class InspectedToken:
     prompt: Prompt
     token_id: int
     labels: Labels
-    place: tuple[int, int]
+    index: int
     model_id: str
     logits: np.ndarray | None = None
     inside: Inside | None = None
@@ -74,8 +74,8 @@ class InspectedTokens:
         length = sampling_params(controls).max_new_tokens
         prompt = prompt_for(conversation, at.number, at.index, served.model, served.engine.max_seq_len, length)
         known, model = self._tabs.get(at.session), served.model
-        token_id, place = node.records[at.index].id, (at.number, at.index)
-        token = InspectedToken(prompt, token_id, Labels(model.tokenizer), place, model.id)
+        token_id = node.records[at.index].id
+        token = InspectedToken(prompt, token_id, Labels(model.tokenizer), at.index, model.id)
         if known and (known.model_id, list(known.prompt.ids)) == (model.id, list(prompt.ids)):
             # The same position: what the model made of it is the same, whichever token came.
             token.logits, token.inside = known.logits, known.inside
@@ -119,7 +119,7 @@ class InspectedTokens:
             return None
         own = plots.softmax(token.logits)
         after = next_token_distribution(token.logits, params, token.prompt.ids, token.prompt.prompt_tokens)
-        return plots.distribution_list(own, np.asarray(after), token.labels.of, token.token_id, token.place)
+        return plots.distribution_list(own, np.asarray(after), token.labels.of, token.token_id, token.index)
 
     def is_pointed_at(self, session: str) -> bool:
         """Whether a token of this tab is."""

@@ -33,6 +33,7 @@ class ModelSheet:
 
     def __init__(self, manager: ModelManager, settings: Settings):
         self.manager, self.allowed, self._is_local = manager, settings.may_switch, settings.is_local
+        self._offers: list[Offer] = []  # as they were when the sheet was last opened, by whomever
         self.chip = gr.Button(chip_label(manager.served), elem_id="model-chip", size="sm")
         with gr.Column(elem_id="model-sheet"):
             self.now = html(facts(manager.served), elem_id="model-now", js_on_load="Glass.sheet.mount(element);")
@@ -81,15 +82,16 @@ class ModelSheet:
         run.success(swap, needed, shown, **quiet)
 
     def _all(self) -> list[Any]:
+        self._offers = offers(self.manager.estimate)
         return self._found("")
 
     def _found(self, name: Any) -> list[Any]:
         """The three lists, with what the field's words are a part of; as they are if the field has one of their names:
         then it was chosen there."""
-        words, rows = (name or "").strip(), offers(self.manager.estimate)
-        if any(offer.name == words for offer in rows):
+        words = (name or "").strip()
+        if any(offer.name == words for offer in self._offers):
             return [gr.skip()] * len(GROUPS)
-        rows = [offer for offer in rows if words.lower() in offer.name.lower()]
+        rows = [offer for offer in self._offers if words.lower() in offer.name.lower()]
         return [_list(group, [offer for offer in rows if offer.group == group]) for group in GROUPS]
 
     async def _check(self, typed: Any) -> AsyncIterator[list]:
@@ -101,7 +103,7 @@ class ModelSheet:
         yield [status.line(TEXT["model_looking"].format(name=name)), gr.skip()]
         files: list[tuple[str, int]] = []
         try:
-            listed = any(model.name == name for model in catalog.ON_THE_HUB)  # one file each, and no need of the Hub
+            listed = name in catalog.ON_THE_HUB  # one file each, and no need of the Hub
             files = [] if listed else await asyncio.to_thread(self.manager.files, name)
             said = estimate_in_words(name, await asyncio.to_thread(self.manager.estimate, name))
         except Exception as problem:  # whatever the Hub, a file or a network says goes to the person

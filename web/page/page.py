@@ -60,7 +60,7 @@ def build_page(manager: ModelManager, settings: Settings) -> gr.Blocks:
 
 
 def _keep_no_value(self: SessionState, key: int, value: Any) -> None:
-    """Gradio keeps the last values of every tab, open or closed: replies and exported chats, of 10 000 tabs. They are
+    """Gradio keeps the last values of every tab, open or closed: whole replies, of 10 000 tabs. They are
     for links to a page's state, which this page does not have."""
 
 
@@ -74,9 +74,7 @@ class Page:
         self.manager, self.settings = manager, settings
         served, inspected = manager.served, InspectedTokens()
         with gr.Sidebar(label=TEXT["chats"], position="left", width=240, open=False, elem_id="library"):
-            self.library = html(
-                html_template="", elem_id="chats", js_on_load="Glass.chats.mount(element, trigger); // sends 'act'"
-            )
+            html(html_template="", elem_id="chats", js_on_load="Glass.chats.mount(element);")
         with gr.Row(elem_id="top"):
             html(f"<h1>{escape(settings.title)}</h1>", elem_id="header")
             self.model = ModelSheet(manager, settings)
@@ -106,13 +104,6 @@ class Page:
             visible="hidden",
             js_on_load="Glass.conversation.mountStream(props, watch);",
         )
-        self.file_channel = html(
-            "",
-            html_template="",
-            elem_id="file-channel",
-            visible="hidden",
-            js_on_load="watch('value', () => Glass.chats.receive(props.value));",
-        )
         with gr.Column(elem_id="composer"):
             mount = "Glass.status.mount(element, props, watch);"
             self.line = html("", html_template='<div class="unseen"></div>', elem_id="status", js_on_load=mount)
@@ -135,7 +126,6 @@ class Page:
             self.conversation,
             self.stream,
             self.line,
-            self.file_channel,
             self.panel.plot,
             self.panel.inside.lens,
             self.panel.inside.fold,
@@ -147,10 +137,7 @@ class Page:
         many: dict[str, Any] = {**QUIET, "trigger_mode": "multiple"}  # replies of several conversations at once
         asked = [
             self.box.submit(events.submit, state, self.outputs, js=ASK_JS, **many),
-            *(
-                source.act(events.act, state, self.outputs, js=ACT_JS, **many)
-                for source in (self.conversation, self.library)
-            ),
+            self.conversation.act(events.act, state, self.outputs, js=ACT_JS, **many),
         ]
         for event in asked:
             event.failure(None, None, None, js=ON_DISCONNECT_JS, **QUIET)

@@ -22,13 +22,11 @@ def real_choices(probabilities: np.ndarray) -> float:
     return float(np.exp(-np.sum(some * np.log(some))))
 
 
-def distribution_list(
-    own: np.ndarray, after: np.ndarray, label: Callable[[int], str], chosen: int, place: tuple[int, int]
-) -> str:
+def distribution_list(own: np.ndarray, after: np.ndarray, label: Callable[[int], str], chosen: int, index: int) -> str:
     """The likeliest tokens with their share before and after sampling, and a line where they are cut off. The `chosen`
     one is in it, however unlikely. Each is a button by which the reply goes on from there (panels/word.js).
 
-    `label` names a token; `place` is the number of the message and the index of the token in it.
+    `label` names a token; `index` is the place of the chosen one in the reply.
     """
     order = [int(token_id) for token_id in np.argsort(-own, kind="stable")[:ALTERNATIVES]]
     if chosen not in order:
@@ -42,13 +40,12 @@ def distribution_list(
     ]
     first_cut = next((at for at, token_id in enumerate(order) if not kept[token_id]), len(rows))
     rows.insert(first_cut, cut_line)
-    node, index = place
     return (
         f"<h2>{escape(TEXT['plot_title'].format(token=shown(label(chosen))))}</h2>"
         f'<p class="choices">{escape(_choices(real_choices(own), real_choices(after)))}</p>'
         f'<p class="keys" aria-hidden="true"><i class="own"></i>{escape(TEXT["plot_own"])}'
         f'<i class="after"></i>{escape(TEXT["plot_after"])}</p>'
-        f'<ol class="odds" data-node="{node}" data-index="{index}">{"".join(rows)}</ol>'
+        f'<ol class="odds" data-index="{index}">{"".join(rows)}</ol>'
         f'<p class="hint">{escape(TEXT["plot_branch"])}</p>'
     )
 

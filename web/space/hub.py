@@ -52,8 +52,8 @@ def deploy(api: HfApi, plan: "Plan", token_for_space: str | None, say: Callable[
     """Create the Space or bring it up to date. Returns the commit that it will run. Raises `SpaceError`."""
     secrets = [{"key": "HF_TOKEN", "value": token_for_space}] if token_for_space else []
     with explain(f"creating {plan.space}"):
-        exists = _exists(api, plan.space)
-        if not exists:
+        there = _files_of(api, plan.space)
+        if there is None:
             api.create_repo(
                 plan.space,
                 repo_type="space",
@@ -64,22 +64,22 @@ def deploy(api: HfApi, plan: "Plan", token_for_space: str | None, say: Callable[
                 space_variables=[{"key": name, "value": value} for name, value in plan.variables.items()] or None,
                 space_volumes=plan.volumes or None,
             )
-    if exists:
+    if there is not None:
         _reconfigure(api, plan, secrets)
-    say("updating the files" if exists else "sending the files")
+    say("sending the files" if there is None else "updating the files")
     with explain(f"sending the files to {plan.space}"):
-        return _send(api, plan)
+        return _send(api, plan, there or [])
 
 
-def _exists(api: HfApi, space: str) -> bool:
-    """Whether the Space is there. Raises `SpaceError` if it is another app's."""
+def _files_of(api: HfApi, space: str) -> list[str] | None:
+    """What the Space holds, None if there is none. Raises `SpaceError` if it is another app's."""
     try:
         names = api.list_repo_files(space, repo_type="space")
     except RepositoryNotFoundError:
-        return False
+        return None
     if OURS not in names and set(names) - {".gitattributes", "README.md"}:
         raise SpaceError(f"{space} exists and holds another app; choose another name, or delete it first")
-    return True
+    return names
 
 
 def _reconfigure(api: HfApi, plan: "Plan", secrets: list[dict[str, str]]) -> None:
@@ -98,11 +98,11 @@ def _reconfigure(api: HfApi, plan: "Plan", secrets: list[dict[str, str]]) -> Non
             api.set_space_volumes(plan.space, plan.volumes)
 
 
-def _send(api: HfApi, plan: "Plan") -> str | None:
+def _send(api: HfApi, plan: "Plan", there: list[str]) -> str | None:
     """One commit. The client asks the Hub for what it has already, so that only changed files travel, and large ones
     that a broken connection left behind are not sent again."""
     wanted = {path.as_posix() for path in plan.files} | set(plan.written)
-    gone = set(api.list_repo_files(plan.space, repo_type="space")) - wanted - {".gitattributes"}
+    gone = set(there) - wanted - {".gitattributes"}
     additions = [CommitOperationAdd(path.as_posix(), ROOT / path) for path in plan.files]
     additions += [CommitOperationAdd(name, text.encode()) for name, text in plan.written.items()]
     deletions = [CommitOperationDelete(name) for name in sorted(gone)]

@@ -16,6 +16,7 @@ from llama_core.checkpoint.memory_plan import AUTO, NONE
 from llama_core.checkpoint.read_tensors import StoredTensor, read_tensors
 from llama_core.kernels import NATIVE, OFF, can_have_kernels, prepare_kernels
 from llama_core.model.config import LlamaConfig
+from llama_core.model.mesh.sharding import place
 from llama_core.model.parameter_table import Parameter, Placement
 from llama_core.model.params import Params, build_params, params_bytes, placements
 from llama_core.model.quantization import ROUNDINGS, QuantizedMatrix, stack_rows
@@ -77,23 +78,29 @@ def weight_bytes(config: LlamaConfig, tensors: Mapping[str, StoredTensor], dtype
 
 
 def read_params(
-    config: LlamaConfig, places: Mapping[str, StoredTensor], dtype: str, quantize: str, progress: Progress | None
+    config: LlamaConfig,
+    tensors: Mapping[str, StoredTensor],
+    dtype: str,
+    quantize: str,
+    progress: Progress | None,
+    devices: int = 1,
 ) -> Params:
-    """All weights of a model, from where its tensors lie. Raises `ModelFileError`."""
+    """All weights of a model, from where its tensors lie, cut over so many devices: only one array at a time is whole,
+    on the host. Raises `ModelFileError`, and `MeshError` for what cannot be cut."""
     done = 0
 
     def read(placement: Placement) -> jax.Array | QuantizedMatrix:
         nonlocal done
-        stored = [places[name] for name in placement.tensors]
+        stored = [tensors[name] for name in placement.tensors]
         rounding = _rounding(placement.row, stored, dtype, quantize)
         if rounding is None:
             weight: Any = read_tensors(stored, dtype, placement.groups).reshape(placement.shape)
         else:
             weight = placement.stack_quantized([_read_small(one, dtype, rounding) for one in stored])
-        weight = jax.block_until_ready(jax.device_put(weight))
+        weight = jax.block_until_ready(place(placement, weight, devices))
         done += len(stored)
         if progress is not None:
-            progress(done, len(places))
+            progress(done, len(tensors))
         return weight
 
     return build_params(config, read)

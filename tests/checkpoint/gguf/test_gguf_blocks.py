@@ -5,9 +5,9 @@ import gguf
 import jax
 import numpy as np
 import pytest
-from checkpoints import reference_model
+from checkpoints import matrices, wide_layer
 from gguf.quants import dequantize as their_dequantize
-from gguf_files import random_blocks, rewrite_gguf
+from gguf_files import mixed_gguf, random_blocks
 
 from llama_core import load_checkpoint, model_forward
 from llama_core.checkpoint import memory_plan
@@ -15,7 +15,6 @@ from llama_core.checkpoint.estimate import estimate
 from llama_core.checkpoint.gguf.blocks import READERS, small_matrix
 from llama_core.checkpoint.memory_plan import MemoryShortage
 from llama_core.errors import UserError
-from llama_core.model.params import placements
 from llama_core.model.quantization import Int4Matrix, Int8Matrix, dequantize, is_quantized
 
 Kind = gguf.GGMLQuantizationType
@@ -41,30 +40,6 @@ def test_formats_without_an_exact_form_have_none():
         assert small_matrix(random_blocks(kind, (1, 256)), kind) is None
 
 
-SQUARE = dict(hidden_size=256, intermediate_size=256, num_attention_heads=4, num_key_value_heads=2, num_hidden_layers=1)
-
-
-def with_formats(path, kinds):
-    """A model whose matrices have these formats: the first of which the name of a tensor begins with a key."""
-    theirs = reference_model(**SQUARE, initializer_range=0.05)
-
-    def store(tensor):
-        kind = next((kind for start, kind in kinds.items() if tensor.name.startswith(start)), None)
-        if kind is None or len(tensor.shape) == 1:
-            return None
-        shape = tuple(int(size) for size in reversed(tensor.shape))
-        return random_blocks(kind, shape, seed=len(tensor.name)), kind
-
-    return rewrite_gguf(path, theirs, store)
-
-
-def matrices(model):
-    for placement in placements(model.config):
-        holder = model.params if placement.layer is None else model.params.blocks[placement.layer]
-        if placement.row.may_be_quantized:
-            yield placement.row.field, getattr(holder, placement.row.field)
-
-
 MIXTURE = {
     "blk.0.attn_v": Kind.Q6_K,  # q, k and v are one array in memory
     "blk.0.attn": Kind.Q4_K,
@@ -77,7 +52,7 @@ MIXTURE = {
 
 @pytest.mark.parametrize("quantize", ["q8", "q4"])
 def test_a_mixture_stays_exactly_what_it_is_in_small_numbers(tmp_path, quantize):
-    path = with_formats(tmp_path / "x.gguf", MIXTURE)
+    path = mixed_gguf(tmp_path / "x.gguf", wide_layer(), MIXTURE)
     exact, small = (load_checkpoint(path, quantize=name, kernels="off") for name in ("none", quantize))
     for (field, expected), (_, found) in zip(matrices(exact), matrices(small), strict=True):
         assert is_quantized(found) and found.shape == expected.shape, field
@@ -92,7 +67,7 @@ def test_a_mixture_stays_exactly_what_it_is_in_small_numbers(tmp_path, quantize)
 @pytest.mark.parametrize("kind", [Kind.Q8_0, Kind.Q4_K, Kind.Q6_K, Kind.IQ4_XS, Kind.F16], ids=lambda kind: kind.name)
 @pytest.mark.parametrize("quantize", ["none", "q8", "q4"])
 def test_the_plan_before_loading_is_what_the_weights_take(tmp_path, kind, quantize, monkeypatch):
-    path = with_formats(tmp_path / "x.gguf", dict.fromkeys(("blk", "output.", "token_embd"), kind))
+    path = mixed_gguf(tmp_path / "x.gguf", wide_layer(), dict.fromkeys(("blk", "output.", "token_embd"), kind))
     taken = load_checkpoint(path, quantize=quantize, kernels="off").weight_bytes
     assert estimate(str(path), "float32", 1, 256, quantize).plan.params == taken
     monkeypatch.setattr(memory_plan, "free_bytes", lambda device: taken - 1)
@@ -101,7 +76,7 @@ def test_the_plan_before_loading_is_what_the_weights_take(tmp_path, kind, quanti
 
 
 def test_rows_of_heads_keep_their_order_when_a_tensor_is_read_in_pieces(tmp_path, monkeypatch):
-    path = with_formats(tmp_path / "x.gguf", MIXTURE)
+    path = mixed_gguf(tmp_path / "x.gguf", wide_layer(), MIXTURE)
     whole = load_checkpoint(path, quantize="q8", kernels="off")
     monkeypatch.setattr("llama_core.checkpoint.gguf.tensors.STEP", 256)
     pieces = load_checkpoint(path, quantize="q8", kernels="off")
@@ -116,7 +91,7 @@ def test_rows_of_heads_keep_their_order_when_a_tensor_is_read_in_pieces(tmp_path
 @pytest.mark.parametrize(("quantize", "steps"), [("q8", 254), ("q4", 15)])
 def test_what_has_no_exact_form_is_rounded(tmp_path, quantize, steps):
     """Other blocks to 8 bits whatever is asked for, floating-point numbers to what is asked for."""
-    path = with_formats(tmp_path / "x.gguf", {"blk.0.attn": Kind.Q3_K, "blk.0.ffn": Kind.IQ4_XS})
+    path = mixed_gguf(tmp_path / "x.gguf", wide_layer(), {"blk.0.attn": Kind.Q3_K, "blk.0.ffn": Kind.IQ4_XS})
     exact, small = (load_checkpoint(path, quantize=name, kernels="off") for name in ("none", quantize))
     for (field, expected), (_, found) in zip(matrices(exact), matrices(small), strict=True):
         is_float = field in ("token_embedding", "output")
@@ -127,7 +102,7 @@ def test_what_has_no_exact_form_is_rounded(tmp_path, quantize, steps):
 
 
 def test_scales_that_are_no_numbers_are_refused(tmp_path):
-    path = with_formats(tmp_path / "x.gguf", {"blk.0.attn_output": Kind.Q4_K})
+    path = mixed_gguf(tmp_path / "x.gguf", wide_layer(), {"blk.0.attn_output": Kind.Q4_K})
     reader = gguf.GGUFReader(path, "r+")
     tensor = next(tensor for tensor in reader.tensors if tensor.name == "blk.0.attn_output.weight")
     tensor.data[3, :2] = np.array([np.inf], np.float16).view(np.uint8)

@@ -5,34 +5,12 @@ import dataclasses
 import json
 from unittest.mock import Mock
 
-import pytest
-from conversations import KNOBS
-from fake_engine import FakeEngine, fake_model
+from conversations import KNOBS, SHORT, begin
 
 from llama_core.engine import EngineError
-from web.chat import actions
 from web.chat.actions import Controls
 from web.chat.conversation import Conversation
-from web.chat.replies import ReplyManager, seat_of
-from web.models.manager import Served
-
-SHORT = Controls({**KNOBS, "max_new_tokens": 5})
-
-
-@pytest.fixture
-def engine():
-    return FakeEngine()
-
-
-@pytest.fixture
-def replies(engine):
-    replies = ReplyManager()
-    replies.served = Served(engine, fake_model())
-    return replies
-
-
-def begin(replies, text="one", conversation=None):
-    return actions.ask(text, conversation or Conversation("abc"), replies.served.model, SHORT)
+from web.chat.replies import seat_of
 
 
 def views(replies, start, controls=SHORT):

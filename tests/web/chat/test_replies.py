@@ -7,8 +7,8 @@ import json
 from types import SimpleNamespace
 
 import pytest
-from conversations import CONTROLS, KNOBS, talk
-from fake_engine import FakeEngine, fake_model, next_id
+from conversations import CONTROLS, KNOBS, SHORT, begin, talk
+from fake_engine import next_id
 
 from llama_core.engine.request import Token
 from llama_core.engine.text import TextToken
@@ -18,28 +18,8 @@ from web.chat import replies as module
 from web.chat.actions import Controls
 from web.chat.codec import read_record
 from web.chat.conversation import Conversation
-from web.chat.replies import ReplyManager, Writer
+from web.chat.replies import Writer
 from web.chat.stream import Labels, Stream
-from web.models.manager import Served
-
-SHORT = Controls({**KNOBS, "max_new_tokens": 5})
-
-
-@pytest.fixture
-def engine():
-    return FakeEngine()
-
-
-@pytest.fixture
-def replies(engine):
-    """A `ReplyManager`, and beside it what is served."""
-    replies = ReplyManager()
-    replies.served = Served(engine, fake_model())
-    return replies
-
-
-def begin(replies, text="one", conversation=None):
-    return actions.ask(text, conversation or Conversation("abc"), replies.served.model, SHORT)
 
 
 def views(replies, start, controls=SHORT, after=None):

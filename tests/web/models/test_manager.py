@@ -158,7 +158,7 @@ def test_the_model_on_offer_are_the_guide_folders_the_hub_and_noise(tmp_path):
         with pytest.raises(catalog.NotOffered):
             catalog.path_of(name, tmp_path)
     listed = [offer.name for offer in offers(ModelManager(Settings()).estimate)]
-    assert {"weights:guide", *catalog.RANDOM, *(row.name for row in catalog.ON_THE_HUB)} <= set(listed)
+    assert {"weights:guide", *catalog.RANDOM, *catalog.ON_THE_HUB} <= set(listed)
 
 
 def test_gguf_files_are_on_offer_too(tmp_path):

@@ -14,7 +14,7 @@ from fake_engine import FakeEngine, fake_model
 
 from llama_core.sampling.params import SamplingParams
 from llama_core.tokenizer.chat_template import Chat
-from web.chat import codec, export
+from web.chat import codec
 from web.chat.codec import write_conversation
 from web.chat.conversation import Conversation, Record
 from web.models import catalog
@@ -55,7 +55,7 @@ def page():
 
 def act(page, chat=None, values=VALUES, **action):
     """Everything that the page is sent: one dict per update, by the name of the output."""
-    names = ("chat", "stream", "status", "file", "plot", "lens", "fold")
+    names = ("chat", "stream", "status", "plot", "lens", "fold")
     chat = chat if isinstance(chat, str) else write_conversation(talk() if chat is None else chat)
 
     async def collect():
@@ -93,7 +93,6 @@ def test_an_event_has_one_model_from_its_beginning_to_its_end(page, action):
         {"do": "branch", "node": 1, "index": 1, "id": 2},
         {"do": "resume", "node": 1},
         {"do": "choose", "node": 1, "index": 1},
-        {"do": "import", "text": write_conversation(talk())},
         {"do": "ask", "text": "boom" * 2000},  # does not fit: a reply that failed
     ],
 )
@@ -114,7 +113,6 @@ def test_nothing_that_takes_long_for_a_long_chat_is_done_on_the_event_loop(page,
         (codec, "_node_to_json"),
         (Conversation, "path"),
         (Chat, "prompt_ids"),
-        (export, "from_json"),
         (plots, "distribution_list"),
         (inspected_module, "next_token_distribution"),
     ):
@@ -176,7 +174,7 @@ def test_a_posted_number_without_end_is_named(page, value):
 
 def test_a_folder_that_came_into_weights_is_in_the_sheet_when_it_is_opened_again(page, monkeypatch):
     monkeypatch.setattr(catalog, "local_names", lambda: ["weights:new"])
-    assert [name for listed in page.model._found("new") for _, name in listed.choices] == ["weights:new"]
+    assert "weights:new" in [name for listed in page.model._all() for _, name in listed.choices]
     opened = [block for block in page.blocks.fns.values() if (page.model.chip._id, "click") in block.targets]
     assert page.model._all in [block.fn for block in opened]
 

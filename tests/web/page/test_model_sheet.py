@@ -118,13 +118,13 @@ def test_nothing_chosen_is_said(open_panel):
 
 
 def test_the_list_says_nothing_of_where_its_folders_lie(open_panel):
-    names = [name for listed in open_panel(ABROAD)._found("") for _, name in listed.choices]
+    names = [name for listed in open_panel(ABROAD)._all() for _, name in listed.choices]
     assert "weights:guide" in names and not any(name.startswith(("/", "~")) for name in names)
 
 
 def test_the_lists_are_told_apart_by_what_this_machine_has_room_for(open_panel, monkeypatch):
     monkeypatch.setattr(estimating, "free_bytes", lambda device: 3_000_000_000)
-    built_in, fits, larger = open_panel(AT_HOME)._found("")
+    built_in, fits, larger = open_panel(AT_HOME)._all()
     assert [name for _, name in built_in.choices] == ["weights:guide", "random:tiny", "random:135M"]
     assert "HuggingFaceTB/SmolLM2-135M-Instruct" in dict(map(reversed, fits.choices))
     assert "meta-llama/Llama-3.2-3B-Instruct" in dict(map(reversed, larger.choices))
@@ -134,17 +134,20 @@ def test_the_lists_are_told_apart_by_what_this_machine_has_room_for(open_panel, 
 
 
 def test_the_field_searches_the_lists(open_panel):
-    lists = open_panel(AT_HOME)._found(" smollm2-1.7 ")
+    panel = open_panel(AT_HOME)
+    panel._all()
+    lists = panel._found(" smollm2-1.7 ")
     assert [name for listed in lists for _, name in listed.choices] == ["HuggingFaceTB/SmolLM2-1.7B-Instruct"]
     assert [listed.visible for listed in lists].count(True) == 1 and not any(listed.value for listed in lists)
 
 
-@pytest.mark.parametrize("model", ON_THE_HUB, ids=lambda model: model.name.partition("/")[2])
-def test_shapes_of_the_list_have_as_many_parameters_as_their_pages_say(model):
+@pytest.mark.parametrize("name", ON_THE_HUB)
+def test_shapes_of_the_list_have_as_many_parameters_as_their_pages_say(name):
     """The published counts; a file holds two bytes for each of them."""
+    model = ON_THE_HUB[name]
     published = {"135M": 134_515_008, "360M": 361_821_120, "1.1B": 1_100_048_384, "2-1B": 1_235_814_400}
     published |= {"1.7B": 1_711_376_384, "2-3B": 3_212_749_824}
-    [count] = [count for size, count in published.items() if size in model.name]
+    [count] = [count for size, count in published.items() if size in name]
     assert count_params(model.shape) == count
     assert model.file_bytes == pytest.approx(2 * count, rel=0.01)
 

@@ -1,6 +1,6 @@
 // The list of conversations in this browser, and what can be done with them.
 Glass.chats = (() => {
-  const { T, make, button, fill, store, Tree } = Glass;
+  const { T, make, button, fill, store } = Glass;
   const DAY = 86_400_000, MOST_BYTES = 16e6;
   let home, list, search, renaming = null, drawn = 0;
 
@@ -43,9 +43,8 @@ Glass.chats = (() => {
   }
 
   async function show(id) {
-    const chat = id ? await store.read(id) : null;
-    Glass.uncover();
-    Glass.chat.leave(chat);
+    Glass.uncover(); // at once: what is clicked while the chat is read finds the sidebar as it will be
+    Glass.chat.leave(id ? await store.read(id) : null);
   }
   async function remove(id, title) {
     await store.remove(id);
@@ -101,8 +100,18 @@ Glass.chats = (() => {
   async function take(event) {
     const [file] = event.target.files;
     event.target.value = "";
-    if (file && file.size > MOST_BYTES) Glass.status.problem(T.import_large);
-    else if (file) Glass.chat.act({ do: "import", text: await file.text() });
+    if (!file) return;
+    try {
+      if (file.size > MOST_BYTES) throw new Error(T.import_large);
+      await keep(Glass.files.read(await file.text()));
+    } catch (problem) { Glass.status.problem(problem.message); }
+  }
+  // All are kept, and the first is shown.
+  async function keep(trees) {
+    for (const tree of trees.slice(1).reverse()) await Glass.chat.save(tree);
+    Glass.chat.leave(trees[0]);
+    await Glass.chat.save();
+    if (trees.length > 1) Glass.toasts.say(fill(T.imported, { count: trees.length }));
   }
 
   return {
@@ -118,15 +127,6 @@ Glass.chats = (() => {
         make("div", { class: "files" }, button(T.import, "", () => file.click()), button(T.export_json, "", exportJson),
           button(T.export_markdown, "", exportMarkdown), button(T.export_all, "", exportAll)), file);
       draw();
-    },
-    // The conversations of a file, as the server has read them: they are kept, and the first is shown.
-    async receive(text) {
-      if (!text) return;
-      const trees = JSON.parse(text).open.map((chat) => Tree.from(chat));
-      for (const tree of trees.slice(1).reverse()) await Glass.chat.save(tree);
-      Glass.chat.leave(trees[0]);
-      await Glass.chat.save();
-      if (trees.length > 1) Glass.toasts.say(fill(T.imported, { count: trees.length }));
     },
   };
 })();

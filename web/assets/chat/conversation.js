@@ -39,7 +39,7 @@ Glass.conversation = (() => {
     }
     act(event) {
       if (event.do === "ask") this.chat.id ||= Tree.newKey();
-      this.outbox.push(event.do === "import" ? "" : this.sending(event));
+      this.outbox.push(this.sending(event));
       if (event.do === "branch") {
         this.wanted = event.index;
         this.rows.get(event.node)?.view?.at(event.index)?.focus(); // until the branch is there
