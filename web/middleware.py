@@ -8,7 +8,7 @@ from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
-from web.settings import Settings
+from web.settings import Settings, listed
 from web.strings import TEXT
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
@@ -61,7 +61,7 @@ def allowed_hosts(settings: Settings) -> frozenset[str] | None:
     Any, if other machines are let in on all addresses (as on a Space) and no names are set: by which of its names and
     addresses, and through which proxy they come, is not known here.
     """
-    names = [name.strip().lower() for name in settings.allowed_hosts.split(",") if name.strip()]
+    names = listed(settings.allowed_hosts.lower())
     if "*" in names or (not names and settings.host in ALL_INTERFACES):
         return None
     return frozenset((*LOOPBACK_NAMES, settings.host.lower(), *names))
@@ -142,6 +142,8 @@ class BodyLimit:
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
         words = TEXT["post_size"].format(limit=self.limit // 1_000_000)
-        # Gradio's script shows what stands in "detail". The connection ends: the rest of the body is not read.
-        refusal = JSONResponse({"detail": words}, 413, headers={"Connection": "close"})
+        # Gradio's script shows what stands in "detail", programs read "error" as OpenAI has it. The connection ends:
+        # the rest of the body is not read.
+        error = {"message": words, "type": "invalid_request_error", "param": None, "code": "request_too_large"}
+        refusal = JSONResponse({"detail": words, "error": error}, 413, headers={"Connection": "close"})
         await refusal(scope, receive, send)

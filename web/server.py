@@ -15,13 +15,16 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.middleware.gzip import GZipMiddleware
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
+from web.access import page_login
 from web.api.errors import add_error_handlers
+from web.api.metrics import Metrics
 from web.api.routes import api_routes
-from web.chat.codec import MAX_BYTES
 from web.middleware import BodyLimit, HostCheck, SecurityHeaders, allowed_hosts
 from web.models.manager import ModelManager
-from web.settings import Settings
+from web.request_log import Notes, RequestLog, print_json
+from web.settings import Settings, listed
 from web.source import source_page
 from web.strings import SCRIPT
 
@@ -47,17 +50,23 @@ SCRIPTS = (
 
 
 def build_app(page: gr.Blocks, manager: ModelManager, settings: Settings) -> FastAPI:
-    """The page at `/`, the API at `/v1`, the engine's state at `/health` and our own code at `/source`."""
+    """The page at `/`, the API at `/v1`, the engine's state at `/health`, figures at `/metrics` and our own code at
+    `/source`."""
     app = FastAPI(title=settings.title, docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json")
-    app.include_router(api_routes(manager, settings))
+    metrics = Metrics(manager)
+    app.include_router(api_routes(manager, settings, metrics))
+    app.include_router(metrics.route())
     add_error_handlers(app)
-    # No other origin may read answers; without this Gradio would allow every one, with cookies (gradio#13741).
-    app.add_middleware(CORSMiddleware, allow_origins=[])
+    _add_doors(app, settings)
 
-    # The last one is the first that a request passes.
-    app.add_middleware(BodyLimit, limit=MAX_BYTES)
-    app.add_middleware(HostCheck, allowed=allowed_hosts(settings))
-    app.add_middleware(SecurityHeaders)
+    def tell(notes: Notes) -> None:
+        metrics.count_request(notes)
+        if settings.log == "json":
+            print_json(notes)
+
+    app.add_middleware(RequestLog, tells=tell)
+    if settings.trusted_proxies:
+        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=settings.trusted_proxies)
 
     @app.get("/health", include_in_schema=False)
     def health(response: Response) -> dict[str, bool | str | int]:
@@ -75,14 +84,30 @@ def build_app(page: gr.Blocks, manager: ModelManager, settings: Settings) -> Fas
         return found
 
     app.mount("/vendor", GZipMiddleware(StaticFiles(directory=ASSETS / "vendor")))  # libraries of others, as files
-    return _mount(page, app)
+    return _mount(page, app, settings)
 
 
-def _mount(page: gr.Blocks, app: FastAPI) -> FastAPI:
+def _add_doors(app: FastAPI, settings: Settings) -> None:
+    """The last one is the first that a request passes."""
+    app.add_middleware(BodyLimit, limit=settings.max_request_mb * 1_000_000)
+    # Without this Gradio would let every origin read answers, with cookies (gradio#13741).
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=listed(settings.cors_origins),
+        allow_methods=["GET", "POST"],
+        allow_headers=["Authorization", "Content-Type"],
+    )
+    app.add_middleware(HostCheck, allowed=allowed_hosts(settings))
+    app.add_middleware(SecurityHeaders)
+
+
+def _mount(page: gr.Blocks, app: FastAPI, settings: Settings) -> FastAPI:
     return gr.mount_gradio_app(
         app,
         page,
         "/",
+        auth=page_login(settings),
+        root_path=settings.root_path or None,
         ssr_mode=False,
         run_history=False,
         show_error=False,
@@ -112,11 +137,16 @@ def head() -> str:
     )
 
 
+def http_server(app: FastAPI) -> uvicorn.Server:
+    """What answers requests with the app. Who is behind a proxy is for the app's settings to say (`build_app`)."""
+    return uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2, proxy_headers=False))
+
+
 def serve(app: FastAPI, listener: socket.socket, wait_for_end: Callable[[], int]) -> int:
     """Answer requests until the process is told to end, or until `wait_for_end` (in a thread of its own) has returned;
     then open pages have a moment to say so. `listener` is from `port.claim_port`. The exit code: that of `wait_for_end`
     if it returned, else 0."""
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2))
+    server = http_server(app)
     codes: list[int] = []
 
     def watch() -> None:

@@ -28,11 +28,13 @@ def option(
 def read_arguments(
     owner: type, arguments: Sequence[str], error: type[UserError], prog: str, description: str, epilog: str = ""
 ) -> dict[str, Any]:
-    """The fields of the dataclass `owner` that are given on the command line, converted and checked. `--help` prints
+    """The fields of the dataclass `owner` that are given on the command line, converted and checked; those marked
+    `is_secret` have no flag, because everybody on a machine can read the command lines of its programs. `--help` prints
     and exits. Raises `error`."""
     parser = _Parser(prog=prog, allow_abbrev=False, description=description, epilog=epilog)
     parser.refusal = error
-    for row in fields(owner):
+    rows = [row for row in fields(owner) if not row.metadata.get("is_secret")]
+    for row in rows:
         parser.add_argument(
             flag(row),
             dest=row.name,
@@ -42,7 +44,7 @@ def read_arguments(
             help=_help(row),
         )
     given = vars(parser.parse_args(arguments))
-    return {row.name: convert(row, given[row.name], flag(row), error) for row in fields(owner) if row.name in given}
+    return {row.name: convert(row, given[row.name], flag(row), error) for row in rows if row.name in given}
 
 
 def convert(row: Field, text: str, source: str, error: type[UserError]) -> Any:

@@ -7,7 +7,6 @@ import pytest
 from fastapi import Request
 from fastapi.testclient import TestClient
 
-from web import server
 from web.server import build_app, head
 from web.settings import Settings
 
@@ -24,7 +23,7 @@ def serve(engine):
     """Clients of pages with these settings, by the address that a browser at the same machine uses."""
     clients = []
 
-    def open_(**settings):
+    def open_(from_address="testclient", **settings):
         with gr.Blocks(analytics_enabled=False) as page:
             gr.Markdown("hello")
         page.queue(api_open=False)
@@ -34,8 +33,15 @@ def serve(engine):
         async def read(request: Request):
             return len(await request.body())
 
-        app.router.routes.sort(key=lambda route: getattr(route, "path", "") != "/read")  # before the page, which is "/"
-        clients.append(TestClient(app, base_url="http://127.0.0.1:7860"))
+        @app.get("/who")
+        async def who(request: Request):
+            return request.client.host
+
+        ours = ("/read", "/who")
+        app.router.routes.sort(
+            key=lambda route: getattr(route, "path", "") not in ours
+        )  # before the page, which is "/"
+        clients.append(TestClient(app, base_url="http://127.0.0.1:7860", client=(from_address, 1)))
         return clients[-1].__enter__()
 
     yield open_
@@ -83,6 +89,46 @@ def test_other_origins_are_not_let_in(client):
         assert "access-control-allow-origin" not in answer.headers
 
 
+def test_origins_of_the_list_may_read_answers_without_cookies(serve):
+    client = serve(cors_origins="https://app.example, https://b.example:8443")
+    for origin in ("https://app.example", "https://b.example:8443"):
+        answer = client.get("/health", headers={"Origin": origin})
+        assert answer.headers["access-control-allow-origin"] == origin
+        assert "access-control-allow-credentials" not in answer.headers
+        asked = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+        asked["Access-Control-Request-Headers"] = "authorization, content-type"
+        assert client.options("/v1/chat/completions", headers=asked).status_code == 200
+    assert "access-control-allow-origin" not in client.get("/health", headers={"Origin": "https://x.example"}).headers
+
+
+def who_asks(app_client, forwarded):
+    return app_client.get("/who", headers={"X-Forwarded-For": forwarded}).json()
+
+
+def test_only_trusted_proxies_say_who_asks(serve):
+    """The test's own client connects as "testclient", so its address is given."""
+    for proxies, forwarded, expected in (
+        ("", "1.2.3.4", "10.0.0.1"),
+        ("10.0.0.0/24", "1.2.3.4", "1.2.3.4"),
+        ("10.0.0.0/24", "6.6.6.6, 1.2.3.4, 10.0.0.2", "1.2.3.4"),  # what stands before was written by the client
+        ("10.0.1.0/24", "1.2.3.4", "10.0.0.1"),
+    ):
+        assert who_asks(serve(trusted_proxies=proxies, from_address="10.0.0.1"), forwarded) == expected
+
+
+def test_the_page_asks_for_a_name_and_password(serve):
+    client = serve(login="ada:löve:lace, bob:builder")
+    assert "auth_required" in client.get("/").text
+    assert client.post("/gradio_api/queue/join", json={}).status_code == 401
+    for name, password, code in (("ada", "löve:lace", 200), ("ada", "builder", 400), ("bob", "lace", 400)):
+        assert client.post("/login", data={"username": name, "password": password}).status_code == code
+    assert client.get("/config").status_code == 200
+
+
+def test_a_page_under_a_path_of_a_proxy_says_so(serve):
+    assert '"root":"http://127.0.0.1:7860/chat"' in serve(root_path="/chat").get("/").text.replace(" ", "")
+
+
 def test_the_page_is_there(client):
     answer = client.get("/")
     assert answer.status_code == 200 and "text/html" in answer.headers["content-type"]
@@ -115,25 +161,23 @@ def test_other_names_are_those_of_the_settings(serve):
     assert serve(allowed_hosts="*").get("/health", headers={"Host": "c.d"}).status_code == 200
 
 
-@pytest.fixture
-def small_posts(monkeypatch):
-    monkeypatch.setattr(server, "MAX_BYTES", 1_000_000)
-
-
 def in_pieces(count):
     """A body that does not say its length."""
     for _ in range(count):
         yield b"x" * 100_000
 
 
-def test_what_is_too_large_is_refused_before_it_is_parsed(small_posts, client):
+def test_what_is_too_large_is_refused_before_it_is_parsed(serve):
+    client = serve(max_request_mb=1)
     for path in ("/read", "/gradio_api/queue/join"):
         for body in (b"{" * 1_000_001, in_pieces(11)):
             answer = client.post(path, content=body, headers={"Content-Type": "application/json"})
             assert answer.status_code == 413 and "larger than 1 MB, the most" in answer.json()["detail"], path
+            assert answer.json()["error"]["code"] == "request_too_large"
 
 
-def test_what_is_not_too_large_is_read(small_posts, client):
+def test_what_is_not_too_large_is_read(serve):
+    client = serve(max_request_mb=1)
     for body in (b"x" * 1_000_000, in_pieces(10)):
         answer = client.post("/read", content=body)
         assert (answer.status_code, answer.json()) == (200, 1_000_000)

@@ -11,6 +11,7 @@ import llama_core
 from web.settings import Settings, SettingsError, read_settings
 
 ROOT = Path(__file__).parents[2]
+SECRETS = {"api_keys": "GLASS_LLAMA_API_KEY", "api_key_file": "GLASS_LLAMA_API_KEY_FILE", "login": "GLASS_LLAMA_LOGIN"}
 
 
 def test_defaults_are_for_one_machine():
@@ -71,12 +72,28 @@ def test_every_setting_can_come_from_either_side():
         "system_prompt": "S",
         "switching": "off",
         "allowed_hosts": "a.example",
-        "api_key": "secret",
+        "trusted_proxies": "10.0.0.0/8, ::1",
+        "root_path": "/chat",
+        "cors_origins": "https://a.example",
+        "max_request_mb": 3,
+        "max_queue": 5,
+        "max_reply_seconds": 6,
+        "max_messages": 7,
+        "max_prompt_tokens": 8,
+        "max_reply_tokens": 9,
+        "requests_per_minute": 10,
+        "tokens_per_minute": 11,
+        "max_streams": 12,
+        "log": "json",
+        "api_keys": "a-key, another",
+        "api_key_file": "keys.txt",
+        "login": "ada:lovelace",
     }
     assert set(samples) == {row.name for row in fields(Settings)}
-    flags = [f"--{name.replace('_', '-')}={value}" for name, value in samples.items()]
     environment = {row.metadata["env"]: str(samples[row.name]) for row in fields(Settings)}
-    assert read_settings(flags, {}) == read_settings([], environment) == Settings(**samples)
+    secrets = {env: environment[env] for env in SECRETS.values()}
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in samples.items() if name not in SECRETS]
+    assert read_settings(flags, secrets) == read_settings([], environment) == Settings(**samples)
 
 
 def test_help_shows_every_setting_with_its_variable_and_default(capsys):
@@ -85,7 +102,17 @@ def test_help_shows_every_setting_with_its_variable_and_default(capsys):
     shown = " ".join(capsys.readouterr().out.split())
     assert leaving.value.code == 0
     for row in fields(Settings):
-        assert f"--{row.name.replace('_', '-')}" in shown and row.metadata["env"] in shown
+        assert row.metadata["env"] in shown
+        assert (f"--{row.name.replace('_', '-')} " in shown) is (row.name not in SECRETS)
+
+
+def test_secrets_are_neither_on_the_command_line_nor_printed():
+    """Everybody on a machine can read the command lines of its programs."""
+    settings = read_settings([], {env: "me:hush" for env in SECRETS.values()})
+    assert settings.login == settings.api_keys == "me:hush" and "hush" not in repr(settings)
+    for name in SECRETS:
+        with pytest.raises(SettingsError, match="unrecognized"):
+            read_settings([f"--{name.replace('_', '-')}", "x"], {})
 
 
 @pytest.mark.parametrize(
@@ -99,6 +126,10 @@ def test_help_shows_every_setting_with_its_variable_and_default(capsys):
         (["--model", ""], {}, "--model is empty"),
         (["--modle", "x"], {}, "unrecognized arguments: --modle x; see python app.py --help"),
         (["--slots"], {}, "--slots"),
+        (["--trusted-proxies", "*"], {}, "--trusted-proxies has '*'; expected addresses or networks"),
+        (["--root-path", "chat/"], {}, "--root-path is 'chat/'"),
+        (["--cors-origins", "https://a.example/"], {}, "--cors-origins has 'https://a.example/'"),
+        ([], {"GLASS_LLAMA_LOGIN": "hush"}, "GLASS_LLAMA_LOGIN has an entry that is not NAME:PASSWORD"),
     ],
 )
 def test_what_cannot_be_used_is_named(arguments, environment, words):

@@ -12,19 +12,29 @@ from llama_core.errors import UserError
 
 PREFIX = "/v1"
 RETRY_SECONDS = 5  # when the queue is full
+KINDS = {401: "authentication_error", 429: "rate_limit_error"}
 
 
 class ApiError(Exception):
-    """A refusal with its HTTP status; `code` tells programs apart what `message` tells people."""
+    """A refusal with its HTTP status; `code` tells programs apart what `message` tells people. `retry_after` is in
+    seconds."""
 
-    def __init__(self, message: str, status: int = 400, code: str | None = None, param: str | None = None):
+    def __init__(
+        self,
+        message: str,
+        status: int = 400,
+        code: str | None = None,
+        param: str | None = None,
+        retry_after: int | None = None,
+    ):
         super().__init__(message)
         self.message, self.status, self.code, self.param = message, status, code, param
+        self.retry_after = RETRY_SECONDS if retry_after is None and status == 503 else retry_after
 
     @property
     def body(self) -> dict[str, Any]:
         """The JSON of the answer."""
-        kind = "server_error" if self.status >= 500 else "invalid_request_error"
+        kind = KINDS.get(self.status, "server_error" if self.status >= 500 else "invalid_request_error")
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
 
 
@@ -46,7 +56,8 @@ def add_error_handlers(app: FastAPI) -> None:
 
     async def of_api(request: Request, problem: Exception) -> Response:
         assert isinstance(problem, ApiError)
-        headers = {"Retry-After": str(RETRY_SECONDS)} if problem.status == 503 else None
+        request.state.notes["code"] = problem.code or str(problem.status)
+        headers = None if problem.retry_after is None else {"Retry-After": str(problem.retry_after)}
         return JSONResponse(problem.body, problem.status, headers)
 
     async def of_user(request: Request, problem: Exception) -> Response:

@@ -2,6 +2,7 @@
 these run in a thread beside the event loop."""
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llama_core.checkpoint import Model
@@ -10,6 +11,7 @@ from llama_core.sampling.params import SamplingParams
 from web.api.errors import ApiError
 from web.api.schema import ChatRequest, CompletionRequest, Generation, ResponseFormat
 from web.chat.actions import stop_at_markers
+from web.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -35,11 +37,10 @@ def of_chat(request: ChatRequest, model: Model, context: int) -> list[Asked]:
         begun = tuple(model.tokenizer.encode(messages.pop()["content"]))
     if not messages:
         raise ApiError("messages has nothing to answer; expected a user's message", param="messages")
-    count = request.max_completion_tokens or request.max_tokens
     wanted = (request.top_logprobs or 0) if request.logprobs else None
     if request.top_logprobs and not request.logprobs:
         raise ApiError("top_logprobs needs logprobs to be true", param="top_logprobs")
-    params = _params(request, model, count, wanted, context)
+    params = _params(request, model, request.wanted_tokens, wanted, context)
     return [Asked(model.chat.prompt_ids(messages), params, begun, grammar=_grammar(request.response_format, model))]
 
 
@@ -91,6 +92,25 @@ def _params(
         logprobs=logprobs,
     )
     return stop_at_markers(params, model.tokenizer)
+
+
+def require_size(asked: Sequence[Asked], most_tokens: int) -> None:
+    """Raises `ApiError` for a prompt of more tokens than a program may send (0: any number)."""
+    longest = max(len(one.ids) + len(one.begun) for one in asked)
+    if most_tokens and longest > most_tokens:
+        words = f"the prompt has {longest} tokens; at most {most_tokens} are taken here, so shorten it"
+        raise ApiError(words, code="context_length_exceeded", param="messages")
+
+
+def within_limits(request: Generation, settings: Settings) -> None:
+    """Raises `ApiError` for more messages or a longer reply than a program may ask for."""
+    messages = len(request.messages) if isinstance(request, ChatRequest) else 0
+    if messages > settings.max_messages:
+        words = f"there are {messages} messages; at most {settings.max_messages} are taken here: leave older ones out"
+        raise ApiError(words, code="too_many_messages", param="messages")
+    most, wanted = settings.max_reply_tokens, request.wanted_tokens
+    if most and wanted and wanted > most:
+        raise ApiError(f"max_tokens is {wanted}; a reply may have at most {most} here", param="max_tokens")
 
 
 def seeded(params: SamplingParams, choice: int) -> SamplingParams:

@@ -61,9 +61,14 @@ class Run:
         for choice in self.choices:
             choice.request.cancel()
 
+    @property
+    def requests(self) -> list[Request]:
+        """Those of the engine."""
+        return [choice.request for choice in self.choices]
+
     def usage(self) -> dict[str, Any]:
         """Tokens read and written."""
-        return usage_of([choice.request for choice in self.choices])
+        return usage_of(self.requests)
 
     async def whole(self, http: HttpRequest) -> dict[str, Any]:
         """The answer in one piece. Raises what `Reply.batches` does; stops writing when the client is gone."""

@@ -87,6 +87,11 @@ class Generation(Sampling):  # type: ignore[valid-type, misc]
     logit_bias: dict[str, float] | None = None
 
     @property
+    def wanted_tokens(self) -> int | None:
+        """How many tokens the reply may have; None: as many as there is room for."""
+        return self.max_tokens
+
+    @property
     def stops(self) -> tuple[str, ...]:
         """The texts to stop at."""
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
@@ -101,6 +106,11 @@ class ChatRequest(Generation):
     top_logprobs: int | None = Field(None, ge=0, le=MAX_ALTERNATIVES)
     response_format: ResponseFormat | None = None
     tools: list[Any] | None = Field(None, max_length=0, description="not supported yet")
+
+    @property
+    def wanted_tokens(self) -> int | None:
+        """`max_tokens` is the older name."""
+        return self.max_completion_tokens or self.max_tokens
 
 
 class CompletionRequest(Generation):

@@ -2,6 +2,7 @@
 takes its place."""
 
 import dataclasses
+import functools
 import threading
 import time
 from collections.abc import Callable
@@ -116,11 +117,14 @@ class ModelManager:
         self,
         settings: Settings,
         load: Callable[..., Model] = load_checkpoint,
-        serve: Callable[[Model, int, int], Engine] = Engine,
+        serve: Callable[[Model, int, int], Engine] | None = None,
     ):
         self.settings = settings
         self.loading: ModelLoading | None = None
-        self._load, self._serve = load, serve
+        self._load = load
+        self._serve = serve or functools.partial(
+            Engine, max_queue=settings.max_queue, time_limit=settings.max_reply_seconds
+        )
         self._served: Served | None = None
         self._lock = threading.Lock()
 

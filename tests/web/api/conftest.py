@@ -6,11 +6,10 @@ import time
 import gradio as gr
 import openai
 import pytest
-import uvicorn
 
 from web.models.manager import ModelManager
 from web.port import claim_port, open_port, url_of
-from web.server import build_app
+from web.server import build_app, http_server
 from web.settings import GUIDE, Settings
 
 
@@ -22,7 +21,7 @@ def serve(manager, settings):
     listener = claim_port("127.0.0.1", 0)
     app = build_app(page, manager, settings)
     open_port(listener)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
+    server = http_server(app)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     while not server.started:

@@ -85,8 +85,8 @@ def test_a_full_queue_says_when_to_come_back(client, manager):
 
 
 def test_a_key_is_asked_for(serve_with):
-    url = serve_with(Settings(model=GUIDE, api_key="sésame"))
-    for key, code in (("sésame", 200), ("sesame", 401), ("", 401)):
+    url = serve_with(Settings(model=GUIDE, api_keys="sésame, other"))
+    for key, code in (("sésame", 200), ("other", 200), ("sesame", 401), ("sésame, other", 401), ("", 401)):
         headers = {"Authorization": f"Bearer {key}".encode()} if key else {}
         assert httpx.get(f"{url}/v1/models", headers=headers).status_code == code
     assert httpx.get(f"{url}/health").status_code == 200
