@@ -22,7 +22,8 @@ Glass.composer = (() => {
     const send = document.querySelector("#message .submit-button"), isEmpty = !box()?.value.trim();
     if (send && send.disabled !== isEmpty) send.disabled = isEmpty;
     const row = document.querySelector("#message .input-container");
-    if (row && !row.querySelector(".attach")) row.prepend(Glass.button(T.attach, "attach", () => file.click(), { class: "attach" }));
+    // After the field in the page: all of it is in a label, which is that of the first control in it.
+    if (row && !row.querySelector(".attach")) box().after(Glass.button(T.attach, "attach", () => file.click(), { class: "attach" }));
     if (box() && box().enterKeyHint !== "send") box().enterKeyHint = "send";
   }
 
