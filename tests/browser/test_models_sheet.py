@@ -102,7 +102,7 @@ def test_of_several_gguf_files_one_is_chosen_by_its_size(page, sheet, tmp_path):
     sheet.get_by_role("textbox", name="Another model").fill(str(tmp_path))
     sheet.get_by_role("button", name="Check size").click()
     sheet.get_by_label("Which of its files").click()
-    expect(page.get_by_role("option")).to_have_text([re.compile(r"m-F16.gguf \(.*KB\)"), re.compile(r"m-Q4_0.gguf")])
+    expect(page.locator("[role=option]")).to_have_text([re.compile(r"m-F16.gguf \(.*KB\)"), re.compile(r"m-Q4_0.gguf")])
     page.get_by_role("option", name="m-F16").click()
     expect(sheet.locator("#model-said")).to_contain_text(re.compile(r"m-F16.gguf: .*parameters. Files .* KB"))
     expect(sheet.get_by_role("textbox", name="Another model")).to_have_value(str(tmp_path / "m-F16.gguf"))
