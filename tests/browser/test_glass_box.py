@@ -32,7 +32,9 @@ def test_the_place_in_line_and_the_facts_are_in_sight(page, fake):
     fake.ask("fake/hold/0", post=True)
     wait_until_ready(page, "reached the limit of 40 tokens")
     expect(page.locator("#status")).to_contain_text("45 of 4096 tokens of context")
-    expect(reply(page)).to_contain_text(re.compile(r"tokens/s · first token after .* s · 40 tokens · prompt 5"))
+    facts = reply(page).locator(".facts")
+    facts.get_by_text("tokens/s").click()
+    expect(facts.get_by_text(re.compile(r"first token after .* s · 40 tokens · prompt 5"))).to_be_visible()
 
 
 def test_turns_that_no_longer_fit_are_shown_as_left_out(page, fake):

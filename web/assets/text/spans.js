@@ -66,18 +66,17 @@ Glass.Spans = (() => {
     }
     gone(index) {
       const text = this.tokens[index][1], isEnd = !text && this.finish === "stop" && index === this.tokens.length - 1;
-      const span = this.span(index, "");
+      const span = this.span(index, "", isEnd ? T.end_label : undefined);
       span.classList.add(isEnd ? "end" : text ? "gone" : "part");
       span.dataset.name = isEnd ? T.end : Glass.tokens.visible(Glass.tokens.label(this.tokens[index]));
-      if (isEnd) span.ariaLabel = T.end_label;
       return span;
     }
-    span(index, words) {
+    span(index, words, name = Glass.tokens.quoted(Glass.tokens.label(this.tokens[index]))) {
       const token = this.tokens[index], [, , share, , , forced] = token;
       const chance = forced ? T.forced : share === null ? "" : percent(share);
       return make("span", {
         class: `tok t${tint(share)}${forced ? " forced" : ""}`, role: "button", tabindex: -1, "data-i": index,
-        "aria-label": `${Glass.tokens.quoted(Glass.tokens.label(token))} ${chance}`.trim(), "aria-haspopup": "dialog",
+        "aria-label": `${name} ${chance}`.trim(), "aria-haspopup": "dialog",
       }, words);
     }
   }
