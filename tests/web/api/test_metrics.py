@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from pathlib import Path
 
 import httpx
@@ -59,9 +60,8 @@ def test_figures_and_lines_tell_of_each_request(url, client, manager, capsys):
     assert (after["glass_llama_slots",], after["glass_llama_ready",]) == (manager.stats().slots, 1)
     assert not any("anything" in part for name in after for part in name)
 
-    printed = capsys.readouterr().out
+    printed, lines = printed_lines(capsys, "/v1/chat/completions", 3)
     assert "zyxwvut" not in printed and "hush" not in printed and "wrong" not in printed
-    lines = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
     chats = [line for line in lines if line["path"] == "/v1/chat/completions"]
     assert [line["status"] for line in chats] == [200, 200, 429]
     assert all(line["completion_tokens"] == usage.completion_tokens for line in chats[:2])
@@ -70,9 +70,21 @@ def test_figures_and_lines_tell_of_each_request(url, client, manager, capsys):
     assert len({line["request_id"] for line in lines}) == len(lines)
 
 
+def printed_lines(capsys, path, count):
+    """What was printed, and its lines, once there are so many of this path: each comes after its answer."""
+    printed = ""
+    for _ in range(3000):
+        printed += capsys.readouterr().out
+        lines = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
+        if sum(line["path"] == path for line in lines) >= count:
+            return printed, lines
+        time.sleep(0.01)
+    raise AssertionError(f"not {count} lines of {path}: {printed}")
+
+
 def test_the_answer_has_the_id_of_its_line(url, capsys):
     answer = httpx.get(f"{url}/health")
-    [line] = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
+    _, [line] = printed_lines(capsys, "/health", 1)
     assert answer.headers["X-Request-Id"] == line["request_id"] and line["path"] == "/health"
 
 

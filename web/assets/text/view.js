@@ -8,7 +8,7 @@ Glass.View = (() => {
   // `node` is the message as it stands in the conversation, and grows.
   class View {
     constructor(element, number, node, popover) {
-      Object.assign(this, { element, number, node, popover, spans: new Glass.Spans(node), parts: [] });
+      Object.assign(this, { element, number, node, popover, spans: new Glass.Spans(node), parts: [], rest: 0 });
       element.classList.add("tokens");
       element.setAttribute("role", "group");
       element.setAttribute("aria-label", T.tokens_label);
@@ -30,8 +30,16 @@ Glass.View = (() => {
       this.element.querySelector('.tok[tabindex="0"]')?.setAttribute("tabindex", -1);
       target?.setAttribute("tabindex", 0);
     }
+    // At most a quarter of the time goes into drawing: a paragraph of thousands of words would else take all of it.
     grow() {
       if (!window.VendoredMarkdown) { this.wait(); return; }
+      clearTimeout(this.later);
+      const began = performance.now();
+      if (this.node.live && began < this.rest) { this.later = setTimeout(() => this.grow(), this.rest - began); return; }
+      this.redraw();
+      this.rest = performance.now() + 3 * (performance.now() - began);
+    }
+    redraw() {
       const source = textOf(this.node), focused = this.element.contains(document.activeElement) ? document.activeElement.dataset.i : undefined;
       Object.assign(this.spans, { tokens: this.node.tokens || [], marks: this.node.marks || [], finish: this.node.finish });
       this.spans.measure();

@@ -119,8 +119,8 @@ def test_earlier_blocks_stay_while_a_reply_is_written(fake, open_page):
     page.evaluate("""() => { window.first = document.querySelector('.assistant .body p');
         getSelection().selectAllChildren(first); }""")
     page.evaluate(grow, ". two\n\n```python\nx = 1\n")
+    expect(page.locator(".assistant ol li")).to_have_count(2)  # "2" became an item of the list
     page.evaluate("window.list = document.querySelector('.assistant ol')")
-    assert page.evaluate("list.querySelectorAll('li').length") == 2  # "2" became an item of the list
     page.evaluate(grow, "y = 2\n```\n\nAnd the end")
     page.evaluate("() => { Glass.chat.chat.nodes[1].live = false; Glass.chat.redraw(1); }")
     assert page.evaluate("first.isConnected && list.isConnected && String(getSelection()) === 'First block.'")
