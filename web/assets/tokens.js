@@ -33,7 +33,7 @@ Glass.tokens = (() => {
     }
     // Only where the pointer rests: text that moves under it opens nothing.
     hover(view, target) {
-      if (this.resting === target) return;
+      if (this.resting === target || innerWidth < 640) return; // a finger does not rest over a word
       this.resting = target;
       clearTimeout(this.timer);
       this.timer = setTimeout(() => { if (this.resting === target && target.matches(":hover")) this.show(view, target); }, 120);

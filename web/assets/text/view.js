@@ -17,7 +17,8 @@ Glass.View = (() => {
       element.addEventListener("mousemove", (event) => this.on(event, (target) => popover.hover(this, target)));
       element.addEventListener("focusin", (event) => this.on(event, (target) => {
         this.stop(target);
-        popover.show(this, target);
+        // Not for a pointer that goes down: what opened over the word would take the click.
+        if (target.matches(":focus-visible")) popover.show(this, target);
       }));
       this.grow();
     }
@@ -35,9 +36,15 @@ Glass.View = (() => {
       if (!window.VendoredMarkdown) { this.wait(); return; }
       clearTimeout(this.later);
       const began = performance.now();
-      if (this.node.live && began < this.rest) { this.later = setTimeout(() => this.grow(), this.rest - began); return; }
+      if (this.node.live && began < this.rest) { this.later = setTimeout(() => this.growLater(), this.rest - began); return; }
       this.redraw();
       this.rest = performance.now() + 3 * (performance.now() - began);
+    }
+    // The end stays in sight if it was.
+    growLater() {
+      const follow = Glass.chat.nearEnd();
+      this.grow();
+      if (follow) Glass.chat.end();
     }
     redraw() {
       const source = textOf(this.node), focused = this.element.contains(document.activeElement) ? document.activeElement.dataset.i : undefined;
