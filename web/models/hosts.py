@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from llama_core import Engine, load_checkpoint
@@ -12,9 +12,8 @@ from llama_core.engine.hosts.leader import Leader
 from llama_core.errors import UserError
 from llama_core.runtime.hosts import join_hosts
 from web.models.catalog import path_of
+from web.models.manager import Serve, engine_maker
 from web.settings import Settings
-
-Serve = Callable[[Model, int, int], Engine]
 
 
 def is_first(settings: Settings) -> bool:
@@ -26,14 +25,14 @@ def is_first(settings: Settings) -> bool:
 def engines(settings: Settings) -> Iterator[Serve]:
     """How the first host makes an engine. Raises `LostHost` if another one does not come."""
     if settings.hosts == 1:
-        yield Engine
+        yield engine_maker(settings)
         return
     # Where the others found this host for JAX they find it for us.
     with Leader.gather(settings.coordinator.rpartition(":")[0].strip("[]")) as leader:
-        leader.on_lost = _give_up
+        leader.on_lost, make = _give_up, engine_maker(settings, compile=leader.compile)
 
         def serve(model: Model, slots: int, max_seq_len: int) -> Engine:
-            engine = Engine(model, slots, max_seq_len, compile=leader.compile)
+            engine = make(model, slots, max_seq_len)
             leader.on_lost = engine.fail
             return engine
 

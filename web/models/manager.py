@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from llama_core import Engine, load_checkpoint
 from llama_core.checkpoint import Model
@@ -110,21 +111,21 @@ class ModelLoading:
         self.step = step, done, total
 
 
+Serve = Callable[[Model, int, int], Engine]  # (model, slots, max_seq_len) → the engine that serves it
+
+
+def engine_maker(settings: Settings, **more: Any) -> Serve:
+    """Makes engines within the limits of the settings, with `more` for `Engine`."""
+    return functools.partial(Engine, max_queue=settings.max_queue, time_limit=settings.max_reply_seconds, **more)
+
+
 class ModelManager:
     """Loads models and holds the one that is `served`. A context manager: leaving it closes the engine."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        load: Callable[..., Model] = load_checkpoint,
-        serve: Callable[[Model, int, int], Engine] | None = None,
-    ):
+    def __init__(self, settings: Settings, load: Callable[..., Model] = load_checkpoint, serve: Serve | None = None):
         self.settings = settings
         self.loading: ModelLoading | None = None
-        self._load = load
-        self._serve = serve or functools.partial(
-            Engine, max_queue=settings.max_queue, time_limit=settings.max_reply_seconds
-        )
+        self._load, self._serve = load, serve or engine_maker(settings)
         self._served: Served | None = None
         self._lock = threading.Lock()
 

@@ -7,6 +7,7 @@ import pytest
 from web.access import api_keys
 from web.api.errors import ApiError
 from web.api.limits import SECONDS, ClientLimits, MovingWindow
+from web.models.hosts import engines
 from web.models.manager import ModelManager
 from web.settings import GUIDE, Settings, SettingsError
 
@@ -140,8 +141,13 @@ def test_a_large_request_is_refused_in_openais_form(open_client):
 def test_queue_and_time_are_the_engines(monkeypatch):
     given = {}
     monkeypatch.setattr("web.models.manager.Engine", lambda *_, **limits: given.update(limits))
-    manager = ModelManager(Settings(max_queue=3, max_reply_seconds=7))
+    settings = Settings(max_queue=3, max_reply_seconds=7)
+    manager = ModelManager(settings)
     manager._serve(None, 1, 1)
+    assert given == {"max_queue": 3, "time_limit": 7}
+    given.clear()
+    with engines(settings) as serve:  # as the app has it
+        serve(None, 1, 1)
     assert given == {"max_queue": 3, "time_limit": 7}
 
 
