@@ -10,7 +10,7 @@ from llama_core.checkpoint.configs import read_config
 from llama_core.checkpoint.find_tensors import HEAD, find_tensors
 from llama_core.checkpoint.gguf.open import gguf_weight_bytes, read_gguf_config
 from llama_core.checkpoint.layout import INDEX, WEIGHTS, shard_names
-from llama_core.checkpoint.memory_plan import NONE, Plan, free_bytes, resolve_dtype
+from llama_core.checkpoint.memory_plan import NONE, Plan, free_for, resolve_dtype
 from llama_core.checkpoint.random_model import is_random_name, random_config
 from llama_core.checkpoint.weights.forms import resolve_quantize
 from llama_core.model.config import LlamaConfig
@@ -65,10 +65,9 @@ def estimate_shape(
 ) -> Estimate:
     """The sizes of a model whose shape is known, without a look at any file, on each device of a `mesh` as
     `load_checkpoint` takes it. `weight_bytes`: as `Plan` has them. Raises `MeshError`."""
-    device = jax.devices()[0]
-    dtype, quantize = resolve_dtype(dtype, device), resolve_quantize(quantize, config)
+    dtype, quantize = resolve_dtype(dtype, jax.devices()[0]), resolve_quantize(quantize, config)
     plan = Plan(config, dtype, slots, max_seq_len, quantize, weight_bytes, devices=choose_devices(mesh, config))
-    return Estimate(count_params(config), file_bytes, plan, free_bytes(device))
+    return Estimate(count_params(config), file_bytes, plan, free_for(plan))
 
 
 def _with_own_head(folder: Path, config: LlamaConfig) -> LlamaConfig:

@@ -102,7 +102,7 @@ class Plan:
 
 def require_memory(plan: Plan, free: int | None = None) -> None:
     """Raises `MemoryShortage` if the model does not fit into `free` bytes (default: what the first device has)."""
-    free = _free_for(plan) if free is None else free
+    free = free_for(plan) if free is None else free
     if free is None or plan.total <= free:
         return
     fitting = next((words for other, words in _smaller(plan) if other.total <= free), None)
@@ -130,7 +130,7 @@ def fitting_context(plan: Plan, free: int | None = None) -> int:
 
     Raises `MemoryShortage` if not even the shortest fits.
     """
-    free = _free_for(plan) if free is None else free
+    free = free_for(plan) if free is None else free
     plan = dataclasses.replace(plan, max_seq_len=min(plan.max_seq_len, plan.config.longest_context))
     while plan.max_seq_len // 2 >= SHORTEST_CONTEXT and free is not None and plan.total > free:
         plan = dataclasses.replace(plan, max_seq_len=plan.max_seq_len // 2)
@@ -152,7 +152,7 @@ def no_room(plan: Plan) -> str:
     weights."""
     half = (plan.total - plan.params) / 2
     fitting = (words for other, words in _smaller(plan) if other.total - other.params <= half)
-    left = _free_for(plan)
+    left = free_for(plan)
     return (
         f"the device ran out of memory: the model takes {_gb(plan.total)} ({_gb(plan.params)} weights, "
         f"{_gb(plan.cache)} cache for {plan.slots} x {plan.max_seq_len} tokens, {_gb(plan.workspace)} workspace)"
@@ -190,7 +190,7 @@ def free_bytes(device: jax.Device) -> int | None:
     return stats["bytes_limit"] - stats["bytes_in_use"] if {"bytes_limit", "bytes_in_use"} <= stats.keys() else None
 
 
-def _free_for(plan: Plan) -> int | None:
+def free_for(plan: Plan) -> int | None:
     """What is free on each device of the plan. Devices that are CPUs share the memory of their host."""
     device = jax.local_devices()[0]
     free = free_bytes(device)

@@ -9,7 +9,7 @@ import gradio as gr
 import pytest
 from fake_engine import FakeEngine, fake_model
 
-from llama_core.checkpoint import estimate as estimating
+from llama_core.checkpoint import memory_plan
 from llama_core.model.params import count_params
 from llama_core.runtime.files import ModelFileError
 from llama_core.sampling.params import SamplingParams
@@ -123,7 +123,7 @@ def test_the_list_says_nothing_of_where_its_folders_lie(open_panel):
 
 
 def test_the_lists_are_told_apart_by_what_this_machine_has_room_for(open_panel, monkeypatch):
-    monkeypatch.setattr(estimating, "free_bytes", lambda device: 3_000_000_000)
+    monkeypatch.setattr(memory_plan, "free_bytes", lambda device: 3_000_000_000)
     built_in, fits, larger = open_panel(AT_HOME)._all()
     assert [name for _, name in built_in.choices] == ["weights:guide", "random:tiny", "random:135M"]
     assert "HuggingFaceTB/SmolLM2-135M-Instruct" in dict(map(reversed, fits.choices))

@@ -17,9 +17,8 @@ Glass.files = (() => {
   const isToken = (row) => isList(row, () => true, 6) && isNumber(row[0]) && isText(row[1]) &&
     [row[2], row[3]].every((share) => share === null || isShare(share)) && isList(row[4] ?? [], isAlternative, 20);
   const isMark = (row) => isList(row, () => true, 2) && isNumber(row[0]) && isText(row[1]);
-  // By their names the fields that a message, or a chat, may have beside those that it has to have.
-  const MESSAGE = { tokens: (rows) => isList(rows, isToken), marks: (rows) => isList(rows, isMark) };
-  for (const name of ["words", "finish", "problem", "facts", "seed", "model", "model_id"]) MESSAGE[name] = isText;
+  // What the fields of a message hold; those that are not named here hold text.
+  const KINDS = { role: (name) => name === "user" || name === "assistant", tokens: (rows) => isList(rows, isToken), marks: (rows) => isList(rows, isMark) };
 
   const refuse = () => { throw new Error(T.import_form); };
   const check = (holds) => holds || refuse();
@@ -28,9 +27,9 @@ Glass.files = (() => {
   function own(value) {
     check(isList(value.nodes, isObject) && value.nodes.length);
     const nodes = value.nodes.map((node, number) => {
-      check((node.role === "user" || node.role === "assistant") && Number.isInteger(node.parent) && node.parent >= -1 && node.parent < number);
-      const fields = Object.keys(MESSAGE).filter((name) => node[name] !== undefined);
-      return { role: node.role, parent: node.parent, ...Object.fromEntries(fields.map((name) => [name, check(MESSAGE[name](node[name])) && node[name]])) };
+      check(node.role !== undefined && Number.isInteger(node.parent) && node.parent >= -1 && node.parent < number);
+      const fields = Tree.FIELDS.filter((name) => node[name] !== undefined);
+      return { parent: node.parent, ...Object.fromEntries(fields.map((name) => [name, check((KINDS[name] || isText)(node[name])) && node[name]])) };
     });
     const selected = optional(value.selected, isObject, {});
     for (const [parent, child] of Object.entries(selected)) check(isNumber(child) && String(nodes[child]?.parent) === parent);

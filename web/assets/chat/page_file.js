@@ -21,11 +21,10 @@ article { position: relative; } .said { white-space: pre-wrap; overflow-wrap: an
 @media print { .others { display: none !important; } }
 `;
 
-  const visible = (text) => (text.trim() ? text.trim() : text.replace(/ /g, "␣").replace(/\n/g, "⏎") || "▫");
   function token([id, text, share, , others = [], forced]) {
     const rows = others.slice(0, MOST_OTHERS).flatMap(([other, words, part]) => {
       const own = other === id ? "own" : null;
-      return [make("bdi", { class: own }, visible(words)), make("span", { class: own }, percent(part))];
+      return [make("bdi", { class: own }, Glass.tokens.quoted(words)), make("span", { class: own }, percent(part))];
     });
     const title = forced ? T.forced : share === null ? null : percent(share), step = tint(share);
     return make("span", { class: `tok t${step}${forced ? " forced" : ""}`, title, tabindex: rows.length ? 0 : null }, text,

@@ -24,6 +24,7 @@ Glass.Tree = (() => {
       return tree;
     }
     static newKey = newKey;
+    static FIELDS = FIELDS;
 
     add(node) {
       const number = this.nodes.push({ key: newKey(), at: moment(), ...node }) - 1;
