@@ -37,11 +37,13 @@ def _run(settings: Settings, listener: socket.socket) -> int:
     from web.console import describe_switching, show_progress, watch
     from web.models.hosts import engines
     from web.models.manager import ModelManager
-    from web.page.page import build_page
-    from web.server import build_app, serve
 
     with engines(settings) as serve_model, ModelManager(settings, serve=serve_model) as manager:
         loading = manager.start(settings.model, show_progress)
+        # And these here: a model that cannot be used is refused before, and the programs are compiled meanwhile.
+        from web.page.page import build_page
+        from web.server import build_app, serve
+
         app = build_app(build_page(manager, settings), manager, settings)
         open_port(listener)
         engine, model = manager.served.engine, manager.served.model

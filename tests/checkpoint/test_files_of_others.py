@@ -8,9 +8,9 @@ import pytest
 import safetensors.torch
 import torch
 import transformers
-from checkpoints import NORM, copy_checkpoint, edit_json, edit_tensors, reference_logits, write_checkpoint
+from checkpoints import NORM, copy_checkpoint, edit_json, edit_tensors, forward, reference_logits, write_checkpoint
 
-from llama_core import load_checkpoint, model_forward, save_checkpoint
+from llama_core import load_checkpoint, save_checkpoint
 from llama_core.checkpoint.load import CheckpointError
 from llama_core.runtime.files import ModelFileError
 
@@ -33,7 +33,7 @@ def change_tensors(folder, change):
 def assert_logits_are_those_of_transformers(folder):
     theirs = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     model = load_checkpoint(folder)
-    logits, _ = model_forward(model.params, TOKENS, model.config)
+    logits, _ = forward(model.params, TOKENS, model.config)
     np.testing.assert_allclose(logits, reference_logits(theirs, TOKENS), atol=2e-4)
     return model
 

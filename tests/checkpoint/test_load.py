@@ -11,10 +11,19 @@ import pytest
 import safetensors.numpy
 import safetensors.torch
 import torch
-from checkpoints import NORM, STORIES, copy_checkpoint, edit_json, edit_tensors, reference_logits, write_checkpoint
+from checkpoints import (
+    NORM,
+    STORIES,
+    copy_checkpoint,
+    edit_json,
+    edit_tensors,
+    forward,
+    reference_logits,
+    write_checkpoint,
+)
 from loading_memory import loading_memory, needs_proc
 
-from llama_core import SamplingParams, load_checkpoint, model_forward
+from llama_core import SamplingParams, load_checkpoint
 from llama_core.checkpoint import safetensors_reader
 from llama_core.checkpoint.load import CheckpointError
 from llama_core.checkpoint.read_tensors import STEP, read_tensors
@@ -31,7 +40,7 @@ def damaged(checkpoint, tmp_path):
 
 
 def test_a_folder_gives_a_model_with_the_logits_of_transformers(checkpoint, model):
-    logits, _ = model_forward(model.params, TOKENS, model.config)
+    logits, _ = forward(model.params, TOKENS, model.config)
     np.testing.assert_allclose(logits, reference_logits(checkpoint[1], TOKENS), atol=2e-4)
     assert model.dtype == "float32" and not model.is_random and model.chat.has_template
     assert model.parameter_count == sum(p.numel() for p in checkpoint[1].parameters())
@@ -42,7 +51,7 @@ def test_sharded_and_tied(tmp_path):
     assert len(list(tmp_path.glob("model-*.safetensors"))) > 1
     model = load_checkpoint(tmp_path)
     assert model.params.output is None
-    logits, _ = model_forward(model.params, TOKENS, model.config)
+    logits, _ = forward(model.params, TOKENS, model.config)
     np.testing.assert_allclose(logits, reference_logits(theirs, TOKENS), atol=2e-4)
 
 

@@ -6,9 +6,9 @@ import sys
 import jax
 import numpy as np
 import pytest
-from checkpoints import STORIES, reference_logits, write_checkpoint
+from checkpoints import STORIES, forward, reference_logits, write_checkpoint
 
-from llama_core import load_checkpoint, model_forward
+from llama_core import load_checkpoint
 from llama_core.checkpoint.load import CheckpointError
 from llama_core.checkpoint.memory_plan import MemoryShortage, Plan, require_memory
 from llama_core.model.config import NAMED_CONFIGS
@@ -37,7 +37,7 @@ def test_every_matrix_is_what_rounding_the_whole_array_gives(model, checkpoint, 
 @pytest.mark.parametrize(("quantize", "share"), [("bf16", 0.03), ("int8", 0.06), ("q8", 0.03), ("q4", 0.45)])
 def test_rounded_weights_give_nearly_the_logits_of_transformers(checkpoint, quantize, share):
     model = load_checkpoint(checkpoint[0], quantize=quantize, kernels="off")
-    logits, _ = model_forward(model.params, TOKENS, model.config)
+    logits, _ = forward(model.params, TOKENS, model.config)
     expected = reference_logits(checkpoint[1], TOKENS)
     assert np.sqrt(np.mean((logits - expected) ** 2)) < share * np.std(expected)
     assert model.dtype == "float32" and model.weights.startswith(f"{quantize}, ") and model.quantize == quantize
@@ -53,8 +53,8 @@ def test_large_tensors_are_rounded_in_pieces(checkpoint, monkeypatch):
 
 def test_the_numbers_of_a_rounded_model_come_in_its_number_format():
     model = load_checkpoint("random:tiny", dtype="bfloat16", quantize="q8", kernels="off")
-    logits, _ = model_forward(model.params, TOKENS, model.config)
-    plain, _ = model_forward(load_checkpoint("random:tiny").params, TOKENS, model.config)
+    logits, _ = forward(model.params, TOKENS, model.config)
+    plain, _ = forward(load_checkpoint("random:tiny").params, TOKENS, model.config)
     assert model.dtype == "bfloat16" and dequantize(model.params.blocks[0].wo).dtype == "bfloat16"
     assert np.sqrt(np.mean((logits - plain) ** 2)) < 0.05 * np.std(plain)
 
@@ -81,7 +81,7 @@ def test_a_real_model_with_rows_of_no_whole_group_says_the_same_in_8_bits():
     """Its feed-forward width is 172."""
     plain, small = load_checkpoint(STORIES), load_checkpoint(STORIES, quantize="q8", kernels="off")
     ids = np.array([plain.tokenizer.encode("Once upon a time there was a little girl who liked to play outside. She")])
-    expected, found = (np.asarray(model_forward(one.params, ids, one.config)[0]) for one in (plain, small))
+    expected, found = (np.asarray(forward(one.params, ids, one.config)[0]) for one in (plain, small))
     assert np.mean(expected.argmax(-1) == found.argmax(-1)) > 0.95
 
 

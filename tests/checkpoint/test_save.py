@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import transformers
-from checkpoints import reference_logits, write_checkpoint
+from checkpoints import forward, reference_logits, write_checkpoint
 
-from llama_core import init_model_params, load_checkpoint, model_forward, save_checkpoint
+from llama_core import init_model_params, load_checkpoint, save_checkpoint
 from llama_core.checkpoint import save
 from llama_core.model.config import NAMED_CONFIGS, LlamaConfig
 from llama_core.runtime.files import ModelFileError
@@ -44,7 +44,7 @@ def test_transformers_loads_what_was_saved_as_it_is(tmp_path, checkpoint, tied):
     save_checkpoint(tmp_path / "saved", config, params, files)
     theirs, report = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "saved", output_loading_info=True)
     assert not any(report.values())
-    logits, _ = model_forward(params, TOKENS, config)
+    logits, _ = forward(params, TOKENS, config)
     np.testing.assert_allclose(logits, reference_logits(theirs, TOKENS), atol=2e-4)
     assert transformers.AutoTokenizer.from_pretrained(tmp_path / "saved").encode("the cat")
 

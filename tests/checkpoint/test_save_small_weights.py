@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import transformers
-from checkpoints import reference_logits, reference_model, write_checkpoint
+from checkpoints import forward, reference_logits, reference_model, write_checkpoint
 from gguf_files import random_blocks, rewrite_gguf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from llama_core import load_checkpoint, model_forward
+from llama_core import load_checkpoint
 from llama_core.checkpoint.save import save_checkpoint
 from llama_core.checkpoint.weights.saved import weight_tensors
 from llama_core.errors import UserError
@@ -27,7 +27,7 @@ SHAPE = dict(hidden_size=64, intermediate_size=112, num_attention_heads=8, num_k
 
 
 def logits_of(model):
-    return np.asarray(model_forward(model.params, TOKENS, model.config)[0])
+    return np.asarray(forward(model.params, TOKENS, model.config)[0])
 
 
 def save(folder, model, source):

@@ -6,10 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from checkpoints import matrices, reference_model, wide_layer, write_checkpoint
+from checkpoints import forward, matrices, reference_model, wide_layer, write_checkpoint
 from gguf_files import mixed_gguf, write_gguf
 
-from llama_core import load_checkpoint, model_forward
+from llama_core import load_checkpoint
 from llama_core.checkpoint.estimate import estimate
 from llama_core.checkpoint.weights import forms
 from llama_core.kernels import NATIVE, KernelError, prepare_kernels
@@ -44,7 +44,7 @@ def require_same_numbers(kept, exact):
     for (field, found), (_, expected) in zip(matrices(kept), matrices(exact), strict=True):
         numbers = dequantize(found) if is_quantized(found) else found
         np.testing.assert_array_equal(numbers, expected, err_msg=field)
-    logits = [model_forward(model.params, TOKENS, model.config)[0] for model in (kept, exact)]
+    logits = [forward(model.params, TOKENS, model.config)[0] for model in (kept, exact)]
     np.testing.assert_allclose(*logits, atol=1e-3 * np.abs(logits[1]).max())
 
 

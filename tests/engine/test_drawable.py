@@ -6,9 +6,10 @@ from types import SimpleNamespace
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from checkpoints import forward
 from engine_steps import ids
 
-from llama_core import Engine, SamplingParams, load_checkpoint, model_forward
+from llama_core import Engine, SamplingParams, load_checkpoint
 from llama_core.engine.records import Records, Status, pack
 from llama_core.sampling.sampler import make_penalty_state, next_token_distribution, sample, stack_sampling_params
 
@@ -38,7 +39,7 @@ def engine(loud):
 
 def shares_of(model, strange):
     """What is likely after the prompt when only the tokenizer's ids count, in float64."""
-    scores = np.asarray(model_forward(model.params, np.array([PROMPT]), model.config)[0][0, -1], np.float64)
+    scores = np.asarray(forward(model.params, np.array([PROMPT]), model.config)[0][0, -1], np.float64)
     assert scores.argmax() in strange
     scores[strange] = -np.inf
     shares = np.exp(scores - scores.max())

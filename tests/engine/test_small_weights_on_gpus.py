@@ -5,10 +5,11 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+from checkpoints import forward
 from gpu_products import GPU_PRODUCTS
 from lowered import operations
 
-from llama_core import Engine, SamplingParams, load_checkpoint, model_forward
+from llama_core import Engine, SamplingParams, load_checkpoint
 from llama_core.engine.compiled import compile_programs, program_table
 from llama_core.model.quantization import dequantize, is_quantized
 from llama_core.runtime.forms import MASKED, PLAIN
@@ -75,7 +76,7 @@ def test_replies_are_those_of_the_plain_form(engines):
 
 def test_logits_are_those_of_the_numbers_in_float32(engines, wide):
     found = engines[0].next_token_logits(PROMPT)
-    expected, _ = model_forward(wide.params, np.array([PROMPT], np.int32), wide.config)
+    expected, _ = forward(wide.params, np.array([PROMPT], np.int32), wide.config)
     kept = np.isfinite(found)
     np.testing.assert_allclose(found[kept], np.asarray(expected)[0, -1][kept], atol=2e-5)
 

@@ -4,12 +4,14 @@ import json
 import shutil
 from pathlib import Path
 
+import jax
 import numpy as np
 import safetensors.numpy
 import tokenizers
 import torch
 import transformers
 
+from llama_core import model_forward
 from llama_core.model.params import placements
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
@@ -35,6 +37,10 @@ TINY = dict(
     eos_token_id=1,
     initializer_range=0.1,
 )
+
+
+# A program a shape, not one for each of its operations.
+forward = jax.jit(model_forward, static_argnames="config")
 
 
 def reference_model(seed=0, family="Llama", **changes):

@@ -9,9 +9,9 @@ import pytest
 import safetensors.torch
 import torch
 import transformers
-from checkpoints import edit_json, reference_greedy, reference_logits, reference_model, write_tokenizer
+from checkpoints import edit_json, forward, reference_greedy, reference_logits, reference_model, write_tokenizer
 
-from llama_core import load_checkpoint, model_forward, save_checkpoint
+from llama_core import load_checkpoint, save_checkpoint
 from llama_core.model.attention import ModelForm, make_attention_context
 from llama_core.model.gpu_attention import MODEL_FORMS, fused_attention
 from llama_core.model.kv_cache import POSITIONS_FIRST
@@ -68,7 +68,6 @@ GRID = {
 }
 TOKENS = np.random.default_rng(0).integers(3, 320, (2, 72)).astype(np.int32)
 CHUNK = 20  # tokens of a prompt that are read at once
-forward = jax.jit(model_forward, static_argnames="config")  # a program a shape, not one for each of its operations
 
 
 def write(folder, changes, stored=torch.float32):

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from checkpoints import STORIES, TINY, reference_logits, reference_model
+from checkpoints import STORIES, TINY, forward, reference_logits, reference_model
 
 from llama_core import load_checkpoint, model_forward
 from llama_core.model import llama as rooms
@@ -34,7 +34,7 @@ def test_logits_are_those_of_transformers():
     config, params = converted(theirs)
     for length in (1, 7, 33, 130):
         tokens = random_tokens(length, batch=2)
-        logits, _ = model_forward(params, tokens, config)
+        logits, _ = forward(params, tokens, config)
         assert logits.dtype == jnp.float32
         np.testing.assert_allclose(logits, reference_logits(theirs, tokens), atol=2e-4)
 
@@ -44,11 +44,11 @@ def test_a_prompt_in_pieces_gives_the_same_logits(grouped, cuts):
     """Also the test that the mask knows the cache's position, which the seed document's did not."""
     config, params = grouped
     tokens = random_tokens(40)
-    whole, _ = model_forward(params, tokens, config)
+    whole, _ = forward(params, tokens, config)
     cache, pieces = rooms.init_cache(config, 1, 64), []
     edges = [0, *cuts, 40]
     for start, end in zip(edges, edges[1:], strict=False):
-        logits, cache = model_forward(params, tokens[:, start:end], config, cache, start)
+        logits, cache = forward(params, tokens[:, start:end], config, cache, start)
         pieces.append(logits)
     np.testing.assert_allclose(jnp.concatenate(pieces, axis=1), whole, atol=2e-5)
 
@@ -56,12 +56,12 @@ def test_a_prompt_in_pieces_gives_the_same_logits(grouped, cuts):
 def test_token_by_token_with_rows_at_different_places(grouped):
     config, params = grouped
     tokens = random_tokens(20, batch=2)
-    whole, _ = model_forward(params, tokens, config)
+    whole, _ = forward(params, tokens, config)
     cache = rooms.init_cache(config, 2, 64)
-    _, cache = model_forward(params, tokens[:, :12], config, cache, 0)
+    _, cache = forward(params, tokens[:, :12], config, cache, 0)
     # Row 0 goes on at 12; row 1 steps back to 5 and writes over what it had.
     step = np.stack([tokens[0, 12:13], tokens[1, 5:6]])
-    logits, _ = model_forward(params, step, config, cache, jnp.array([12, 5]))
+    logits, _ = forward(params, step, config, cache, jnp.array([12, 5]))
     np.testing.assert_allclose(logits[:, 0], np.stack([whole[0, 12], whole[1, 5]]), atol=2e-5)
 
 
@@ -70,7 +70,7 @@ def test_nothing_after_a_token_changes_its_logits(grouped):
     tokens = random_tokens(12)
     changed = tokens.copy()
     changed[0, 8:] = 5
-    before, after = (model_forward(params, ids, config)[0][0, :8] for ids in (tokens, changed))
+    before, after = (forward(params, ids, config)[0][0, :8] for ids in (tokens, changed))
     np.testing.assert_array_equal(before, after)
 
 
@@ -78,7 +78,7 @@ def test_a_real_trained_llama_gives_its_published_logits():
     if not STORIES.is_dir():
         pytest.skip("stories260K is not here")
     model, expected = load_checkpoint(STORIES), np.load(STORIES / "expected_logits.npz")
-    logits, _ = model_forward(model.params, expected["input_ids"][None].astype(np.int32), model.config)
+    logits, _ = forward(model.params, expected["input_ids"][None].astype(np.int32), model.config)
     np.testing.assert_allclose(logits[0, :64], expected["logits_first64"], atol=2e-4)
     np.testing.assert_array_equal(jnp.argmax(logits[0], axis=-1), expected["argmax"])
 
@@ -114,8 +114,8 @@ def test_rms_norm_is_the_formula_in_float32_whatever_comes_in():
 def test_bfloat16_stays_near_float32(grouped):
     config, params = grouped
     tokens = random_tokens(30)
-    exact, _ = model_forward(params, tokens, config)
-    rounded, _ = model_forward(jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params), tokens, config)
+    exact, _ = forward(params, tokens, config)
+    rounded, _ = forward(jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params), tokens, config)
     assert rounded.dtype == jnp.float32
     assert float(jnp.mean(jnp.abs(rounded - exact))) < 0.03 * float(jnp.std(exact))
 

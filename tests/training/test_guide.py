@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from checkpoints import forward
 
 from guide.corpus import conversations
 from guide.corpus.stories import story, story_words
@@ -17,7 +18,7 @@ from guide.corpus.topics import read_topics
 from guide.evaluate import GUIDE, Examiner, is_story
 from guide.held_out import UNKNOWN, Question, plain, read_questions
 from guide.prepare import prepare
-from llama_core import Engine, load_checkpoint, model_forward
+from llama_core import Engine, load_checkpoint
 from llama_core.model.params import count_params
 from llama_core.tokenizer import load_tokenizer
 
@@ -113,7 +114,7 @@ def test_transformers_gives_the_same_logits(guide):
     with torch.no_grad():
         expected = reference(torch.tensor([ids])).logits.numpy()
     with jax.default_matmul_precision("highest"):
-        found, _ = model_forward(guide.params, np.array([ids]), guide.config)
+        found, _ = forward(guide.params, np.array([ids]), guide.config)
     np.testing.assert_allclose(found, expected, atol=2e-3, rtol=0)
 
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from checkpoints import reference_logits, reference_model, write_checkpoint
+from checkpoints import forward, reference_logits, reference_model, write_checkpoint
 from gguf.quants import dequantize
 from gguf_files import TEMPLATE, permute, random_blocks, rewrite_gguf, unpermute, write_gguf
 from loading_memory import loading_memory, needs_proc
 
-from llama_core import load_checkpoint, model_forward, save_checkpoint
+from llama_core import load_checkpoint, save_checkpoint
 from llama_core.checkpoint.estimate import estimate
 from llama_core.checkpoint.gguf.tensors import READABLE
 from llama_core.checkpoint.load import CheckpointError
@@ -37,7 +37,7 @@ YARN_KEYS = {
 
 
 def logits_of(model, tokens=TOKENS):
-    return model_forward(model.params, tokens, model.config)[0]
+    return forward(model.params, tokens, model.config)[0]
 
 
 @pytest.mark.parametrize(

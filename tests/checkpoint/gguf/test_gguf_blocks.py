@@ -5,11 +5,11 @@ import gguf
 import jax
 import numpy as np
 import pytest
-from checkpoints import matrices, wide_layer
+from checkpoints import forward, matrices, wide_layer
 from gguf.quants import dequantize as their_dequantize
 from gguf_files import mixed_gguf, random_blocks
 
-from llama_core import load_checkpoint, model_forward
+from llama_core import load_checkpoint
 from llama_core.checkpoint import memory_plan
 from llama_core.checkpoint.estimate import estimate
 from llama_core.checkpoint.gguf.blocks import READERS, small_matrix
@@ -57,7 +57,7 @@ def test_a_mixture_stays_exactly_what_it_is_in_small_numbers(tmp_path, quantize)
     for (field, expected), (_, found) in zip(matrices(exact), matrices(small), strict=True):
         assert is_quantized(found) and found.shape == expected.shape, field
         np.testing.assert_array_equal(dequantize(found), expected, err_msg=field)
-    logits = [model_forward(model.params, TOKENS, model.config)[0] for model in (exact, small)]
+    logits = [forward(model.params, TOKENS, model.config)[0] for model in (exact, small)]
     np.testing.assert_allclose(*logits, atol=1e-3 * np.abs(logits[0]).max())
     before = estimate(str(path), "float32", 1, 256, quantize).plan.params
     assert 0.8 * small.weight_bytes < before <= small.weight_bytes  # q, k and v are in one format in memory

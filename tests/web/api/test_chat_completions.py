@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from checkpoints import forward
 
-from llama_core import SamplingParams, model_forward
+from llama_core import SamplingParams
 
 QUESTION = [{"role": "user", "content": "What is temperature?"}]
 GREEDY = {"model": "guide", "temperature": 0}
@@ -82,7 +83,7 @@ def test_logprobs_are_those_of_the_model(client, manager):
     assert len(content) == 5
     assert b"".join(bytes(entry.bytes) for entry in content).decode() == answer.choices[0].message.content
     for entry in content:
-        logits = model_forward(model.params, jnp.asarray([ids]), model.config)[0]
+        logits = forward(model.params, jnp.asarray([ids]), model.config)[0]
         expected = np.asarray(jax.nn.log_softmax(logits[0, -1]))
         best = np.argsort(expected)[::-1][:3]
         assert entry.logprob == pytest.approx(float(expected[best[0]]), abs=1e-4)

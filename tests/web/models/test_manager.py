@@ -11,10 +11,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from checkpoints import forward
 from fake_engine import FakeEngine, fake_model
 from scipy.special import softmax
 
-from llama_core import load_checkpoint, model_forward
+from llama_core import load_checkpoint
 from llama_core.checkpoint import memory_plan
 from llama_core.checkpoint.memory_plan import Plan
 from llama_core.model.config import NAMED_CONFIGS
@@ -215,7 +216,7 @@ def test_the_stored_sentence_is_what_the_guide_says():
     assert reply["model_id"] == model.id
     prompt = model.chat.prompt_ids([{"role": "user", "content": question["words"]}])
     ids = [token[0] for token in reply["tokens"]]
-    logits = model_forward(model.params, np.array([[*prompt, *ids]]), model.config)[0][0]
+    logits = forward(model.params, np.array([[*prompt, *ids]]), model.config)[0][0]
     shares = softmax(np.where(model.drawable, np.asarray(logits), -np.inf), axis=-1)
     for at, (token_id, _, share, _, others) in enumerate(reply["tokens"]):
         row = shares[len(prompt) + at - 1]
