@@ -5,6 +5,7 @@ HOOD = {
     "hood_shape": "The model, layer by layer",
     "hood_facts": "Specifications",
     "hood_knobs": "Source of each control",
+    "hood_line": "{path}, line {line}",
     "hood_refresh": "Refresh",
     "inside": "Look inside",
     "hood_none": "Click a word of a reply first: here you see what each layer would have said and where the model "

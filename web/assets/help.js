@@ -1,6 +1,6 @@
 // Keyboard shortcuts with their card, names for what Gradio draws without one, and the sidebars of a phone.
 (() => {
-  const { T, make, store } = Glass;
+  const { T, make, fill, store } = Glass;
   const press = (selector) => () => document.querySelector(selector)?.click();
   const version = (by) => () => {
     const rows = [...document.querySelectorAll(`#conversation .versions button:${by < 0 ? "first" : "last"}-of-type:not(:disabled)`)];
@@ -67,6 +67,12 @@
       const label = button.closest(".block")?.querySelector("[data-testid=block-info]")?.textContent.trim();
       if (label && button.ariaLabel !== `${T.reset} ${label}`) button.ariaLabel = `${T.reset} ${label}`;
     }
+    // Gradio says these in English, whichever language is chosen.
+    for (const [selector, words] of [["input[type=number]", T.number_input], ["input[type=range]", T.range_slider]])
+      for (const input of document.querySelectorAll(`.gradio-container ${selector}`)) {
+        const label = input.closest(".block")?.querySelector("[data-testid=block-info]")?.textContent.trim();
+        if (label && input.ariaLabel !== fill(words, { label })) input.ariaLabel = fill(words, { label });
+      }
     for (const toggle of document.querySelectorAll(".sidebar .toggle-button")) {
       const open = String(toggle.parentElement.classList.contains("open"));
       if (toggle.ariaExpanded !== open) toggle.ariaExpanded = open;
