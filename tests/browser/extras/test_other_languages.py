@@ -19,59 +19,71 @@ SEEN = """() => { const found = new Set();
     return [...found].filter((words) => words); }"""
 
 
-def english_only(language):
-    """A pattern for each English sentence that this language has otherwise."""
-    rows = [(table.tables[ENGLISH][key], table.tables[language][key]) for table in (TEXT, SCRIPT) for key in table]
-    sentences = [re.escape(english) for english, other in rows if english != other]
-    return re.compile("|".join(re.sub(r"\\{[^}]*\\}", ".+", sentence) for sentence in sentences))
+class Reader:
+    """Somebody who reads `language`, its sentences, and the page."""
+
+    def __init__(self, page, language):
+        self.page, self.text, self.script = page, TEXT.tables[language], SCRIPT.tables[language]
+        rows = [(table.tables[ENGLISH][key], table.tables[language][key]) for table in (TEXT, SCRIPT) for key in table]
+        sentences = [re.escape(english) for english, other in rows if english != other]
+        self.english = re.compile("|".join(re.sub(r"\\{[^}]*\\}", ".+", sentence) for sentence in sentences))
+
+    def look(self):
+        """All that is seen; none of it is English, and it fits."""
+        seen = self.page.evaluate(SEEN)
+        parts = [part for words in seen for part in words.split(" · ")]
+        assert [part for part in parts if self.english.fullmatch(part)] == []
+        assert self.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        return set(seen)
+
+    def talk(self):
+        """The first screen, a reply, the panel of a word, the map."""
+        page, script = self.page, self.script
+        expect(page.locator("#status")).to_have_text(script["ready"])
+        assert {script["promise"], script["send"], self.text["message_hint"]} <= self.look()
+        send(page, "Hello")
+        expect(page.locator("#status")).to_contain_text(self.text["length_reason"].format(limit=40))
+        self.look()
+        tokens(page).nth(4).click()
+        expect(page.locator(".odds button")).not_to_have_count(0)
+        self.look()
+        page.locator(".odds button").first.press("Escape")
+        page.get_by_role("button", name=script["map"]).click()
+        self.look()
+        page.keyboard.press("Escape")
+
+    def set_up(self):
+        """The settings, what is wrong with one of them, the sheet of models, the chats."""
+        page, text = self.page, self.text
+        with sidebar(page, "settings"):
+            page.get_by_text(text["more"], exact=True).click()
+            self.look()
+            seed = page.get_by_label(text["seed"])
+            seed.fill("seven")
+        type_and_enter(page, "And now?")
+        expect(page.locator("#status")).to_contain_text("seven")
+        expect(seed).to_have_attribute("aria-invalid", "true")
+        self.look()
+        page.get_by_role("tab", name=text["hood"]).click()
+        expect(page.locator("#picture svg")).to_be_visible()
+        self.look()
+        page.get_by_role("tab", name=text["chat"]).click()
+        page.locator("#model-chip").click()
+        expect(page.locator(".models").first).to_be_visible()
+        self.look()
+        page.keyboard.press("Escape")
 
 
-@pytest.mark.parametrize(("locale", "chosen"), [("de-DE", "English"), ("zh-CN", "Deutsch")])
-def test_nothing_is_said_in_english_and_another_language_can_be_chosen(fake, open_page, locale, chosen):
+@pytest.mark.parametrize(("locale", "other"), [("de-DE", "en"), ("zh-CN", "de")])
+def test_nothing_is_said_in_english_and_another_language_can_be_chosen(fake, open_page, locale, other):
     page, language = open_page(fake, 390, 844, locale=locale), locale[:2]
-    foreign, words = english_only(language), SCRIPT.tables[language]
-
-    def look():
-        seen = page.evaluate(SEEN)
-        parts = [part for text in seen for part in text.split(" · ")]
-        assert [part for part in parts if foreign.fullmatch(part)] == []
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        return seen
-
     expect(page.locator("html")).to_have_attribute("lang", language)
-    expect(page.locator("#status")).to_have_text(words["ready"])
-    assert {words["promise"], words["send"], TEXT.tables[language]["message_hint"]} <= set(look())
-    send(page, "Hello")
-    expect(page.locator("#status")).to_contain_text(TEXT.tables[language]["length_reason"].format(limit=40))
-    look()
-    tokens(page).nth(4).click()
-    expect(page.locator(".odds button")).not_to_have_count(0)
-    look()
-    page.locator(".odds button").first.press("Escape")
-    page.get_by_role("button", name=words["map"]).click()
-    look()
-    page.keyboard.press("Escape")
-    with sidebar(page, "settings"):
-        page.get_by_text(TEXT.tables[language]["more"], exact=True).click()
-        look()
-        seed = page.get_by_label(TEXT.tables[language]["seed"])
-        seed.fill("seven")
-    type_and_enter(page, "And now?")
-    expect(page.locator("#status")).to_contain_text("seven")
-    assert seed.get_attribute("aria-invalid") == "true"
-    look()
-    page.get_by_role("tab", name=TEXT.tables[language]["hood"]).click()
-    expect(page.locator("#picture svg")).to_be_visible()
-    look()
-    page.get_by_role("tab", name=TEXT.tables[language]["chat"]).click()
-    page.locator("#model-chip").click()
-    expect(page.locator(".models").first).to_be_visible()
-    look()
-    page.keyboard.press("Escape")
+    reader = Reader(page, language)
+    reader.talk()
+    reader.set_up()
     with sidebar(page, "library"):
-        look()
-        page.get_by_label(words["language"]).select_option(chosen)
-    expect(page.locator("html")).to_have_attribute("lang", {"English": "en", "Deutsch": "de"}[chosen])
-    expect(page.locator("#message textarea")).to_have_attribute(
-        "placeholder", {"English": "Write a message", "Deutsch": "Schreib eine Nachricht"}[chosen]
-    )
+        reader.look()
+        page.get_by_label(reader.script["language"]).select_option(other)
+    expect(page.locator("html")).to_have_attribute("lang", other)
+    hint = TEXT.tables[other]["message_hint"]
+    expect(page.locator("#message textarea")).to_have_attribute("placeholder", hint)
