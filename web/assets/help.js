@@ -68,11 +68,9 @@
       if (label && button.ariaLabel !== `${T.reset} ${label}`) button.ariaLabel = `${T.reset} ${label}`;
     }
     // Gradio says these in English, whichever language is chosen.
-    for (const [selector, words] of [["input[type=number]", T.number_input], ["input[type=range]", T.range_slider]])
-      for (const input of document.querySelectorAll(`.gradio-container ${selector}`)) {
-        const label = input.closest(".block")?.querySelector("[data-testid=block-info]")?.textContent.trim();
-        if (label && input.ariaLabel !== fill(words, { label })) input.ariaLabel = fill(words, { label });
-      }
+    for (const [english, words] of [["number input for ", T.number_input], ["range slider for ", T.range_slider]])
+      if (words !== `${english}{label}`)
+        for (const input of document.querySelectorAll(`input[aria-label^="${english}"]`)) input.ariaLabel = fill(words, { label: input.ariaLabel.slice(english.length) });
     for (const toggle of document.querySelectorAll(".sidebar .toggle-button")) {
       const open = String(toggle.parentElement.classList.contains("open"));
       if (toggle.ariaExpanded !== open) toggle.ariaExpanded = open;

@@ -21,7 +21,7 @@ Glass.language = (() => {
       const choices = [["", T.language_auto], ...Object.entries(window.GLASS_LANGUAGES)];
       const select = make("select", { onchange: () => choose(select.value) },
         ...choices.map(([value, name]) => make("option", { value, lang: value || null, selected: value === chosen() }, name)));
-      return make("label", { class: "theme" }, T.language, select);
+      return make("label", { class: "choice" }, T.language, select);
     },
   };
 })();
