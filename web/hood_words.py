@@ -49,5 +49,6 @@ HOOD = {
     "fact_attention_masked": "over a fixed part of the cache, masked",
     "fact_attention_cudnn": "cuDNN, over what is filled",
     "fact_cache_value": "{size} for {slots} chats of {context} tokens",
+    "bytes": "{count} bytes",
     "fact_use_value": "{used} of {size} tokens, {bytes}",
 }
