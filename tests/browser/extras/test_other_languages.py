@@ -18,6 +18,8 @@ SEEN = """() => { const found = new Set();
     }
     return [...found].filter((words) => words); }"""
 
+GAP = "[^\u4e00-\u9fff]+"  # what may stand for {...} in an English sentence: nothing Chinese
+
 
 class Reader:
     """Somebody who reads `language`, its sentences, and the page."""
@@ -25,8 +27,10 @@ class Reader:
     def __init__(self, page, language):
         self.page, self.text, self.script = page, TEXT.tables[language], SCRIPT.tables[language]
         rows = [(table.tables[ENGLISH][key], table.tables[language][key]) for table in (TEXT, SCRIPT) for key in table]
-        sentences = [re.escape(english) for english, other in rows if english != other]
-        self.english = re.compile("|".join(re.sub(r"\\{[^}]*\\}", ".+", sentence) for sentence in sentences))
+        differ = [
+            re.sub(r"\\{[^}]*\\}", lambda _: GAP, re.escape(english)) for english, other in rows if english != other
+        ]
+        self.english = re.compile("|".join(pattern for pattern in differ if re.search("[A-Za-z]{2}", pattern)))
 
     def look(self):
         """All that is seen; none of it is English, and it fits."""

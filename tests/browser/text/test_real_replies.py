@@ -29,7 +29,7 @@ SUBJECTS = ["llamas", "glass", "the sea", "prime numbers", "bread", "Rome", "rai
 
 def test_every_token_of_a_hundred_replies_is_reached_and_read(start_app, open_page):
     page = open_page(start_app("--model", str(PATH), "--slots", "1"))
-    set_knob(page, "Max tokens", 80)
+    set_knob(page, "Max tokens", 60)
     wrong = []
     for task in TASKS:
         for subject in SUBJECTS:
