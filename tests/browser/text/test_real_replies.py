@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+from apps import wait_for
 from playwright.sync_api import expect
 from readings import READ, WALK
 from steps import converse, replies, set_knob
@@ -28,7 +29,9 @@ SUBJECTS = ["llamas", "glass", "the sea", "prime numbers", "bread", "Rome", "rai
 
 
 def test_every_token_of_a_hundred_replies_is_reached_and_read(start_app, open_page):
-    page = open_page(start_app("--model", str(PATH), "--slots", "1"))
+    app = start_app("--model", str(PATH), "--slots", "1", "--max-seq-len", "512", waits=False)
+    wait_for(lambda: app.health()["ok"], 600)
+    page = open_page(app)
     set_knob(page, "Max tokens", 60)
     wrong = []
     for task in TASKS:
