@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from playwright.sync_api import expect
 from steps import questions, reload, send, wait_until_ready
 
-DOINGS = ["write", "write and leave", "new chat", "open latest", "delete", "reload", "close"]
-WRITES = DOINGS[:2]  # most of what is done
+DOINGS = ["write", "ask", "ask and reload", "new chat", "open latest", "delete", "reload", "close"]
+WRITES = DOINGS[:3]  # most of what is done
 KINDS = st.one_of(st.sampled_from(WRITES), st.sampled_from(DOINGS))
 STEPS = st.lists(st.tuples(st.integers(0, 1), KINDS), min_size=4, max_size=7)
 
@@ -39,12 +39,12 @@ class TwoTabs:
         getattr(self, doing.replace(" ", "_"))(place)
 
     def write(self, place):
-        chat, words = self.write_and_leave(place)
+        chat, words = self.ask(place)
         wait_until_ready(self.tabs[place])
         if self.tabs[place].evaluate(NOW) == chat:  # it was not deleted by the other tab meanwhile
             self.written[chat][words] = self.tabs[place].evaluate(LAST_REPLY)
 
-    def write_and_leave(self, place):
+    def ask(self, place):
         page = self.tabs[place]
         expect(page.locator("#message .submit-button")).to_be_visible()  # no reply is under way here
         self.count += 1
@@ -53,6 +53,11 @@ class TwoTabs:
         chat = page.evaluate(NOW)
         self.written.setdefault(chat, {})[words] = None
         return chat, words
+
+    def ask_and_reload(self, place):
+        """At once, in the middle of the reply."""
+        self.ask(place)
+        self.reload(place)
 
     def new_chat(self, place):
         page = self.tabs[place]
@@ -116,5 +121,7 @@ def test_two_tabs_lose_nothing_in_whatever_order(fake, open_page, request):
             two.do(place, doing)
         two.check()
 
+    fake.ask("fake/pace/60", post=True)
     check()
+    fake.ask("fake/pace/300", post=True)
     assert two.count > 0
