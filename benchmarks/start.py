@@ -3,9 +3,10 @@
     python -m benchmarks.start --rounds 3
 
 Each round starts the app as it stands here, opens its page in a headless chromium as soon as it answers, asks a
-question at once, and then for a story. Prints a table, and as its last line one JSON object: medians and the worst of
-the rounds, and the tokens/s that the page gives for the story. On Linux it runs in a network of its own with nothing in
-it but the loopback; "network" says whether that could be had.
+question at once, and then for a story. Then somebody comes for the first time to the server that is ready: how soon the
+page can be used, and what comes over the wire for it. Prints a table, and as its last line one JSON object: medians and
+the worst of the rounds, and the tokens/s that the page gives for the story. On Linux it runs in a network of its own
+with nothing in it but the loopback; "network" says whether that could be had.
 """
 
 import argparse
@@ -37,7 +38,9 @@ FIGURES = {
     "page_answers": "the page answers",
     "page_usable": "the page can be used",
     "first_token": "first word of the reply",
+    "visit_usable": "a first visit: usable",
 }
+USABLE = "() => document.querySelector('#message textarea') && window.Glass?.chat"
 FIRST_TOKEN = "() => document.querySelector('#conversation [data-testid=bot] .tok')"
 STORY_ENDED = (
     "() => document.querySelectorAll('#conversation [data-testid=bot]').length === 2 "
@@ -86,7 +89,7 @@ def start_and_ask(browser: Browser, model: str) -> dict[str, float]:
         reached("page_answers")
         page = browser.new_context(viewport={"width": 1280, "height": 800}).new_page()
         page.goto(app.url, wait_until="commit")
-        page.wait_for_function("() => document.querySelector('#message textarea') && window.Glass?.chat")
+        page.wait_for_function(USABLE)
         reached("page_usable")
         page.fill("#message textarea", "What is temperature?")
         page.press("#message textarea", "Enter")
@@ -99,7 +102,28 @@ def start_and_ask(browser: Browser, model: str) -> dict[str, float]:
         facts = page.locator("#conversation [data-testid=bot]").last.inner_text()
         found["tokens_per_second"] = float(re.search(r"([\d.]+) tokens/s", facts)[1])
         page.context.close()
-        return found
+        return found | first_visit(browser, app.url)
+
+
+def first_visit(browser: Browser, url: str) -> dict[str, float]:
+    """With nothing in the browser's cache: seconds until the box can be typed in, and kilobytes over the wire (headers
+    and bodies as they were sent) until nothing more comes for two seconds."""
+    page = browser.new_context(viewport={"width": 1280, "height": 800}).new_page()
+    wire = page.context.new_cdp_session(page)
+    sizes: list[float] = []
+    wire.on("Network.loadingFinished", lambda event: sizes.append(event["encodedDataLength"]))
+    wire.send("Network.enable")
+    begin = time.perf_counter()
+    page.goto(url, wait_until="commit")
+    page.wait_for_function(USABLE)
+    usable = time.perf_counter() - begin
+    page.wait_for_selector("html.settled")
+    count = -1
+    while len(sizes) != count:
+        count = len(sizes)
+        page.wait_for_timeout(2000)
+    page.context.close()
+    return {"visit_usable": usable, "visit_kilobytes": sum(sizes) / 1000}
 
 
 def answers(url: str) -> bool:
@@ -126,6 +150,7 @@ def report(options: argparse.Namespace, is_cut: bool, rounds: list[dict[str, flo
         "versions": {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "gradio", "playwright")},
         **{f"{name}_seconds": round(median[name], 2) for name in FIGURES},
         **{f"{name}_worst_seconds": round(worst[name], 2) for name in FIGURES},
+        "visit_kilobytes": round(median["visit_kilobytes"]),
         "tokens_per_second": round(median["tokens_per_second"], 1),
         "tokens_per_second_worst": round(slowest, 1),
     }
@@ -133,6 +158,7 @@ def report(options: argparse.Namespace, is_cut: bool, rounds: list[dict[str, flo
     for name, words in FIGURES.items():
         print(f"{words:26} {median[name]:7.2f} {worst[name]:7.2f}")
     print(f"{'tokens/s of a story':26} {median['tokens_per_second']:7.1f} {slowest:7.1f}")
+    print(f"{'KB of a first visit':26} {median['visit_kilobytes']:7.0f}")
     print(json.dumps(result))
 
 

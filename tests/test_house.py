@@ -136,6 +136,7 @@ def test_the_wheel_has_the_page_and_the_guide(tmp_path: Path):
     subprocess.run([sys.executable, "-m", "pip", "wheel", ".", *options, "-w", tmp_path], cwd=tree, check=True)
     inside = set(zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist())
     wanted = [*(ROOT / "web" / "assets").rglob("*"), *(ROOT / "weights" / "guide").iterdir()]
+    wanted += (ROOT / "web" / "languages").glob("*.json")
     wanted += [ROOT / "app.py", ROOT / "llama_core" / "py.typed", ROOT / "web" / "py.typed"]
     assert {named(path) for path in wanted if path.is_file()} <= inside
     assert not [name for name in inside if name.startswith(("tests", "guide/"))]

@@ -5,6 +5,7 @@ HOOD = {
     "hood_shape": "The model, layer by layer",
     "hood_facts": "Specifications",
     "hood_knobs": "Source of each control",
+    "hood_line": "{path}, line {line}",
     "hood_refresh": "Refresh",
     "inside": "Look inside",
     "hood_none": "Click a word of a reply first: here you see what each layer would have said and where the model "
@@ -48,5 +49,6 @@ HOOD = {
     "fact_attention_masked": "over a fixed part of the cache, masked",
     "fact_attention_cudnn": "cuDNN, over what is filled",
     "fact_cache_value": "{size} for {slots} chats of {context} tokens",
+    "bytes": "{count} bytes",
     "fact_use_value": "{used} of {size} tokens, {bytes}",
 }

@@ -4,10 +4,12 @@ enough. On the way back, the headers that keep the page to itself."""
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
+from web.languages import ENGLISH, language_of, speaking
 from web.settings import Settings, listed
 from web.strings import TEXT
 
@@ -53,6 +55,18 @@ class SecurityHeaders:
             await send(message)
 
         await self.app(scope, receive, send_with_headers)
+
+
+class AnswersInLanguage:
+    """Answers each request in the language of who asks."""
+
+    def __init__(self, app: ASGIApp):
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        language = language_of(HTTPConnection(scope)) if scope["type"] == "http" else ENGLISH
+        with speaking(language):
+            await self.app(scope, receive, send)
 
 
 def allowed_hosts(settings: Settings) -> frozenset[str] | None:

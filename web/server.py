@@ -21,7 +21,8 @@ from web.access import page_login
 from web.api.errors import add_error_handlers
 from web.api.metrics import Metrics
 from web.api.routes import api_routes
-from web.middleware import BodyLimit, HostCheck, SecurityHeaders, allowed_hosts
+from web.languages import LANGUAGES, TranslatedBlocks, speaking
+from web.middleware import AnswersInLanguage, BodyLimit, HostCheck, SecurityHeaders, allowed_hosts
 from web.models.manager import ModelManager
 from web.request_log import Notes, RequestLog, print_json
 from web.settings import Settings, listed
@@ -44,12 +45,12 @@ SCRIPTS = (
     *_of("text", "offsets lazy spans inline code formula blocks view colours"),
     *_of("panels", "sheet word first_screen map"),
     *_of("chat", "tree files store status composer settings replies messages conversation page_file chats latest"),
-    *_of("panels", "theme sidebars"),
+    *_of("panels", "theme language sidebars"),
     "help",
 )
 
 
-def build_app(page: gr.Blocks, manager: ModelManager, settings: Settings) -> FastAPI:
+def build_app(page: TranslatedBlocks, manager: ModelManager, settings: Settings) -> FastAPI:
     """The page at `/`, the API at `/v1`, the engine's state at `/health`, figures at `/metrics` and our own code at
     `/source`."""
     app = FastAPI(title=settings.title, docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json")
@@ -83,7 +84,7 @@ def build_app(page: gr.Blocks, manager: ModelManager, settings: Settings) -> Fas
             raise HTTPException(404)
         return found
 
-    app.mount("/vendor", GZipMiddleware(StaticFiles(directory=ASSETS / "vendor")))  # libraries of others, as files
+    app.mount("/vendor", StaticFiles(directory=ASSETS / "vendor"))  # libraries of others, as files
     return _mount(page, app, settings)
 
 
@@ -98,10 +99,13 @@ def _add_doors(app: FastAPI, settings: Settings) -> None:
         allow_headers=["Authorization", "Content-Type"],
     )
     app.add_middleware(HostCheck, allowed=allowed_hosts(settings))
+    app.add_middleware(GZipMiddleware, compresslevel=6)  # streams of events pass as they are
     app.add_middleware(SecurityHeaders)
+    app.add_middleware(AnswersInLanguage)
 
 
-def _mount(page: gr.Blocks, app: FastAPI, settings: Settings) -> FastAPI:
+def _mount(page: TranslatedBlocks, app: FastAPI, settings: Settings) -> FastAPI:
+    page.heads = {language: head(language) for language in LANGUAGES}
     return gr.mount_gradio_app(
         app,
         page,
@@ -114,7 +118,6 @@ def _mount(page: gr.Blocks, app: FastAPI, settings: Settings) -> FastAPI:
         max_file_size="1mb",
         footer_links=[],
         favicon_path=ASSETS / "favicon.svg",
-        head=head(),
         theme=gr.themes.Base(
             primary_hue="teal",
             neutral_hue="slate",
@@ -124,16 +127,17 @@ def _mount(page: gr.Blocks, app: FastAPI, settings: Settings) -> FastAPI:
     )
 
 
-def head() -> str:
+def head(language: str) -> str:
     """The page's head: its width, our style sheets (Gradio's `css` would narrow every rule to its own container, and
-    dialogs are outside of it), and our scripts with their sentences."""
-    text = json.dumps(SCRIPT).replace("<", "\\u003c")
+    dialogs are outside of it), and our scripts with their sentences in `language`."""
+    with speaking(language):
+        sentences = json.dumps(dict(SCRIPT), ensure_ascii=False).replace("<", "\\u003c")
     code = "\n".join((ASSETS / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS)
     styles = "\n".join((ASSETS / f"{name}.css").read_text(encoding="utf-8") for name in STYLES)
     viewport = "width=device-width, initial-scale=1, interactive-widget=resizes-content"
     return (
         f'<meta name="viewport" content="{viewport}">\n<style>{styles}</style>\n'
-        f"<script>window.GLASS_TEXT = {text};\n{code}</script>"
+        f"<script>window.GLASS_TEXT = {sentences};\nwindow.GLASS_LANGUAGES = {json.dumps(LANGUAGES)};\n{code}</script>"
     )
 
 

@@ -1,9 +1,13 @@
 """Every English sentence of the page: `TEXT` for Python, `SCRIPT` for the scripts in assets/. Those about the
-inside of the model are in `hood_words.py`."""
+inside of the model are in `hood_words.py`. They are read in the language of who asks (`languages/`)."""
 
+from llama_core.sampling.params import SamplingParams
 from web.hood_words import HOOD
+from web.languages import Sentences
 
-TEXT = {
+KNOBS = SamplingParams.knobs()
+
+ENGLISH_TEXT = {
     # the page
     "chat": "Chat",
     "chats": "Chats",
@@ -45,6 +49,11 @@ TEXT = {
     "preset_delete": "Delete",
     "preset_saved": "Saved as “{name}”",
     "preset_deleted": "Deleted “{name}”",
+    "preset_likeliest": "Always the likeliest",
+    "preset_careful": "Careful",
+    "preset_balanced": "Balanced",
+    "preset_wild": "Wild",
+    "preset_plain": "As the model is",
     "preset_unnamed": "write a name first",
     "preset_builtin": "“{name}” comes with the page and stays; choose another name",
     "preset_full": "there are {limit} presets already; delete one first",
@@ -140,9 +149,16 @@ TEXT = {
     "model_cancelled": "Cancelled. {name} stays.",
     "model_failed": "Not loaded: {problem}",
     **HOOD,
+    **{f"knob_{name}": knob.label for name, knob in KNOBS.items()},
+    **{f"knob_{name}_help": knob.help for name, knob in KNOBS.items()},
 }
 
-SCRIPT = {
+ENGLISH_SCRIPT = {
+    "language_code": "en",
+    "language": "Language",
+    "language_auto": "Of the browser",
+    "number_input": "number input for {label}",
+    "range_slider": "range slider for {label}",
     "app": "Glass Llama",
     "promise": "See what a language model was about to say",
     "sample": "A sentence as a model saw it",
@@ -262,3 +278,5 @@ SCRIPT = {
     "key_open": "on a word: show alternatives",
     "key_branch": "on an alternative: continue from there",
 }
+
+TEXT, SCRIPT = Sentences("text", ENGLISH_TEXT), Sentences("script", ENGLISH_SCRIPT)

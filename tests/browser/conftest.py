@@ -75,12 +75,15 @@ def open_page(browser):
         if not blocked and not re.match(r"http://127\.0\.0\.1:|data:|blob:", request.url):
             foreign.append(request.url)
 
-    def open_(app, width=1280, height=800, theme="light", beside=None):
+    def open_(app, width=1280, height=800, theme="light", beside=None, locale="en-US"):
         context = (
             beside.context
             if beside
             else browser.new_context(
-                viewport={"width": width, "height": height}, accept_downloads=True, reduced_motion="reduce"
+                viewport={"width": width, "height": height},
+                accept_downloads=True,
+                reduced_motion="reduce",
+                locale=locale,
             )
         )
         page = context.new_page()

@@ -8,12 +8,12 @@ from playwright.sync_api import expect
 ENDED = re.compile("the model finished|reached the limit|stopped by you|ended by an error|is full")
 
 
-# A conversation of 60 messages, the replies with 100 tokens and their alternatives.
-OLD_TALK = """() => {
+# A conversation of 60 or more messages, the replies with 100 tokens and their alternatives.
+OLD_TALK = """(count = 60) => {
     const others = [[1, ' the', .5, .5], [2, ' cat', .2, .2], [3, ' sat', .1, .1], [4, ' on', .1, .1]];
     const tokens = Array.from({length: 100}, (_, i) => [i % 14 + 1, ' word', .5, .5, others]);
     const nodes = [], selected = {};
-    for (let i = 0; i < 60; i++) { selected[i - 1] = i;
+    for (let i = 0; i < count; i++) { selected[i - 1] = i;
         nodes.push(i % 2 ? {role: 'assistant', parent: i - 1, tokens, model: 'fake', finish: 'length'} :
             {role: 'user', parent: i - 1, words: 'question ' + i}); }
     const chat = {format: 'glass-llama/1', id: 'old', revision: 1, system: '', told_from: null, selected, nodes};

@@ -57,6 +57,10 @@ def test_axe_finds_nothing_wherever_one_goes(fake, open_page, width):
     page.keyboard.press("?")
     look_for_barriers(page)
     page.keyboard.press("Escape")
+    page.get_by_role("button", name="Map of this chat").click()
+    expect(page.locator("#map [role=treeitem]")).to_have_count(2)
+    look_for_barriers(page)
+    page.keyboard.press("Escape")
     for name in ("settings", "library"):
         with sidebar(page, name):
             look_for_barriers(page)

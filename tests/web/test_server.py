@@ -7,6 +7,7 @@ import pytest
 from fastapi import Request
 from fastapi.testclient import TestClient
 
+from web.languages import TranslatedBlocks
 from web.server import build_app, head
 from web.settings import Settings
 
@@ -24,7 +25,7 @@ def serve(engine):
     clients = []
 
     def open_(from_address="testclient", **settings):
-        with gr.Blocks(analytics_enabled=False) as page:
+        with TranslatedBlocks(analytics_enabled=False) as page:
             gr.Markdown("hello")
         page.queue(api_open=False)
         app = build_app(page, engine, Settings(**settings))
@@ -80,7 +81,18 @@ def test_our_own_code_is_shown_and_nothing_else(client):
 
 
 def test_nothing_of_the_pages_scripts_can_end_its_script_element():
-    assert head().count("<script>") == head().count("</script>") == 1
+    assert head("en").count("<script>") == head("en").count("</script>") == 1
+
+
+def test_the_page_travels_compressed_in_the_language_that_was_asked_for(client):
+    for asked, send in (({"Accept-Language": "de-DE"}, "Senden"), ({"Cookie": "glass_llama_language=zh"}, "发送")):
+        answer = client.get("/", headers=asked)
+        assert answer.headers["content-encoding"] == "gzip" and send in answer.text
+        assert "Jump to latest" not in answer.text
+    assert "Jump to latest" in client.get("/").text
+    assert client.get("/vendor/markdown.js").headers["content-encoding"] == "gzip"
+    refused = client.get("/", headers={"Host": "evil.example", "Accept-Language": "de"})
+    assert refused.status_code == 421 and "Dieser Server antwortet nicht" in refused.text
 
 
 def test_other_origins_are_not_let_in(client):

@@ -1,6 +1,6 @@
 // Keyboard shortcuts with their card, names for what Gradio draws without one, and the sidebars of a phone.
 (() => {
-  const { T, make, store } = Glass;
+  const { T, make, fill, store } = Glass;
   const press = (selector) => () => document.querySelector(selector)?.click();
   const version = (by) => () => {
     const rows = [...document.querySelectorAll(`#conversation .versions button:${by < 0 ? "first" : "last"}-of-type:not(:disabled)`)];
@@ -67,6 +67,10 @@
       const label = button.closest(".block")?.querySelector("[data-testid=block-info]")?.textContent.trim();
       if (label && button.ariaLabel !== `${T.reset} ${label}`) button.ariaLabel = `${T.reset} ${label}`;
     }
+    // Gradio says these in English, whichever language is chosen.
+    for (const [english, words] of [["number input for ", T.number_input], ["range slider for ", T.range_slider]])
+      if (words !== `${english}{label}`)
+        for (const input of document.querySelectorAll(`input[aria-label^="${english}"]`)) input.ariaLabel = fill(words, { label: input.ariaLabel.slice(english.length) });
     for (const toggle of document.querySelectorAll(".sidebar .toggle-button")) {
       const open = String(toggle.parentElement.classList.contains("open"));
       if (toggle.ariaExpanded !== open) toggle.ariaExpanded = open;

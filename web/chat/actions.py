@@ -202,7 +202,8 @@ def sampling_params(controls: Controls) -> SamplingParams:
         kind = type(knobs[name].default)
         is_number = isinstance(value, (int, float)) and math.isfinite(value)
         if not is_number or (kind is int and value != int(value)):
-            raise KnobError(TEXT["bad_knob"].format(label=knobs[name].label, found=value), knobs[name].label)
+            label = TEXT[f"knob_{name}"]
+            raise KnobError(TEXT["bad_knob"].format(label=label, found=value), label)
         numbers[name] = kind(value)
     digits = controls.seed.strip()
     if digits and not (re.fullmatch(r"[0-9]{1,20}", digits) and int(digits) <= MAX_SEED):
@@ -235,7 +236,7 @@ def stop_at_markers(params: SamplingParams, tokenizer: Tokenizer) -> SamplingPar
 def moved(old: SamplingParams, new: SamplingParams) -> str:
     """Which controls differ, in words: "Temperature 0.7 → 1.2"."""
     return ", ".join(
-        f"{knob.label} {getattr(old, name):g} → {getattr(new, name):g}"
-        for name, knob in SamplingParams.knobs().items()
+        f"{TEXT[f'knob_{name}']} {getattr(old, name):g} → {getattr(new, name):g}"
+        for name in SamplingParams.knobs()
         if getattr(old, name) != getattr(new, name)
     )

@@ -103,4 +103,4 @@ def bytes_in_words(number: float) -> str:
     for size, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "KB")):
         if number >= size:
             return f"{number / size:.1f} {unit}"
-    return f"{number:.0f} bytes"
+    return TEXT["bytes"].format(count=f"{number:.0f}")

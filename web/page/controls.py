@@ -1,7 +1,7 @@
 """The sidebar beside the conversation: the plot, presets, system prompt, and one slider per sampling parameter."""
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import gradio as gr
@@ -28,7 +28,7 @@ class ControlPanel:
     """Built inside the sidebar."""
 
     def __init__(self, served: Served, settings: Settings, make_inside: Callable[[], InsidePanel]):
-        self.plot = html(_empty(), elem_id="plot", js_on_load="Glass.word.mount(element, watch); // sends 'branch'")
+        self.plot = html(no_plot(), elem_id="plot", js_on_load="Glass.word.mount(element, watch); // sends 'branch'")
         by_name = {name: _slider(name, served) for name in BESIDE_A_WORD}
         self.inside = make_inside()
         html(f"<h2>{TEXT['sampling']}</h2>")
@@ -49,7 +49,7 @@ class ControlPanel:
 
     def _presets(self) -> None:
         self.stored = gr.BrowserState([], **STORAGE)
-        self.picked = gr.Dropdown(list(presets.BUILT_IN), value=None, label=TEXT["presets"], elem_id="preset")
+        self.picked = gr.Dropdown(_choices(()), value=None, label=TEXT["presets"], elem_id="preset")
         self.reset = gr.Button(TEXT["sampling_reset"], size="sm", elem_id="reset-sampling")
         with gr.Accordion(TEXT["preset_keep"], open=False):
             self.name = gr.Textbox(label=TEXT["preset_name"], max_length=presets.MAX_NAME)
@@ -115,7 +115,11 @@ class ControlPanel:
             kept = presets.delete(stored, name)
         except presets.PresetError as problem:
             return [gr.skip(), gr.skip(), status.problem(str(problem))]
-        return [presets.write_presets(kept), _names(kept), status.line(TEXT["preset_deleted"].format(name=name))]
+        return [
+            presets.write_presets(kept),
+            _names(kept),
+            status.line(TEXT["preset_deleted"].format(name=presets.title_of(name))),
+        ]
 
 
 def _system_hint(served: Served) -> str:
@@ -126,13 +130,17 @@ def _system_hint(served: Served) -> str:
 
 
 def _names(kept: dict[str, presets.Preset], picked: str | None = None) -> Any:
-    return gr.Dropdown(choices=[*kept, *presets.BUILT_IN], value=picked)
+    return gr.Dropdown(choices=_choices(kept), value=picked)
+
+
+def _choices(kept: Iterable[str]) -> list[tuple[str, str]]:
+    return [(presets.title_of(name), name) for name in (*kept, *presets.BUILT_IN)]
 
 
 def _slider(name: str, served: Served) -> gr.Slider:
-    knob = SamplingParams.knobs()[name]
+    knob, label, hint = SamplingParams.knobs()[name], TEXT[f"knob_{name}"], TEXT[f"knob_{name}_help"]
     maximum = _longest(served) if name == "max_new_tokens" else knob.maximum
-    return gr.Slider(knob.minimum, maximum, _defaults(served)[name], step=knob.step, label=knob.label, info=knob.help)
+    return gr.Slider(knob.minimum, maximum, _defaults(served)[name], step=knob.step, label=label, info=hint)
 
 
 def _defaults(served: Served) -> dict[str, float]:
@@ -144,5 +152,6 @@ def _longest(served: Served) -> int:
     return min(int(SamplingParams.knobs()["max_new_tokens"].maximum), served.engine.max_seq_len)
 
 
-def _empty() -> str:
+def no_plot() -> str:
+    """Before a word was clicked."""
     return f'<h2>{TEXT["plot"]}</h2><p class="hint">{TEXT["plot_empty"]}</p>'

@@ -16,8 +16,8 @@ from web.chat.conversation import Conversation, HistoryError
 from web.chat.replies import PageUpdate, ReplyManager, refused, seat_of
 from web.models.catalog import GUIDE
 from web.models.manager import ModelManager, Served
-from web.page.controls import ControlPanel
-from web.page.inside_panel import InsidePanel
+from web.page.controls import ControlPanel, no_plot
+from web.page.inside_panel import InsidePanel, no_word
 from web.page.inspected import InspectedTokens, Pointer
 
 
@@ -50,7 +50,7 @@ class PageEvents:
     def opened(self, request: gr.Request) -> list[Any]:
         """Another conversation is shown: no token of it is pointed at, and nothing is inside it."""
         self.inspected.forget(_session(request))
-        return [self.panel.plot.value, self.inside.lens.value, gr.Accordion(open=False)]
+        return [no_plot(), no_word(), gr.Accordion(open=False)]
 
     async def submit(self, request: gr.Request, text: str, chat: Any, *values: Any) -> AsyncIterator[list[Any]]:
         """The Send button, and Enter in the box."""

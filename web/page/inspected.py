@@ -6,7 +6,9 @@ import math
 import threading
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -132,7 +134,8 @@ class InspectedTokens:
             raise InspectionError(TEXT["hood_full"])
         self.looks += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._looking, self._look_inside, session, served)
+            look = partial(copy_context().run, self._look_inside, session, served)  # in the language of who looks
+            return await asyncio.get_running_loop().run_in_executor(self._looking, look)
         finally:
             self.looks -= 1
 

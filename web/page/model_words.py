@@ -36,13 +36,12 @@ def facts(served: Served) -> str:
 def sampling_in_words(params: SamplingParams) -> str:
     """What differs from no sampling at all: "Temperature 0.5, Top-p 0.9"."""
     plain = SamplingParams(temperature=1.0)
-    rows = SamplingParams.knobs().items()
     values = [
-        f"{row.label} {getattr(params, name):g}"
-        for name, row in rows
+        f"{TEXT[f'knob_{name}']} {getattr(params, name):g}"
+        for name in SamplingParams.knobs()
         if name != "max_new_tokens" and getattr(params, name) != getattr(plain, name)
     ]
-    return ", ".join(values) or f"{SamplingParams.knobs()['temperature'].label} 1"
+    return ", ".join(values) or f"{TEXT['knob_temperature']} 1"
 
 
 def offer_label(offer: Offer) -> str:

@@ -9,6 +9,7 @@ import gradio as gr
 from gradio.state_holder import SessionState
 
 from web.chat import status
+from web.languages import TranslatedBlocks
 from web.models.manager import ModelManager
 from web.page import welcome
 from web.page.controls import ControlPanel
@@ -48,10 +49,11 @@ OPENED_JS = (
 KEEP_JS, RESTORE_JS = "(...now) => Glass.settings.keep(...now)", "(...now) => Glass.settings.restored(...now)"
 
 
-def build_page(manager: ModelManager, settings: Settings) -> gr.Blocks:
+def build_page(manager: ModelManager, settings: Settings) -> TranslatedBlocks:
     """The page of the model that `manager` serves."""
-    with gr.Blocks(title=settings.title, fill_height=True, analytics_enabled=False) as page:
+    with TranslatedBlocks(title=settings.title, fill_height=True, analytics_enabled=False) as page:
         Page(manager, settings).connect(page)
+    page.translate(lambda: Page(manager, settings))
     page.max_threads = 128  # a private hook: the default of 40 also caps async handlers, so 40 chats would be all
     page.queue(api_open=False, default_concurrency_limit=None)
     page._queue.sleep_when_free = 0.01  # a private hook: an idle page otherwise burns 8 % of a core polling

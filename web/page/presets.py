@@ -32,13 +32,18 @@ class Preset:
         return {name: self.values.get(name, knob.default) for name, knob in knobs.items() if name != "max_new_tokens"}
 
 
-BUILT_IN = {
-    "Always the likeliest": Preset({"temperature": 0.0}),
-    "Careful": Preset({"temperature": 0.4, "top_p": 0.9}),
-    "Balanced": Preset({"temperature": 0.7, "min_p": 0.05}),
-    "Wild": Preset({"temperature": 1.3, "min_p": 0.02}),
-    "As the model is": Preset({"temperature": 1.0}),
+BUILT_IN = {  # named by their sentences in strings.py
+    "preset_likeliest": Preset({"temperature": 0.0}),
+    "preset_careful": Preset({"temperature": 0.4, "top_p": 0.9}),
+    "preset_balanced": Preset({"temperature": 0.7, "min_p": 0.05}),
+    "preset_wild": Preset({"temperature": 1.3, "min_p": 0.02}),
+    "preset_plain": Preset({"temperature": 1.0}),
 }
+
+
+def title_of(name: str) -> str:
+    """A preset's name as the page shows it: the person's own, or that of a built-in one."""
+    return TEXT[name] if name in BUILT_IN else name
 
 
 def read_presets(stored: Any) -> dict[str, Preset]:
@@ -84,8 +89,8 @@ def save(stored: Any, name: Any, controls: Controls) -> dict[str, Preset]:
     presets, name = read_presets(stored), str(name or "").strip()[:MAX_NAME]
     if not name:
         raise PresetError(TEXT["preset_unnamed"])
-    if name in BUILT_IN:
-        raise PresetError(TEXT["preset_builtin"].format(name=name))
+    if name in BUILT_IN or name in map(title_of, BUILT_IN):
+        raise PresetError(TEXT["preset_builtin"].format(name=title_of(name)))
     if len(presets) >= MAX_PRESETS and name not in presets:
         raise PresetError(TEXT["preset_full"].format(limit=MAX_PRESETS))
     kept = Preset(_read_values(dict(controls.values)), controls.system[:MAX_TEXT], controls.stop[:MAX_TEXT])
@@ -95,5 +100,5 @@ def save(stored: Any, name: Any, controls: Controls) -> dict[str, Preset]:
 def delete(stored: Any, name: Any) -> dict[str, Preset]:
     """Without the preset of that name. Raises `PresetError`."""
     if name in BUILT_IN:
-        raise PresetError(TEXT["preset_builtin"].format(name=name))
+        raise PresetError(TEXT["preset_builtin"].format(name=title_of(name)))
     return {other: preset for other, preset in read_presets(stored).items() if other != name}

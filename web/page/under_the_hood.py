@@ -156,9 +156,11 @@ def numbers(model: Model, plan: Plan, stats: EngineStats) -> str:
 def code_links() -> str:
     """Each sampling parameter with a link to the line of our code that computes it."""
     rows = {}
-    for name, knob in SamplingParams.knobs().items():
+    for name in SamplingParams.knobs():
         path, line = code_of(name)
-        rows[knob.label] = f'<a href="./source/{path}#L{line}" target="_blank" rel="noopener">{path}, line {line}</a>'
+        words = escape(TEXT["hood_line"].format(path=path, line=line))
+        label = TEXT[f"knob_{name}"]
+        rows[label] = f'<a href="./source/{path}#L{line}" target="_blank" rel="noopener">{words}</a>'
     return _table(TEXT["hood_knobs"], rows)
 
 

@@ -1,6 +1,7 @@
 """A reply as one view: rendered Markdown, cut into tokens."""
 
 from playwright.sync_api import expect
+from readings import READ, WALK
 
 MARKDOWN = """# Head *one*
 
@@ -45,11 +46,6 @@ SHOW = """([source, live]) => {
     if (live) Glass.chat.chat.nodes[1].live = true;
     return tokens.length; }"""
 
-READ = """() => { const body = document.querySelector('.assistant .body'), spans = [...body.querySelectorAll('.tok')];
-    const copy = body.cloneNode(true);
-    copy.querySelectorAll('.bar, .address').forEach((it) => it.remove());
-    return [spans.map((it) => it.textContent).join(''), copy.textContent, spans.map((it) => Number(it.dataset.i))]; }"""
-
 
 def show(page, source, live=False):
     page.wait_for_function("window.VendoredMarkdown")
@@ -77,11 +73,7 @@ def test_a_reply_is_rendered_and_every_token_is_there(page):
     page.wait_for_function("copied === 'https://x.example/z'")
 
     # The keys walk through all tokens, also those of which nothing is seen.
-    page.evaluate("document.querySelector('.assistant .tok').focus()")
-    walk = """(count) => Array.from({length: count}, () => { const at = document.activeElement;
-        at.dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowRight', bubbles: true}));
-        return Number(at.dataset.i); })"""
-    walked = page.evaluate(walk, count)
+    walked = page.evaluate(WALK, count)
     assert walked == list(range(count))
 
     # Each line has its own direction.

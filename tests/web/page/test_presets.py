@@ -23,7 +23,7 @@ def test_names_are_checked():
     for name in ("", "  ", None):
         with pytest.raises(presets.PresetError, match="write a name"):
             presets.save([], name, Controls(KNOBS))
-    for act in (lambda: presets.save([], "Careful", Controls(KNOBS)), lambda: presets.delete([], "Careful")):
+    for act in (lambda: presets.save([], "Careful", Controls(KNOBS)), lambda: presets.delete([], "preset_careful")):
         with pytest.raises(presets.PresetError, match="comes with the page"):
             act()
     full = [{"name": f"n{i}", "values": {}} for i in range(presets.MAX_PRESETS)]
@@ -42,7 +42,7 @@ def test_names_are_checked():
         [{"name": "x" * 100}],
         [{"name": "a", "system": 3}],
         [{"name": "a", "stop": ["x"]}],
-        [{"name": "Careful"}],
+        [{"name": "preset_careful"}],
     ],
 )
 def test_strange_entries_are_left_out(stored):

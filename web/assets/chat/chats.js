@@ -126,7 +126,7 @@ Glass.chats = (() => {
         button(T.new_chat, "", () => { show(null); }, { class: "new" }), search,
         make("nav", { "aria-label": T.chats }, list),
         make("div", { class: "files" }, button(T.import, "", () => file.click()), button(T.export_json, "", exportJson),
-          button(T.export_markdown, "", exportMarkdown), button(T.export_page, "", exportPage), button(T.export_all, "", exportAll)), Glass.theme.control(), file);
+          button(T.export_markdown, "", exportMarkdown), button(T.export_page, "", exportPage), button(T.export_all, "", exportAll)), Glass.theme.control(), Glass.language.control(), file);
       draw();
     },
   };

@@ -21,7 +21,7 @@ Glass.theme = (() => {
     control() {
       const select = make("select", { onchange: () => { store.setting("theme", select.value); apply(); } },
         ...CHOICES.map((choice) => make("option", { value: choice, selected: choice === chosen() }, T[`theme_${choice}`])));
-      return make("label", { class: "theme" }, T.theme, select);
+      return make("label", { class: "choice" }, T.theme, select);
     },
   };
 })();
