@@ -39,11 +39,14 @@ class Answer:
     def _object(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
         return {"id": self.id, "object": kind, "created": self.created, "model": self.model, "choices": choices}
 
-    def choice(self, index: int, text: str, finish: str | None, logprobs: Any) -> dict[str, Any]:
-        """A whole reply."""
-        body: dict[str, Any] = (
-            {"message": {"role": "assistant", "content": text, "refusal": None}} if self.is_chat else {"text": text}
-        )
+    def choice(
+        self, index: int, text: str, finish: str | None, logprobs: Any, calls: Sequence[dict[str, Any]] = ()
+    ) -> dict[str, Any]:
+        """A whole reply, with the `calls` of tools in it."""
+        message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
+        if calls:
+            message |= {"content": text or None, "tool_calls": list(calls)}
+        body: dict[str, Any] = {"message": message} if self.is_chat else {"text": text}
         return {"index": index, **body, "finish_reason": finish, "logprobs": logprobs}
 
     def part(self, index: int, text: str, finish: str | None = None, logprobs: Any = None) -> dict[str, Any]:
@@ -52,14 +55,20 @@ class Answer:
         body: dict[str, Any] = {"delta": delta} if self.is_chat else {"text": text}
         return {"index": index, **body, "finish_reason": finish, "logprobs": logprobs}
 
+    def call(self, index: int, number: int, call: dict[str, Any]) -> dict[str, Any]:
+        """A call of a tool, which comes in one piece."""
+        delta = {"tool_calls": [{"index": number, **call}]}
+        return {"index": index, "delta": delta, "finish_reason": None, "logprobs": None}
+
     def beginning(self, index: int) -> dict[str, Any]:
         """The first part of a chat's reply."""
         return {"index": index, "delta": {"role": "assistant", "content": ""}, "finish_reason": None, "logprobs": None}
 
 
-def finish_of(reason: str | None) -> str:
+def finish_of(reason: str | None, has_calls: bool = False) -> str:
     """OpenAI's word for the end of a reply."""
-    return FINISHES.get(reason or "", "stop")
+    finish = FINISHES.get(reason or "", "stop")
+    return "tool_calls" if has_calls and finish == "stop" else finish
 
 
 def usage_of(requests: Sequence[Request]) -> dict[str, Any]:

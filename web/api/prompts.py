@@ -10,6 +10,7 @@ from llama_core.sampling.grammar import Grammar
 from llama_core.sampling.params import SamplingParams
 from web.api.errors import ApiError
 from web.api.schema import ChatRequest, CompletionRequest, Generation, ResponseFormat
+from web.api.tool_use import ToolUse, rows_of, tool_use
 from web.chat.actions import stop_at_markers
 from web.settings import Settings
 
@@ -17,23 +18,21 @@ from web.settings import Settings
 @dataclass(frozen=True)
 class Asked:
     """One prompt: its ids, the ids of the reply that it goes on with, how to sample, the text that comes before the
-    reply (`echo`), and the grammar that the reply follows."""
+    reply (`echo`), the grammar that the reply follows, and the tools that it may call."""
 
     ids: list[int]
     params: SamplingParams
     begun: tuple[int, ...] = ()
     echo: str = ""
     grammar: Grammar | None = None
+    tools: ToolUse | None = None
 
 
 def of_chat(request: ChatRequest, model: Model, context: int) -> list[Asked]:
     """The prompt of a conversation. Typed text cannot become a special token. Raises `UserError`, `ApiError`."""
-    roles = {"developer": "system"}
-    messages = [
-        {"role": roles.get(message.role, message.role), "content": message.text} for message in request.messages
-    ]
+    messages, tools = rows_of(request.messages), tool_use(request, model.chat.template)
     begun: tuple[int, ...] = ()
-    if messages[-1]["role"] == "assistant":
+    if messages[-1]["role"] == "assistant" and "tool_calls" not in messages[-1]:
         begun = tuple(model.tokenizer.encode(messages.pop()["content"]))
     if not messages:
         raise ApiError("messages has nothing to answer; expected a user's message", param="messages")
@@ -41,7 +40,19 @@ def of_chat(request: ChatRequest, model: Model, context: int) -> list[Asked]:
     if request.top_logprobs and not request.logprobs:
         raise ApiError("top_logprobs needs logprobs to be true", param="top_logprobs")
     params = _params(request, model, request.wanted_tokens, wanted, context)
-    return [Asked(model.chat.prompt_ids(messages), params, begun, grammar=_grammar(request.response_format, model))]
+    ids = model.chat.prompt_ids(messages, tools.shown if tools else None)
+    grammar = _grammar(request.response_format, model)
+    if tools and tools.schema is not None:
+        if grammar is not None or begun:
+            words = (
+                "a call that has to come goes with neither response_format nor a begun reply; leave out one of the two"
+            )
+            raise ApiError(words, param="tool_choice")
+        grammar, ids = (
+            model.grammars.json_schema(tools.schema),
+            ids + model.tokenizer.encode_template(tools.form.begins),
+        )
+    return [Asked(ids, params, begun, grammar=grammar, tools=tools)]
 
 
 def _grammar(wanted: ResponseFormat | None, model: Model) -> Grammar | None:

@@ -4,8 +4,8 @@ import asyncio
 import contextlib
 import hashlib
 import json
-from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import Request as HttpRequest
@@ -17,6 +17,7 @@ from llama_core.errors import UserError
 from web.api.answers import Answer, Logprobs, finish_of, usage_of
 from web.api.errors import as_api_error
 from web.api.prompts import Asked, seeded
+from web.api.tools import ToolCallParser
 from web.models.manager import Served
 
 INTERVAL = 0.02  # seconds between two pieces of a stream
@@ -33,6 +34,27 @@ class Choice:
     request: Request
     reply: Reply
     logprobs: Logprobs | None
+    parser: ToolCallParser | None
+    special_tokens: Mapping[str, int]
+    calls: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def finish(self) -> str:
+        """OpenAI's word for its end."""
+        return finish_of(self.reply.finish_reason, bool(self.calls))
+
+    def take(self, batch: Sequence[TextToken]) -> tuple[str, list[dict[str, Any]]]:
+        """The text of these tokens, and the calls that are complete with them."""
+        if self.parser is None:
+            return "".join(text for _, text in batch), []
+        text, calls = self.parser.push("".join(text or self._marker(token.id) for token, text in batch))
+        self.calls += calls
+        return text, calls
+
+    def _marker(self, token_id: int) -> str:
+        assert self.asked.tools is not None, "there is a parser"
+        ids = self.special_tokens
+        return next((marker for marker in self.asked.tools.form.markers if ids.get(marker) == token_id), "")
 
 
 class Run:
@@ -54,7 +76,8 @@ class Run:
         params, tokenizer = seeded(asked.params, number), self.served.model.tokenizer
         request = self.served.engine.submit(asked.ids, params, asked.begun, scope, asked.grammar)
         logprobs = None if params.logprobs is None else Logprobs(tokenizer, self.answer.is_chat, len(asked.echo))
-        return Choice(len(self.choices), asked, request, Reply(request, tokenizer, asked.begun), logprobs)
+        reply, parser = Reply(request, tokenizer, asked.begun), asked.tools.parser() if asked.tools else None
+        return Choice(len(self.choices), asked, request, reply, logprobs, parser, tokenizer.special_tokens)
 
     def cancel(self) -> None:
         """End all replies that are not at their end."""
@@ -88,9 +111,10 @@ class Run:
         pieces, shown = [choice.asked.echo], []
         async for batch in choice.reply.batches(INTERVAL):
             shown += self._said(batch)
-            pieces += [text for _, text in batch]
+            pieces.append(choice.take(batch)[0])
+        pieces.append(choice.parser.end() if choice.parser else "")
         logprobs = None if choice.logprobs is None else choice.logprobs.of(shown)
-        return self.answer.choice(choice.index, "".join(pieces), finish_of(choice.reply.finish_reason), logprobs)
+        return self.answer.choice(choice.index, "".join(pieces), choice.finish, logprobs, choice.calls)
 
     def _said(self, batch: Sequence[TextToken]) -> list[TextToken]:
         """Without the token that ends the reply, which is no part of it."""
@@ -123,10 +147,14 @@ class Run:
             async for batch in choice.reply.batches(INTERVAL):
                 said = self._said(batch)
                 logprobs = None if choice.logprobs is None else choice.logprobs.of(said)
-                text = "".join(text for _, text in batch)
+                text, calls = choice.take(batch)
                 if text or (logprobs is not None and said):
                     await queue.put(self.answer.part(choice.index, text, None, logprobs))
-            await queue.put(self.answer.part(choice.index, "", finish_of(choice.reply.finish_reason)))
+                for number, call in enumerate(calls, len(choice.calls) - len(calls)):
+                    await queue.put(self.answer.call(choice.index, number, call))
+            if choice.parser and (rest := choice.parser.end()):
+                await queue.put(self.answer.part(choice.index, rest))
+            await queue.put(self.answer.part(choice.index, "", choice.finish))
         except UserError as problem:
             await queue.put(as_api_error(problem).body)
         await queue.put(None)

@@ -3,15 +3,17 @@ that page, API and their limits are one."""
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
 from llama_core.sampling.params import MAX_ALTERNATIVES, SamplingParams
 
 MOST_CHOICES = 16
 MOST_STOPS = 16
 MOST_PROMPTS = 16
+MOST_TOOLS = 128
 
 Stop = Annotated[str, Field(min_length=1, max_length=200)]
+FunctionName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 Whole = Annotated[int, Field(ge=1, le=2**31 - 1)]
 
 
@@ -34,16 +36,72 @@ class TextPart(Form):
     text: str
 
 
-class Message(Form):
-    """A message of the conversation."""
+class CalledFunction(Form):
+    """What was called; `arguments` are JSON as text."""
 
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
+    name: FunctionName
+    arguments: str
+
+
+class ToolCall(Form):
+    """A call of the assistant's."""
+
+    id: str = Field(max_length=100)
+    type: Literal["function"] = "function"
+    function: CalledFunction
+
+
+class Message(Form):
+    """A message of the conversation. The assistant's may have `tool_calls` instead of words, and those of the role
+    `tool` answer one of them."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[TextPart] | None = None
+    tool_calls: list[ToolCall] | None = Field(None, max_length=MOST_TOOLS)
+    tool_call_id: str | None = Field(None, max_length=100)
+
+    @model_validator(mode="after")
+    def _says_something(self) -> "Message":
+        if self.content is None and not (self.role == "assistant" and self.tool_calls):
+            raise ValueError("a message has no content")
+        if self.role == "tool" and self.tool_call_id is None:
+            raise ValueError("a message of the role tool has no tool_call_id")
+        return self
 
     @property
     def text(self) -> str:
         """Its words."""
+        if self.content is None:
+            return ""
         return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+
+
+class Function(Form):
+    """A function that the model may call; `parameters` is a JSON schema of an object."""
+
+    name: FunctionName
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+
+
+class Tool(Form):
+    """A tool; functions are the only ones."""
+
+    type: Literal["function"]
+    function: Function
+
+
+class NamedFunction(Form):
+    """A function by its name."""
+
+    name: FunctionName
+
+
+class NamedTool(Form):
+    """The tool that has to be called."""
+
+    type: Literal["function"]
+    function: NamedFunction
 
 
 class JsonSchema(Form):
@@ -105,7 +163,8 @@ class ChatRequest(Generation):
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=MAX_ALTERNATIVES)
     response_format: ResponseFormat | None = None
-    tools: list[Any] | None = Field(None, max_length=0, description="not supported yet")
+    tools: list[Tool] | None = Field(None, max_length=MOST_TOOLS)
+    tool_choice: Literal["none", "auto", "required"] | NamedTool = "auto"
 
     @property
     def wanted_tokens(self) -> int | None:

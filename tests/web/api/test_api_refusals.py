@@ -41,7 +41,11 @@ def test_the_model_that_is_served_is_listed(client):
         ({"top_logprobs": 3}, "top_logprobs"),
         ({"response_format": {"type": "json_schema"}}, "response_format"),
         ({"response_format": {"type": "xml"}}, "response_format.type"),
-        ({"tools": [{"type": "function"}]}, "tools"),
+        ({"tools": [{"type": "function"}]}, "tools.0.function"),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),  # the guide's template has none
+        ({"tool_choice": "required"}, "tools"),
+        ({"messages": [*QUESTION, {"role": "tool", "content": "x"}]}, None),
+        ({"messages": [*QUESTION, {"role": "tool", "content": "x", "tool_call_id": "1"}]}, "messages"),
     ],
 )
 def test_a_bad_request_names_what_is_wrong(client, change, param):
