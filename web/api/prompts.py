@@ -30,7 +30,7 @@ class Asked:
 
 def of_chat(request: ChatRequest, model: Model, context: int) -> list[Asked]:
     """The prompt of a conversation. Typed text cannot become a special token. Raises `UserError`, `ApiError`."""
-    messages, tools = rows_of(request.messages), tool_use(request, model.chat.template)
+    messages, tools = rows_of(request.messages), tool_use(request, model)
     begun: tuple[int, ...] = ()
     if messages[-1]["role"] == "assistant" and "tool_calls" not in messages[-1]:
         begun = tuple(model.tokenizer.encode(messages.pop()["content"]))
@@ -44,14 +44,10 @@ def of_chat(request: ChatRequest, model: Model, context: int) -> list[Asked]:
     grammar = _grammar(request.response_format, model)
     if tools and tools.schema is not None:
         if grammar is not None or begun:
-            words = (
-                "a call that has to come goes with neither response_format nor a begun reply; leave out one of the two"
-            )
+            words = "a call that has to come goes with neither response_format nor a begun reply; leave one of them out"
             raise ApiError(words, param="tool_choice")
-        grammar, ids = (
-            model.grammars.json_schema(tools.schema),
-            ids + model.tokenizer.encode_template(tools.form.begins),
-        )
+        grammar = model.grammars.json_schema(tools.schema)
+        ids = ids + model.tokenizer.encode_template(tools.form.begins)
     return [Asked(ids, params, begun, grammar=grammar, tools=tools)]
 
 

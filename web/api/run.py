@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ from llama_core.errors import UserError
 from web.api.answers import Answer, Logprobs, finish_of, usage_of
 from web.api.errors import as_api_error
 from web.api.prompts import Asked, seeded
-from web.api.tools import ToolCallParser
+from web.api.tools import Call, ToolCallParser
 from web.models.manager import Served
 
 INTERVAL = 0.02  # seconds between two pieces of a stream
@@ -34,27 +34,28 @@ class Choice:
     request: Request
     reply: Reply
     logprobs: Logprobs | None
-    parser: ToolCallParser | None
-    special_tokens: Mapping[str, int]
-    calls: list[dict[str, Any]] = field(default_factory=list)
+    parser: ToolCallParser | None = None
+    calls: list[Call] = field(default_factory=list)
 
     @property
     def finish(self) -> str:
         """OpenAI's word for its end."""
         return finish_of(self.reply.finish_reason, bool(self.calls))
 
-    def take(self, batch: Sequence[TextToken]) -> tuple[str, list[dict[str, Any]]]:
+    def take(self, batch: Sequence[TextToken]) -> tuple[str, list[Call]]:
         """The text of these tokens, and the calls that are complete with them."""
-        if self.parser is None:
+        tools = self.asked.tools
+        if tools is None or self.parser is None:
             return "".join(text for _, text in batch), []
-        text, calls = self.parser.push("".join(text or self._marker(token.id) for token, text in batch))
+        text, calls = self.parser.push("".join(text or tools.markers.get(token.id, "") for token, text in batch))
+        if not tools.is_parallel:
+            calls = calls[: 1 - len(self.calls)]
         self.calls += calls
         return text, calls
 
-    def _marker(self, token_id: int) -> str:
-        assert self.asked.tools is not None, "there is a parser"
-        ids = self.special_tokens
-        return next((marker for marker in self.asked.tools.form.markers if ids.get(marker) == token_id), "")
+    def rest(self) -> str:
+        """At the end of the reply: text that might have become a call."""
+        return self.parser.end() if self.parser else ""
 
 
 class Run:
@@ -77,7 +78,7 @@ class Run:
         request = self.served.engine.submit(asked.ids, params, asked.begun, scope, asked.grammar)
         logprobs = None if params.logprobs is None else Logprobs(tokenizer, self.answer.is_chat, len(asked.echo))
         reply, parser = Reply(request, tokenizer, asked.begun), asked.tools.parser() if asked.tools else None
-        return Choice(len(self.choices), asked, request, reply, logprobs, parser, tokenizer.special_tokens)
+        return Choice(len(self.choices), asked, request, reply, logprobs, parser)
 
     def cancel(self) -> None:
         """End all replies that are not at their end."""
@@ -112,7 +113,7 @@ class Run:
         async for batch in choice.reply.batches(INTERVAL):
             shown += self._said(batch)
             pieces.append(choice.take(batch)[0])
-        pieces.append(choice.parser.end() if choice.parser else "")
+        pieces.append(choice.rest())
         logprobs = None if choice.logprobs is None else choice.logprobs.of(shown)
         return self.answer.choice(choice.index, "".join(pieces), choice.finish, logprobs, choice.calls)
 
@@ -152,7 +153,7 @@ class Run:
                     await queue.put(self.answer.part(choice.index, text, None, logprobs))
                 for number, call in enumerate(calls, len(choice.calls) - len(calls)):
                     await queue.put(self.answer.call(choice.index, number, call))
-            if choice.parser and (rest := choice.parser.end()):
+            if rest := choice.rest():
                 await queue.put(self.answer.part(choice.index, rest))
             await queue.put(self.answer.part(choice.index, "", choice.finish))
         except UserError as problem:

@@ -165,6 +165,7 @@ class ChatRequest(Generation):
     response_format: ResponseFormat | None = None
     tools: list[Tool] | None = Field(None, max_length=MOST_TOOLS)
     tool_choice: Literal["none", "auto", "required"] | NamedTool = "auto"
+    parallel_tool_calls: bool = Field(True, description="whether a reply may call several tools")
 
     @property
     def wanted_tokens(self) -> int | None:
