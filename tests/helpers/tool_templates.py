@@ -1,10 +1,14 @@
 """Short chat templates that show tools and calls in the forms that the makers of four families publish."""
 
+import dataclasses
+
+from llama_core.tokenizer.chat_template import Chat
+
 # meta-llama/Llama-3.1-8B-Instruct, chat_template: how it asks for calls, shows them, and takes answers as "ipython".
 LLAMA = """{{- bos_token }}{%- for message in messages %}
 {{- '<|start_header_id|>' + ('ipython' if message.role == 'tool' else message.role) + '<|end_header_id|>' }}
 {%- if loop.first and tools %}{{- 'Respond in the format {"name": function name, "parameters": dictionary}. ' }}
-{%- for t in tools %}{{- t | tojson(indent=4) }}{%- endfor %}{%- endif %}
+{%- for t in tools %}{{- t | tojson }}{%- endfor %}{%- endif %}
 {%- if message.tool_calls is defined %}{%- set call = message.tool_calls[0].function %}
 {{- '{"name": "' + call.name + '", "parameters": ' + (call.arguments | tojson) + '}' }}
 {%- elif message.role == 'tool' %}{{- message.content | tojson }}{%- else %}{{- message.content }}{%- endif %}
@@ -36,3 +40,10 @@ MISTRAL = """{{- bos_token }}{%- for message in messages %}
 {%- else %}{{- ' ' + message.content + eos_token }}{%- endif %}{%- endfor %}"""
 
 TEMPLATES = {"llama": LLAMA, "hermes": HERMES, "mistral": MISTRAL}
+
+
+def with_template(manager, family):
+    """What is served has the template of this family from now on."""
+    served = manager.served
+    model = dataclasses.replace(served.model, chat=Chat(served.model.tokenizer, TEMPLATES[family]))
+    manager._served = dataclasses.replace(served, model=model)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from llama_core.engine.request import Request
+from llama_core.engine.request import Request, Token, TokenAlternative
 from llama_core.engine.text import TextToken
 from llama_core.tokenizer.tokenizer import Tokenizer
 
@@ -88,7 +88,8 @@ def usage_of(requests: Sequence[Request]) -> dict[str, Any]:
 @dataclass
 class Logprobs:
     """Log-probabilities of a reply's tokens, as the model gave them before temperature and cuts, in the form of the
-    chat or of the completion API."""
+    chat or of the completion API. In the first one each token has its id as well, and as `final_logprob` what it was
+    drawn with."""
 
     tokenizer: Tokenizer
     is_chat: bool
@@ -101,9 +102,12 @@ class Logprobs:
     def _of_chat(self, shown: Sequence[TextToken]) -> dict[str, Any]:
         content = []
         for token, _ in shown:
-            top = [self._entry(other.id, other.logprob) for other in token.top]
-            content.append({**self._entry(token.id, token.logprob), "top_logprobs": top})
+            content.append({**self._entry(token), "top_logprobs": [self._entry(other) for other in token.top]})
         return {"content": content, "refusal": None}
+
+    def alternatives(self, token: Token) -> dict[str, Any]:
+        """A token, and what could have come instead."""
+        return {"token": self._entry(token), "alternatives": [self._entry(other) for other in token.top]}
 
     def _of_completion(self, shown: Sequence[TextToken]) -> dict[str, Any]:
         offsets = []
@@ -119,11 +123,13 @@ class Logprobs:
             "text_offset": offsets,
         }
 
-    def _entry(self, token_id: int, logprob: float | None) -> dict[str, Any]:
+    def _entry(self, token: Token | TokenAlternative) -> dict[str, Any]:
         return {
-            "token": self._text(token_id),
-            "logprob": _number(logprob),
-            "bytes": list(self.tokenizer.bytes_of(token_id)),
+            "token": self._text(token.id),
+            "logprob": _number(token.logprob),
+            "bytes": list(self.tokenizer.bytes_of(token.id)),
+            "id": token.id,
+            "final_logprob": _number(token.final_logprob),
         }
 
     def _text(self, token_id: int) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import hashlib
 import json
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -14,9 +15,11 @@ from llama_core.engine.prefix_cache import CacheScope
 from llama_core.engine.request import Request
 from llama_core.engine.text import Reply, TextToken
 from llama_core.errors import UserError
+from llama_core.sampling.params import SamplingParams
 from web.api.answers import Answer, Logprobs, finish_of, usage_of
-from web.api.errors import as_api_error
+from web.api.errors import ApiError, as_api_error
 from web.api.prompts import Asked, seeded
+from web.api.schema import SamplingChange
 from web.api.tools import Call, ToolCallParser
 from web.models.manager import Served
 
@@ -31,6 +34,7 @@ class Choice:
 
     index: int
     asked: Asked
+    params: SamplingParams
     request: Request
     reply: Reply
     logprobs: Logprobs | None
@@ -78,12 +82,29 @@ class Run:
         request = self.served.engine.submit(asked.ids, params, asked.begun, scope, asked.grammar)
         logprobs = None if params.logprobs is None else Logprobs(tokenizer, self.answer.is_chat, len(asked.echo))
         reply, parser = Reply(request, tokenizer, asked.begun), asked.tools.parser() if asked.tools else None
-        return Choice(len(self.choices), asked, request, reply, logprobs, parser)
+        return Choice(len(self.choices), asked, params, request, reply, logprobs, parser)
 
     def cancel(self) -> None:
         """End all replies that are not at their end."""
         for choice in self.choices:
             choice.request.cancel()
+
+    def sample(self, **changes: float) -> dict[str, Any]:
+        """Draw the rest of all replies with these parameters; all of those that may be changed."""
+        for choice in self.choices:
+            choice.params = dataclasses.replace(choice.params, **changes)
+            choice.request.update(choice.params)
+        return {name: getattr(self.choices[0].params, name) for name in SamplingChange.model_fields}
+
+    async def next_token(self) -> dict[str, Any]:
+        """The only token of the only reply, and what could have come instead. Raises what iterating the request does,
+        and `ApiError` where the engine ended before it."""
+        [choice] = self.choices
+        tokens = [token async for token in choice.request]
+        if not tokens:
+            raise ApiError("the engine was closed before it answered; start the app again", 503, "engine_failed")
+        assert choice.logprobs is not None, "they were asked for"
+        return choice.logprobs.alternatives(tokens[0]) | {"reply_ids": list(choice.asked.begun), "usage": self.usage()}
 
     @property
     def requests(self) -> list[Request]:

@@ -76,6 +76,9 @@ class Message(Form):
         return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
 
 
+Messages = Annotated[list[Message], Field(min_length=1)]
+
+
 class Function(Form):
     """A function that the model may call; `parameters` is a JSON schema of an object."""
 
@@ -131,18 +134,28 @@ def _numbers() -> dict[str, Any]:
 Sampling = create_model("Sampling", __base__=Form, **_numbers())
 
 
-class Generation(Sampling):  # type: ignore[valid-type, misc]
-    """What both kinds of requests have in common. Parameters that are left out are those that the makers of the model
-    recommend; a reply may go on to the end of the context."""
+class SamplingChange(Sampling):  # type: ignore[valid-type, misc]
+    """PATCH /v1/replies/{id}: how the rest of a reply is sampled. What is left out stays as it is."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)  # a misspelt name would change nothing
+
+
+class Sampled(Sampling):  # type: ignore[valid-type, misc]
+    """Whose tokens are drawn, and how. What is left out is what the makers of the model recommend."""
 
     model: str | None = Field(None, description="the model that is served, by its name in /v1/models")
+    seed: int | None = Field(None, ge=0, le=2**32 - 1)
+    logit_bias: dict[str, float] | None = None
+
+
+class Generation(Sampled):
+    """What both kinds of requests for replies have in common. A reply may go on to the end of the context."""
+
     stream: bool = False
     stream_options: StreamOptions | None = None
     n: int = Field(1, ge=1, le=MOST_CHOICES)
-    seed: int | None = Field(None, ge=0, le=2**32 - 1)
     stop: Stop | Annotated[list[Stop], Field(max_length=MOST_STOPS)] | None = None
     max_tokens: Whole | None = None
-    logit_bias: dict[str, float] | None = None
 
     @property
     def wanted_tokens(self) -> int | None:
@@ -158,7 +171,8 @@ class Generation(Sampling):  # type: ignore[valid-type, misc]
 class ChatRequest(Generation):
     """POST /v1/chat/completions. If the last message is the assistant's, the reply goes on from it."""
 
-    messages: Annotated[list[Message], Field(min_length=1)]
+    messages: Messages
+    reply_ids: list[int] = Field([], description="token ids that the reply begins with, after such a message (ours)")
     max_completion_tokens: Whole | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=MAX_ALTERNATIVES)
@@ -191,3 +205,19 @@ class CompletionRequest(Generation):
         if isinstance(self.prompt, str) or isinstance(self.prompt[0], int):
             return [self.prompt]
         return list(self.prompt)
+
+
+class AlternativesRequest(Sampled):
+    """POST /v1/tokens/alternatives: what could come next, after a conversation or a text, and after the tokens of a
+    reply to it."""
+
+    messages: Messages | None = None
+    prompt: str | Annotated[list[int], Field(min_length=1)] | None = None
+    reply_ids: list[int] = Field([], description="token ids that the reply begins with")
+    top_logprobs: int = Field(10, ge=1, le=MAX_ALTERNATIVES)
+
+    @model_validator(mode="after")
+    def _has_one_prompt(self) -> "AlternativesRequest":
+        if (self.messages is None) == (self.prompt is None):
+            raise ValueError("expected either messages or a prompt")
+        return self

@@ -6,6 +6,7 @@ import time
 import gradio as gr
 import openai
 import pytest
+from tool_templates import with_template
 
 from web.models.manager import ModelManager
 from web.port import claim_port, open_port, url_of
@@ -43,6 +44,15 @@ def manager():
 
 
 @pytest.fixture(scope="session")
+def tool_manager():
+    """The guide, with room for tools and the template of a family that has them."""
+    with ModelManager(Settings(model=GUIDE, slots=2, max_seq_len=1024)) as manager:
+        assert manager.start(GUIDE, lambda *_: None).wait() is None
+        with_template(manager, "hermes")
+        yield manager
+
+
+@pytest.fixture(scope="module")
 def url(manager):
     url, end = serve(manager, Settings(model=GUIDE))
     yield url
@@ -64,7 +74,7 @@ def serve_with(manager):
         end()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def client(url):
     with openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
         yield client

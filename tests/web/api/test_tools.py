@@ -1,19 +1,20 @@
 """Tools: what models write in the published forms is found as calls, however it is cut into pieces; a live server
 calls, takes answers, and keeps to the schema where a call has to come."""
 
-import dataclasses
 import json
 
 import jsonschema
 import openai
 import pytest
-from tool_templates import TEMPLATES
+from tool_templates import TEMPLATES, with_template
 
-from llama_core.checkpoint import load_checkpoint
-from llama_core.tokenizer.chat_template import Chat
+from llama_core.engine.request import Token
+from llama_core.engine.text import TextToken
+from llama_core.sampling.params import SamplingParams
+from web.api.prompts import Asked
+from web.api.run import Choice
+from web.api.tool_use import ToolUse
 from web.api.tools import HERMES, LLAMA, MISTRAL, ToolCallParser, form_of, schema_of_call
-from web.models.manager import ModelManager
-from web.settings import GUIDE, Settings
 
 PARAMETERS = {
     "type": "object",
@@ -80,64 +81,114 @@ def test_a_familys_form_is_read_off_its_template():
     assert form_of(None) is form_of("{{ messages }}") is form_of("{{ tools }}") is None
 
 
-def test_the_schema_of_a_call_keeps_references_whole():
-    parameters = {"$defs": {"n": {"type": "integer"}}, "type": "object", "properties": {"x": {"$ref": "#/$defs/n"}}}
-    schema = schema_of_call(MISTRAL, [{"name": "f", "parameters": parameters}, {"name": "g"}])
-    jsonschema.validate([{"name": "f", "arguments": {"x": 1}}], schema)
-    jsonschema.validate([{"name": "g", "arguments": {}}], schema)
-    for wrong in ([{"name": "f", "arguments": {"x": "1"}}], [{"name": "h", "arguments": {}}], []):
+def test_parameters_keep_their_references(manager):
+    shared = {"$defs": {"n": {"type": "integer"}}, "type": "object", "properties": {"x": {"$ref": "#/$defs/n"}}}
+    named = {"$defs": {"n": {"enum": ["a"]}}, "type": "object", "properties": {"x": {"$ref": "#/$defs/n"}}}
+    schema = schema_of_call(MISTRAL, [{"name": "f", "parameters": shared}, {"name": "g", "parameters": named}])
+    for name, x in (("f", 1), ("g", "a")):
+        jsonschema.validate([{"name": name, "arguments": {"x": x}}], schema)
+    wrong = [[{"name": "f", "arguments": {"x": "a"}}], [{"name": "g", "arguments": {"x": 1}}], [{"name": "h"}], []]
+    for calls in wrong:
         with pytest.raises(jsonschema.ValidationError):
-            jsonschema.validate(wrong, schema)
+            jsonschema.validate(calls, schema)
+    assert manager.served.model.grammars.json_schema(schema)
 
 
-@pytest.fixture(scope="module", params=TEMPLATES)
-def manager(request):
-    """The guide with the template of a family."""
+def test_special_tokens_open_calls_and_one_call_may_be_all():
+    written = [("", 7), (f'{{"name": "weather", "arguments": {R}}}', 1), ("", 8), ("", 7), ('{"name"', 1)]
+    second = [(f': "weather", "arguments": {S}}}', 1), ("", 8), ("", 9)]
 
-    def load(*arguments, **options):
-        model = load_checkpoint(*arguments, **options)
-        return dataclasses.replace(model, chat=Chat(model.tokenizer, TEMPLATES[request.param]))
+    def calls(is_parallel):
+        tools = ToolUse([], HERMES, frozenset({"weather"}), {7: "<tool_call>", 8: "</tool_call>"}, None, is_parallel)
+        asked = Asked([], SamplingParams(), tools=tools)
+        choice = Choice(0, asked, asked.params, None, None, None, tools.parser())
+        batches = [[TextToken(Token(token_id), text) for text, token_id in part] for part in (written, second)]
+        assert [choice.take(batch)[0] for batch in batches] == ["", ""] and choice.rest() == ""
+        return [json.loads(call["function"]["arguments"]) for call in choice.calls]
 
-    with ModelManager(Settings(model=GUIDE, slots=2, max_seq_len=1024), load=load) as manager:
-        assert manager.start(GUIDE, lambda *_: None).wait() is None
-        yield manager
-
-
-def test_a_live_server_calls_and_takes_answers(manager, serve_with):
-    url = serve_with(Settings(model=GUIDE))
-    with openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
-        asked = {
-            "model": "guide",
-            "messages": QUESTION,
-            "tools": [WEATHER, CLOCK],
-            "seed": 1,
-            "max_tokens": 500,
-            "temperature": 0.2,
-        }
-        named = {"type": "function", "function": {"name": "weather"}}
-        [choice] = client.chat.completions.create(tool_choice=named, **asked).choices
-        assert choice.finish_reason == "tool_calls" and choice.message.content is None
-        [call] = choice.message.tool_calls
-        assert call.function.name == "weather"
-        jsonschema.validate(json.loads(call.function.arguments), PARAMETERS)
-
-        chunks = [chunk.choices[0] for chunk in client.chat.completions.create(stream=True, tool_choice=named, **asked)]
-        [streamed] = [call for chunk in chunks for call in chunk.delta.tool_calls or []]
-        assert streamed.function.arguments == call.function.arguments and streamed.index == 0
-        assert chunks[-1].finish_reason == "tool_calls"
-
-        assert client.chat.completions.create(tool_choice="required", **asked).choices[0].message.tool_calls
-        history = [*QUESTION, choice.message, {"role": "tool", "tool_call_id": call.id, "content": "<|eot_id|> 7"}]
-        after = asked | {"messages": history, "max_tokens": 3}
-        told = client.chat.completions.create(**after).usage.prompt_tokens
-        untold = client.chat.completions.create(tool_choice="none", **after).usage.prompt_tokens
-        assert untold <= told  # Mistral's shows tools with the last message, if that is a question
-        with pytest.raises(openai.BadRequestError) as refusal:
-            client.chat.completions.create(**asked | {"tool_choice": {"type": "function", "function": {"name": "x"}}})
-        assert refusal.value.param == "tool_choice"
+    assert calls(True) == [ROME, OSLO] and calls(False) == [ROME]
 
 
-def test_nothing_in_tools_or_calls_becomes_a_control_token(manager):
+@pytest.fixture(scope="module")
+def manager(tool_manager):
+    return tool_manager
+
+
+@pytest.fixture(params=TEMPLATES)
+def family(request, manager):
+    with_template(manager, request.param)
+    yield request.param
+    with_template(manager, "hermes")
+
+
+def asked_with(**changes):
+    return {
+        "model": "guide",
+        "messages": QUESTION,
+        "tools": [WEATHER, CLOCK],
+        "seed": 1,
+        "max_tokens": 400,
+        "temperature": 0.2,
+        **changes,
+    }
+
+
+def test_a_live_server_calls_and_takes_answers(client, family):
+    named = {"type": "function", "function": {"name": "weather"}}
+    [choice] = client.chat.completions.create(**asked_with(tool_choice=named)).choices
+    assert choice.finish_reason == "tool_calls" and choice.message.content is None
+    [call] = choice.message.tool_calls
+    assert call.function.name == "weather"
+    jsonschema.validate(json.loads(call.function.arguments), PARAMETERS)
+
+    chunks = [
+        chunk.choices[0] for chunk in client.chat.completions.create(stream=True, **asked_with(tool_choice=named))
+    ]
+    [streamed] = [call for chunk in chunks for call in chunk.delta.tool_calls or []]
+    assert streamed.function == call.function and streamed.index == 0 and streamed.id != call.id
+    assert chunks[-1].finish_reason == "tool_calls"
+    assert not any(chunk.delta.content for chunk in chunks)
+
+    history = [*QUESTION, choice.message, {"role": "tool", "tool_call_id": call.id, "content": "<|eot_id|> 7"}]
+    prompts = {}
+    for tool_choice in ("auto", "none", "required"):
+        after = asked_with(messages=history, tool_choice=tool_choice)
+        answer = client.chat.completions.create(**after)
+        prompts[tool_choice] = answer.usage.prompt_tokens
+        assert tool_choice != "none" or answer.choices[0].message.tool_calls is None
+    assert answer.choices[0].message.tool_calls[0].function.name in ("weather", "clock")
+    # Mistral's shows tools with the last message alone, if that is a question.
+    assert prompts["none"] < prompts["auto"] or family == "mistral" and prompts["none"] == prompts["auto"]
+
+
+def deep(levels):
+    return {"properties": deep(levels - 1)} if levels else {}
+
+
+def tool(parameters, name="f"):
+    return {"type": "function", "function": {"name": name, "parameters": parameters}}
+
+
+@pytest.mark.parametrize(
+    ("change", "param", "words"),
+    [
+        ({"tool_choice": {"type": "function", "function": {"name": "x"}}}, "tool_choice", "not among"),
+        ({"tools": [WEATHER, WEATHER]}, "tools", "same name"),
+        ({"tools": [tool({"type": "array"})]}, "tools", "object"),
+        ({"tools": [tool(deep(100))]}, "tools", "levels"),
+        ({"tools": [tool({}, name="a b")]}, "tools.0.function.name", "match"),
+        ({"tools": [tool({"type": "object", "not": {}})], "tool_choice": "required"}, None, "JSON schema"),
+        ({"tool_choice": "required", "response_format": {"type": "json_object"}}, "tool_choice", "response_format"),
+        ({"messages": [*QUESTION, {"role": "tool", "content": "x", "tool_call_id": "1"}]}, "messages", "no call"),
+    ],
+)
+def test_bad_tools_are_refused_by_name(client, change, param, words):
+    with pytest.raises(openai.BadRequestError, match=words) as refusal:
+        client.chat.completions.create(**asked_with(**change))
+    assert refusal.value.param == param and refusal.value.type == "invalid_request_error"
+
+
+def test_nothing_in_tools_or_calls_becomes_a_control_token(manager, family):
     chat = manager.served.model.chat
     special = set(chat.tokenizer.special_tokens.values())
 
