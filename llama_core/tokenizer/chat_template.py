@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from llama_core.tokenizer.message_counts import MessageCounts
-from llama_core.tokenizer.template_process import ChatError, Template, TemplateRefusal, find_template
+from llama_core.tokenizer.message_counts import MessageCounts, Overhead
+from llama_core.tokenizer.template_process import ChatError, Template, TemplateRefusal, find_for_tools, find_template
 from llama_core.tokenizer.tokenizer import Tokenizer, without_surrogates
 
 ROLES = ("system", "user", "assistant", "tool")
@@ -35,11 +35,12 @@ class Chat:
     """Turns conversations into the ids of prompts and training examples.
 
     `template` is the source of the checkpoint's chat template. Without one, the messages are joined to one text, which
-    the model continues.
+    the model continues. `tool_template` is the one for prompts with tools, where the checkpoint has one for them.
     """
 
     tokenizer: Tokenizer
     template: str | None = None
+    tool_template: str | None = None
 
     @classmethod
     def from_folder(cls, folder: Path, tokenizer: Tokenizer) -> "Chat":
@@ -47,12 +48,12 @@ class Chat:
 
         Raises `ModelFileError` for files that cannot be read, `ChatError` for a template that is not Jinja.
         """
-        return cls.checked(tokenizer, find_template(folder))
+        return cls.checked(tokenizer, find_template(folder), find_for_tools(folder))
 
     @classmethod
-    def checked(cls, tokenizer: Tokenizer, template: str | None) -> "Chat":
+    def checked(cls, tokenizer: Tokenizer, template: str | None, tool_template: str | None = None) -> "Chat":
         """Raises `ChatError` for a template that is not Jinja."""
-        chat = cls(tokenizer, template)
+        chat = cls(tokenizer, template, tool_template)
         chat._template  # noqa: B018 - compiles the template: a broken one is refused now, not at the first message
         return chat
 
@@ -60,6 +61,11 @@ class Chat:
     def has_template(self) -> bool:
         """Whether the model was trained to chat."""
         return self.template is not None
+
+    @cached_property
+    def for_tools(self) -> "Chat":
+        """The same, with the template for prompts with tools."""
+        return self if self.tool_template is None else Chat(self.tokenizer, self.tool_template)
 
     def prompt_ids(self, messages: Messages, tools: Tools | None = None) -> list[int]:
         """The prompt for the assistant's next message, which may call `tools`. Where the template refuses system
@@ -146,9 +152,9 @@ class Chat:
         return self._counts.of(text)
 
     @cached_property
-    def _overhead(self) -> "_Overhead":
+    def _overhead(self) -> Overhead:
         if self._template is None:
-            return _Overhead(1, 1, False)  # the line break between messages; the begin token
+            return Overhead(1, 1, False)  # the line break between messages; the begin token
         thinking = {"role": "assistant", "content": "<think>" + "a\n" * 9 + "</think>" + _ANSWER["content"]}
         short, *long = self._render(
             [([_QUESTION], True), *(([_QUESTION, answer, _QUESTION], True) for answer in (_ANSWER, thinking))]
@@ -156,7 +162,7 @@ class Chat:
         question, answer = self._counts.of(_QUESTION["content"]), self._counts.of(_ANSWER["content"])
         first, second = (len(self.tokenizer.encode_template(text)) for text in (short, long[0]))
         per_message = (max(0, second - first - question - answer) + 1) // 2
-        return _Overhead(per_message, max(0, first - question - per_message), long[0] == long[1])
+        return Overhead(per_message, max(0, first - question - per_message), long[0] == long[1])
 
     @cached_property
     def _counts(self) -> MessageCounts:
@@ -206,9 +212,7 @@ class Chat:
         messages, add_generation_prompt = prefix
         return {
             **self._special_variables,
-            "messages": [
-                self._shielded(row, row["role"] == "assistant", lightly) | {"role": row["role"]} for row in messages
-            ],
+            "messages": [self._shielded_message(row, lightly) for row in messages],
             "add_generation_prompt": add_generation_prompt,
             "tools": self._shielded(tools, False, lightly),
             "documents": None,
@@ -224,6 +228,10 @@ class Chat:
         ends = {"bos_token": spellings.get(self.tokenizer.bos_id, ""), "eos_token": spellings.get(eos_id, "")}
         roles = self.tokenizer.role_tokens.items()
         return {role: marker for role, marker in roles if marker in self.tokenizer.special_tokens} | ends
+
+    def _shielded_message(self, row: Mapping[str, Any], lightly: bool) -> dict[str, Any]:
+        shielded = {key: self._shielded(part, row["role"] == "assistant", lightly) for key, part in row.items()}
+        return {**shielded, "role": row["role"]}
 
     def _shielded(self, value: Any, is_reply: bool, lightly: bool) -> Any:
         """The same with every text in it shielded."""
@@ -241,16 +249,6 @@ class Chat:
     @cached_property
     def _template(self) -> Template | None:
         return None if self.template is None else Template(self.template)
-
-
-@dataclass(frozen=True)
-class _Overhead:
-    """What a template adds: tokens per message and per prompt. `drops_thoughts`: it leaves the thoughts of earlier
-    replies out."""
-
-    per_message: int
-    per_prompt: int
-    drops_thoughts: bool
 
 
 def _system_in_questions(messages: Messages) -> Messages:

@@ -1,6 +1,7 @@
 """Short chat templates that show tools and calls in the forms that the makers of four families publish."""
 
 import dataclasses
+from contextlib import contextmanager
 
 from llama_core.tokenizer.chat_template import Chat
 
@@ -42,8 +43,11 @@ MISTRAL = """{{- bos_token }}{%- for message in messages %}
 TEMPLATES = {"llama": LLAMA, "hermes": HERMES, "mistral": MISTRAL}
 
 
-def with_template(manager, family):
-    """What is served has the template of this family from now on."""
+@contextmanager
+def template_of(family, manager):
+    """Meanwhile what is served has the template of this family."""
     served = manager.served
     model = dataclasses.replace(served.model, chat=Chat(served.model.tokenizer, TEMPLATES[family]))
     manager._served = dataclasses.replace(served, model=model)
+    yield
+    manager._served = served

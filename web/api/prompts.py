@@ -41,7 +41,7 @@ def of_chat(request: ChatRequest, model: Model, context: int) -> list[Asked]:
     if request.top_logprobs and not request.logprobs:
         raise ApiError("top_logprobs needs logprobs to be true", param="top_logprobs")
     params = _params(request, model, request.wanted_tokens, wanted, context)
-    ids = model.chat.prompt_ids(messages, tools.shown if tools else None)
+    ids = model.chat.for_tools.prompt_ids(messages, tools.shown) if tools else model.chat.prompt_ids(messages)
     grammar = _grammar(request.response_format, model)
     if tools and tools.schema is not None:
         if grammar is not None or begun:

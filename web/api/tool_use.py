@@ -37,7 +37,7 @@ def tool_use(request: ChatRequest, model: Model) -> ToolUse | None:
     choice, tools = request.tool_choice, request.tools or []
     if choice == "none" or (not tools and choice == "auto"):
         return None
-    form = form_of(model.chat.template)
+    form = form_of(model.chat.for_tools.template)
     if form is None:
         raise ApiError("the chat template of this model takes no tools in a form that is known here", param="tools")
     functions = [_function_of(tool) for tool in tools]

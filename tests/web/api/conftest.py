@@ -6,7 +6,6 @@ import time
 import gradio as gr
 import openai
 import pytest
-from tool_templates import with_template
 
 from web.models.manager import ModelManager
 from web.port import claim_port, open_port, url_of
@@ -38,17 +37,8 @@ def serve(manager, settings):
 
 @pytest.fixture(scope="session")
 def manager():
-    with ModelManager(Settings(model=GUIDE, slots=2, max_seq_len=256)) as manager:
+    with ModelManager(Settings(model=GUIDE, slots=2, max_seq_len=512)) as manager:
         assert manager.start(GUIDE, lambda *_: None).wait() is None
-        yield manager
-
-
-@pytest.fixture(scope="session")
-def tool_manager():
-    """The guide, with room for tools and the template of a family that has them."""
-    with ModelManager(Settings(model=GUIDE, slots=2, max_seq_len=1024)) as manager:
-        assert manager.start(GUIDE, lambda *_: None).wait() is None
-        with_template(manager, "hermes")
         yield manager
 
 

@@ -56,7 +56,7 @@ def test_a_bad_request_names_what_is_wrong(client, change, param):
 
 
 def test_a_prompt_that_does_not_fit_is_refused_with_numbers(client):
-    with pytest.raises(openai.BadRequestError, match="256"):
+    with pytest.raises(openai.BadRequestError, match="512"):
         client.chat.completions.create(model="guide", messages=[{"role": "user", "content": "word " * 2000}])
 
 

@@ -8,6 +8,7 @@ import langchain_openai
 import litellm
 import openai
 import pytest
+from tool_templates import template_of
 
 from llama_core import SamplingParams
 
@@ -24,13 +25,15 @@ PERSON = {
 TOOL = {"type": "function", "function": {"name": "person", "description": "a person", "parameters": PERSON}}
 
 
-@pytest.fixture(scope="module")
-def manager(tool_manager):
-    return tool_manager
+@pytest.fixture(scope="module", autouse=True)
+def tools(manager):
+    """What is served can call tools."""
+    with template_of("hermes", manager):
+        yield
 
 
 @pytest.fixture(scope="module")
-def expected(manager):
+def expected(manager, tools):
     """What the engine says itself."""
     served, params = manager.served, SamplingParams(temperature=0.0, max_new_tokens=20)
     return served.model.tokenizer.decode(
@@ -59,7 +62,7 @@ def test_langchain_chats_and_streams(langchain, expected):
 
 
 def test_langchain_gets_objects_and_calls_tools(langchain):
-    chat = langchain(temperature=0.2, seed=1, max_tokens=200)
+    chat = langchain(temperature=0.2, seed=1, max_tokens=150)
     jsonschema.validate(chat.with_structured_output(PERSON, method="json_schema").invoke(PROMPT), PERSON)
     bound = chat.bind_tools([TOOL], tool_choice="person")
     answer = bound.invoke(PROMPT)
@@ -93,8 +96,8 @@ def test_litellm_says_and_asks_the_same(url, expected):
     drawn = [ask(temperature=2, seed=seed).choices[0].message.content for seed in (1, 1, 2)]
     assert drawn[0] == drawn[1] != drawn[2]
     wanted = {"type": "json_schema", "json_schema": {"name": "person", "schema": PERSON}}
-    jsonschema.validate(json.loads(ask(response_format=wanted, max_tokens=200).choices[0].message.content), PERSON)
-    [call] = ask(tools=[TOOL], tool_choice="required", max_tokens=200).choices[0].message.tool_calls
+    jsonschema.validate(json.loads(ask(response_format=wanted, max_tokens=150).choices[0].message.content), PERSON)
+    [call] = ask(tools=[TOOL], tool_choice="required", max_tokens=150).choices[0].message.tool_calls
     jsonschema.validate(json.loads(call.function.arguments), PERSON)
     with pytest.raises(litellm.BadRequestError, match="temperature"):
         ask(temperature=1000)
