@@ -47,7 +47,7 @@ def of_chat(request: ChatRequest, model: Model, context: int) -> list[Asked]:
         if grammar is not None or begun:
             words = "a call that has to come goes with neither response_format nor a begun reply; leave one of them out"
             raise ApiError(words, param="tool_choice")
-        grammar = model.grammars.json_schema(tools.schema)
+        grammar = model.grammars.json_schema(tools.schema, on_one_line=True)
         ids = ids + model.tokenizer.encode_template(tools.form.begins)
     return [Asked(ids, params, begun, grammar=grammar, tools=tools)]
 

@@ -105,7 +105,8 @@ def test_litellm_says_and_asks_the_same(url, expected):
 
 @pytest.mark.filterwarnings("ignore")  # of gradio_client's own
 def test_gradio_client_chats_and_streams(url, expected):
-    with gradio_client.Client(url, verbose=False) as client:
+    client = gradio_client.Client(url, verbose=False)
+    try:
         assert client.predict(PROMPT, [], GREEDY, api_name="/chat") == expected
         job = client.submit(message=PROMPT, options=GREEDY, api_name="/chat")
         assert job.result(timeout=60) == expected
@@ -119,3 +120,5 @@ def test_gradio_client_chats_and_streams(url, expected):
         for options, words in (({"temperature": 1000}, "temperature"), ({"model": "gpt-4o"}, "not served")):
             with pytest.raises(Exception, match=words):
                 client.predict(PROMPT, [], options, api_name="/chat")
+    finally:
+        client.close()
