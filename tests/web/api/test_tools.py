@@ -1,6 +1,7 @@
 """Tools: what models write in the published forms is found as calls, however it is cut into pieces; a live server
 calls, takes answers, and keeps to the schema where a call has to come."""
 
+import dataclasses
 import json
 
 import jsonschema
@@ -11,8 +12,10 @@ from tool_templates import TEMPLATES, template_of
 from llama_core.engine.request import Token
 from llama_core.engine.text import TextToken
 from llama_core.sampling.params import SamplingParams
-from web.api.prompts import Asked
+from llama_core.tokenizer.chat_template import Chat
+from web.api.prompts import Asked, of_chat
 from web.api.run import Choice
+from web.api.schema import ChatRequest
 from web.api.tool_use import ToolUse
 from web.api.tools import HERMES, LLAMA, MISTRAL, ToolCallParser, form_of, schema_of_call
 
@@ -107,6 +110,18 @@ def test_special_tokens_open_calls_and_one_call_may_be_all():
         return [json.loads(call["function"]["arguments"]) for call in choice.calls]
 
     assert calls(True) == [ROME, OSLO] and calls(False) == [ROME]
+
+
+def test_tools_are_shown_by_the_template_that_is_for_them(manager):
+    model = manager.served.model
+    plain = "{% for m in messages %}{{ m.content }}{% endfor %}"
+    model = dataclasses.replace(model, chat=Chat(model.tokenizer, plain, TEMPLATES["hermes"]))
+    shown, hidden = (
+        of_chat(ChatRequest(messages=QUESTION, tools=[WEATHER], tool_choice=tool_choice), model, 512)[0]
+        for tool_choice in ("auto", "none")
+    )
+    assert "weather" in model.tokenizer.decode(shown.ids) and shown.tools.form is HERMES
+    assert model.tokenizer.decode(hidden.ids) == QUESTION[0]["content"] and hidden.tools is None
 
 
 @pytest.fixture(params=TEMPLATES)
