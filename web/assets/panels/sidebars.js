@@ -19,11 +19,12 @@
     else setTimeout(restore, 60, since, now, isRight ? still + 1 : 0);
   }
 
+  // Kept before Gradio answers the click (hence the capture), so that even a page that is left at once finds it again.
   addEventListener("click", (event) => {
     const toggle = event.target.closest?.(".sidebar .toggle-button");
     if (!toggle || !event.isTrusted) return;
     document.documentElement.classList.remove("word-open"); // the whole of the settings, not the panel of a word
-    setTimeout(() => { for (const name of NAMES) store.setting(`open/${name}`, isOpen(name) ? "yes" : "no"); }, 50);
-  });
+    for (const name of NAMES) store.setting(`open/${name}`, isOpen(name) !== (toggle === toggleOf(name)) ? "yes" : "no");
+  }, { capture: true });
   restore();
 })();
