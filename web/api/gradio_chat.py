@@ -26,10 +26,12 @@ def add_gradio_chat(page: gr.Blocks, replies: Replies) -> None:
         options: dict[str, Any] = {},  # noqa: B006
         request: gr.Request = None,  # type: ignore[assignment]  # Gradio gives it
     ) -> AsyncIterator[str]:
+        http = request.request
+        assert http is not None, "Gradio's clients come over HTTP"
         messages = [*history, {"role": "user", "content": message}]
         try:
             asked = ChatRequest(**{**options, "messages": messages, "tools": None})
-            async for text in replies.texts(request.request, asked):
+            async for text in replies.texts(http, asked):
                 yield text
         except pydantic.ValidationError as problem:
             first = problem.errors()[0]

@@ -89,7 +89,7 @@ class Run:
         for choice in self.choices:
             choice.request.cancel()
 
-    def sample(self, **changes: float) -> dict[str, Any]:
+    def sample(self, **changes: Any) -> dict[str, Any]:
         """Draw the rest of all replies with these parameters; all of those that may be changed."""
         for choice in self.choices:
             choice.params = dataclasses.replace(choice.params, **changes)
