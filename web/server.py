@@ -17,9 +17,11 @@ from fastapi.staticfiles import StaticFiles
 from starlette.middleware.gzip import GZipMiddleware
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from web.access import page_login
+from web.access import api_keys, page_login
 from web.api.errors import add_error_handlers
+from web.api.gradio_chat import add_gradio_chat
 from web.api.metrics import Metrics
+from web.api.replies import Replies
 from web.api.routes import api_routes
 from web.languages import LANGUAGES, TranslatedBlocks, speaking
 from web.middleware import AnswersInLanguage, BodyLimit, HostCheck, SecurityHeaders, allowed_hosts
@@ -55,7 +57,11 @@ def build_app(page: TranslatedBlocks, manager: ModelManager, settings: Settings)
     `/source`."""
     app = FastAPI(title=settings.title, docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json")
     metrics = Metrics(manager)
-    app.include_router(api_routes(manager, settings, metrics))
+    keys = api_keys(settings)
+    replies = Replies(manager, settings, bool(keys), metrics)
+    app.include_router(api_routes(manager, replies, keys))
+    if not keys:  # Gradio's clients would send none
+        add_gradio_chat(page, replies)
     app.include_router(metrics.route())
     add_error_handlers(app)
     _add_doors(app, settings)
@@ -95,7 +101,7 @@ def _add_doors(app: FastAPI, settings: Settings) -> None:
     app.add_middleware(
         CORSMiddleware,
         allow_origins=listed(settings.cors_origins),
-        allow_methods=["GET", "POST"],
+        allow_methods=["GET", "POST", "PATCH"],
         allow_headers=["Authorization", "Content-Type"],
     )
     app.add_middleware(HostCheck, allowed=allowed_hosts(settings))

@@ -36,7 +36,7 @@ from llama_core.model.mesh.sharding import choose_devices, describe_whole
 from llama_core.model.quantization import ROUNDINGS
 from llama_core.sampling.params import MAX_END_TOKENS, SamplingParams
 from llama_core.tokenizer.chat_template import Chat
-from llama_core.tokenizer.gguf_vocabulary import gguf_template, gguf_tokenizer
+from llama_core.tokenizer.gguf_vocabulary import gguf_template, gguf_tokenizer, gguf_tool_template
 from llama_core.tokenizer.loading import load_tokenizer
 from llama_core.tokenizer.tokenizer import Tokenizer
 
@@ -157,7 +157,7 @@ def _open_gguf(located: hub.Located) -> _Opened:
     opened, name = open_gguf(located.gguf), located.gguf[0].file.name
     whole, notes = gguf_tokenizer(name, opened.metadata)
     tokenizer = _fitted(whole, opened.config)
-    chat = Chat.checked(tokenizer, gguf_template(opened.metadata))
+    chat = Chat.checked(tokenizer, gguf_template(opened.metadata), gguf_tool_template(opened.metadata))
     _require_spare_ids(name, "its weights have", whole, opened.config.vocab_size, chat.template or "")
     model_id = gguf_id(located.name, opened.metadata, opened.tensors.values())
     config = dataclasses.replace(opened.config, bos_token_id=tokenizer.bos_id)

@@ -29,6 +29,8 @@ MAX_MULTIPLE = 1000
 
 # Between two parts of JSON. Without a bound a weak model may go on with white space for ever.
 JSON_OPTIONS: Any = {"whitespace_pattern": r"[ \n\t]{0,20}"}
+# As `json.dumps` writes it, and as models are shown it.
+ONE_LINE: Any = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 
 
 class GrammarError(UserError):
@@ -123,9 +125,10 @@ class GrammarCompiler:
         """Any JSON object."""
         return self.json_schema({"type": "object"})
 
-    def json_schema(self, schema: Mapping[str, Any]) -> Grammar:
-        """JSON that is valid under this schema. Keywords that llguidance does not know, such as `not` and
-        `uniqueItems`, are refused, because what cannot be enforced is not promised."""
+    def json_schema(self, schema: Mapping[str, Any], on_one_line: bool = False) -> Grammar:
+        """JSON that is valid under this schema; `on_one_line`: with a space after commas and colons and nowhere else.
+        Keywords that llguidance does not know, such as `not` and `uniqueItems`, are refused, because what cannot be
+        enforced is not promised."""
         name = "the JSON schema"
         try:
             text = json.dumps(schema, allow_nan=False)
@@ -136,7 +139,7 @@ class GrammarCompiler:
         _check_size(name, text)
         _check_multiples(schema)
         try:
-            source = LLMatcher.grammar_from_json_schema(text, JSON_OPTIONS)
+            source = LLMatcher.grammar_from_json_schema(text, ONE_LINE if on_one_line else JSON_OPTIONS)
         except ValueError as problem:  # it is nested too deeply
             raise GrammarError(f"{name} cannot be used ({_one_line(str(problem))}); change that part of it") from None
         return self._compile(name, source)

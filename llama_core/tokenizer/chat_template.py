@@ -10,16 +10,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from llama_core.tokenizer.message_counts import MessageCounts
-from llama_core.tokenizer.template_process import ChatError, Template, TemplateRefusal, find_template
+from llama_core.tokenizer.message_counts import MessageCounts, Overhead
+from llama_core.tokenizer.template_process import ChatError, Template, TemplateRefusal, find_for_tools, find_template
 from llama_core.tokenizer.tokenizer import Tokenizer, without_surrogates
 
-ROLES = ("system", "user", "assistant")
+ROLES = ("system", "user", "assistant", "tool")
 
-Messages = Sequence[Mapping[str, str]]  # {"role", "content"} each, the oldest first
+Messages = Sequence[Mapping[str, Any]]  # {"role", "content"} each, the oldest first; templates may read "tool_calls"
+Tools = Sequence[Mapping[str, Any]]  # as OpenAI has them
 Rendering = tuple[Messages, bool]  # the flag asks for the header of the assistant's next message
 
 _QUESTION, _SYSTEM = {"role": "user", "content": "a"}, {"role": "system", "content": "a"}
@@ -33,11 +35,12 @@ class Chat:
     """Turns conversations into the ids of prompts and training examples.
 
     `template` is the source of the checkpoint's chat template. Without one, the messages are joined to one text, which
-    the model continues.
+    the model continues. `tool_template` is the one for prompts with tools, where the checkpoint has one for them.
     """
 
     tokenizer: Tokenizer
     template: str | None = None
+    tool_template: str | None = None
 
     @classmethod
     def from_folder(cls, folder: Path, tokenizer: Tokenizer) -> "Chat":
@@ -45,12 +48,12 @@ class Chat:
 
         Raises `ModelFileError` for files that cannot be read, `ChatError` for a template that is not Jinja.
         """
-        return cls.checked(tokenizer, find_template(folder))
+        return cls.checked(tokenizer, find_template(folder), find_for_tools(folder))
 
     @classmethod
-    def checked(cls, tokenizer: Tokenizer, template: str | None) -> "Chat":
+    def checked(cls, tokenizer: Tokenizer, template: str | None, tool_template: str | None = None) -> "Chat":
         """Raises `ChatError` for a template that is not Jinja."""
-        chat = cls(tokenizer, template)
+        chat = cls(tokenizer, template, tool_template)
         chat._template  # noqa: B018 - compiles the template: a broken one is refused now, not at the first message
         return chat
 
@@ -59,9 +62,14 @@ class Chat:
         """Whether the model was trained to chat."""
         return self.template is not None
 
-    def prompt_ids(self, messages: Messages) -> list[int]:
-        """The prompt for the assistant's next message. Where the template refuses system messages, the next question
-        begins with them.
+    @cached_property
+    def for_tools(self) -> "Chat":
+        """The same, with the template for prompts with tools."""
+        return self if self.tool_template is None else Chat(self.tokenizer, self.tool_template)
+
+    def prompt_ids(self, messages: Messages, tools: Tools | None = None) -> list[int]:
+        """The prompt for the assistant's next message, which may call `tools`. Where the template refuses system
+        messages, the next question begins with them.
 
         Raises `ChatError` for no messages, for malformed ones and for those that the template refuses.
         """
@@ -73,11 +81,11 @@ class Chat:
             text = "\n".join(message["content"] for message in messages)
             return self.tokenizer.encode(text, bos=self.tokenizer.bos_id is not None and self.tokenizer.begins_with_bos)
         try:
-            [text] = self._render([(messages, True)])
+            [text] = self._render([(messages, True)], tools)
         except TemplateRefusal:
             if messages[0]["role"] != "system" or self.accepts_system:
                 raise
-            [text] = self._render([(_system_in_questions(messages), True)])
+            [text] = self._render([(_system_in_questions(messages), True)], tools)
         return self.tokenizer.encode_template(text)
 
     @cached_property
@@ -144,9 +152,9 @@ class Chat:
         return self._counts.of(text)
 
     @cached_property
-    def _overhead(self) -> "_Overhead":
+    def _overhead(self) -> Overhead:
         if self._template is None:
-            return _Overhead(1, 1, False)  # the line break between messages; the begin token
+            return Overhead(1, 1, False)  # the line break between messages; the begin token
         thinking = {"role": "assistant", "content": "<think>" + "a\n" * 9 + "</think>" + _ANSWER["content"]}
         short, *long = self._render(
             [([_QUESTION], True), *(([_QUESTION, answer, _QUESTION], True) for answer in (_ANSWER, thinking))]
@@ -154,7 +162,7 @@ class Chat:
         question, answer = self._counts.of(_QUESTION["content"]), self._counts.of(_ANSWER["content"])
         first, second = (len(self.tokenizer.encode_template(text)) for text in (short, long[0]))
         per_message = (max(0, second - first - question - answer) + 1) // 2
-        return _Overhead(per_message, max(0, first - question - per_message), long[0] == long[1])
+        return Overhead(per_message, max(0, first - question - per_message), long[0] == long[1])
 
     @cached_property
     def _counts(self) -> MessageCounts:
@@ -175,7 +183,7 @@ class Chat:
             for prefixes in prefixes_of_each
         ]
 
-    def _render(self, prefixes: Sequence[Rendering]) -> list[str]:
+    def _render(self, prefixes: Sequence[Rendering], tools: Tools | None = None) -> list[str]:
         """Each of these conversations as text.
 
         Fully shielded text hides characters that a template may look for (`<` in `'<b>' in message.content`). Where
@@ -183,8 +191,8 @@ class Chat:
         """
         if self._template is None:
             raise ChatError("this model has no chat template; give it text instead of conversations")
-        shielded = [self._context(prefix, lightly=False) for prefix in prefixes]
-        light = [self._context(prefix, lightly=True) for prefix in prefixes]
+        shielded = [self._context(prefix, tools, lightly=False) for prefix in prefixes]
+        light = [self._context(prefix, tools, lightly=True) for prefix in prefixes]
         again = [i for i, context in enumerate(light) if context != shielded[i]]
         texts = self._template.render(*shielded, *(light[i] for i in again))
         safe = [without_surrogates(text) for text in texts[: len(prefixes)]]
@@ -199,14 +207,14 @@ class Chat:
             return safe
         return light if tokenizer.markers_in(light) == tokenizer.markers_in(safe) else safe
 
-    def _context(self, prefix: Rendering, lightly: bool) -> dict[str, object]:
+    def _context(self, prefix: Rendering, tools: Tools | None, lightly: bool) -> dict[str, object]:
         """The variables of the template."""
         messages, add_generation_prompt = prefix
         return {
             **self._special_variables,
-            "messages": [{"role": row["role"], "content": self._shielded(row, lightly)} for row in messages],
+            "messages": [self._shielded_message(row, lightly) for row in messages],
             "add_generation_prompt": add_generation_prompt,
-            "tools": None,
+            "tools": self._shielded(tools, False, lightly),
             "documents": None,
         }
 
@@ -221,26 +229,26 @@ class Chat:
         roles = self.tokenizer.role_tokens.items()
         return {role: marker for role, marker in roles if marker in self.tokenizer.special_tokens} | ends
 
-    def _shielded(self, message: Mapping[str, str], lightly: bool) -> str:
-        is_reply = message["role"] == "assistant"
+    def _shielded_message(self, row: Mapping[str, Any], lightly: bool) -> dict[str, Any]:
+        shielded = {key: self._shielded(part, row["role"] == "assistant", lightly) for key, part in row.items()}
+        return {**shielded, "role": row["role"]}
+
+    def _shielded(self, value: Any, is_reply: bool, lightly: bool) -> Any:
+        """The same with every text in it shielded."""
+        if isinstance(value, Mapping):
+            shielded = {key: self._shielded(part, is_reply, lightly) for key, part in value.items()}
+            return {self._shielded(key, False, lightly): part for key, part in shielded.items()}
+        if isinstance(value, (list, tuple)):
+            return [self._shielded(part, is_reply, lightly) for part in value]
+        if not isinstance(value, str):
+            return value
         if lightly:
-            return self.tokenizer.shield_markers(message["content"], is_reply)
-        shield = self.tokenizer.shield_reply if is_reply else self.tokenizer.shield
-        return shield(message["content"])
+            return self.tokenizer.shield_markers(value, is_reply)
+        return (self.tokenizer.shield_reply if is_reply else self.tokenizer.shield)(value)
 
     @cached_property
     def _template(self) -> Template | None:
         return None if self.template is None else Template(self.template)
-
-
-@dataclass(frozen=True)
-class _Overhead:
-    """What a template adds: tokens per message and per prompt. `drops_thoughts`: it leaves the thoughts of earlier
-    replies out."""
-
-    per_message: int
-    per_prompt: int
-    drops_thoughts: bool
 
 
 def _system_in_questions(messages: Messages) -> Messages:

@@ -16,7 +16,7 @@ from llama_core.tokenizer.hub_rules import MAX_MERGE_CHECK
 from llama_core.tokenizer.loading import with_roles
 from llama_core.tokenizer.rust_panics import translate_failures
 from llama_core.tokenizer.settings import FLAGS, TokenizerSettings
-from llama_core.tokenizer.template_process import ChatError, plain_template
+from llama_core.tokenizer.template_process import FOR_TOOLS, ChatError, plain_template
 from llama_core.tokenizer.tiktoken_ranks import LLAMA3_PATTERN
 from llama_core.tokenizer.tokenizer import Tokenizer, TokenizerError
 
@@ -185,6 +185,12 @@ def gguf_template(metadata: Mapping[str, object]) -> str | None:
     if found is not None and not isinstance(found, str):
         raise ChatError(f"{key} is a {type(found).__name__}, expected text")
     return found if found and found.strip() else None
+
+
+def gguf_tool_template(metadata: Mapping[str, object]) -> str | None:
+    """The template of a file for prompts with tools, where it has one of its own for them."""
+    found = metadata.get(f"tokenizer.chat_template.{FOR_TOOLS}")
+    return found if isinstance(found, str) and found.strip() else None
 
 
 def _settings(vocabulary: Vocabulary, adds_bos: bool) -> TokenizerSettings:

@@ -1,12 +1,23 @@
-"""How many tokens texts have, counted once for each text."""
+"""How many tokens texts have, counted once for each text, and how many a template adds."""
 
 import threading
 from collections import OrderedDict
+from dataclasses import dataclass
 
 from llama_core.tokenizer.tokenizer import Tokenizer
 
 # The remembered texts have this many characters together: about ten long chats.
 MAX_CHARACTERS = 4 * 1024**2
+
+
+@dataclass(frozen=True)
+class Overhead:
+    """What a template adds: tokens per message and per prompt. `drops_thoughts`: it leaves the thoughts of earlier
+    replies out."""
+
+    per_message: int
+    per_prompt: int
+    drops_thoughts: bool
 
 
 class MessageCounts:

@@ -16,6 +16,7 @@ from typing import Any
 from llama_core.errors import UserError
 from llama_core.runtime.files import read_json, read_text
 
+FOR_TOOLS = "tool_use"  # the name of a template on the Hub
 WORKER = Path(__file__).with_name("template_worker.py")
 SECONDS_TO_START, SECONDS_TO_RENDER = 60.0, 5.0
 # Without these Python does not start on Windows, or does not find its libraries.
@@ -40,21 +41,35 @@ def find_template(folder: Path) -> str | None:
     own = read_text(own_file) if own_file.is_file() else ""
     if own.strip():
         return own
+    found = _in_tokenizer_config(folder)
+    if isinstance(found, dict):
+        found = plain_template(found)
+    if found is not None and not isinstance(found, str):
+        raise ChatError(f"{folder / 'tokenizer_config.json'}: chat_template is a {type(found).__name__}, expected text")
+    return found if found and found.strip() else None
+
+
+def find_for_tools(folder: Path) -> str | None:
+    """The template for prompts with tools, where `tokenizer_config.json` has one of its own for them (Hermes 2 and 3).
+    Raises `ModelFileError` as `find_template` does."""
+    found = _in_tokenizer_config(folder)
+    own = found.get(FOR_TOOLS) if isinstance(found, dict) else None
+    return own if isinstance(own, str) and own.strip() else None
+
+
+def _in_tokenizer_config(folder: Path) -> Any:
+    """A template, or several by name."""
     tokenizer_config = folder / "tokenizer_config.json"
     found = read_json(tokenizer_config).get("chat_template") if tokenizer_config.is_file() else None
     if isinstance(found, list):
-        found = plain_template({str(row.get("name")): row.get("template") for row in found if isinstance(row, dict)})
-    elif isinstance(found, dict):
-        found = plain_template(found)
-    if found is not None and not isinstance(found, str):
-        raise ChatError(f"{tokenizer_config}: chat_template is a {type(found).__name__}, expected text")
-    return found if found and found.strip() else None
+        return {str(row.get("name")): row.get("template") for row in found if isinstance(row, dict)}
+    return found
 
 
 def plain_template(templates: Mapping[str, object]) -> object:
     """The template for plain chat among named ones: "default", else the first that is not for tools or documents
     (`tool_use`, `rag`), else the first."""
-    plain = [name for name in templates if name not in ("tool_use", "rag")]
+    plain = [name for name in templates if name not in (FOR_TOOLS, "rag")]
     return templates.get("default", next((templates[name] for name in [*plain, *templates]), None))
 
 

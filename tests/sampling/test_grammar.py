@@ -1,5 +1,6 @@
 """Grammars: what they allow after each token, and what is refused before any reply begins."""
 
+import json
 import re
 from types import SimpleNamespace
 
@@ -47,6 +48,14 @@ def test_only_what_continues_the_grammar_is_allowed(compiler):
     state.accept(ord("e"))
     assert texts_of(state.next) == {"s", "l"}
     assert texts_of(state.accept(ord("s"))) == set() and state.next.may_end
+
+
+def test_json_on_one_line_is_that_of_json_dumps(compiler):
+    grammar = compiler.json_schema({"type": "object"}, on_one_line=True)
+    value = {"a": [1, {}], "b": {"c": "x, y: z"}}
+    assert accepts(grammar, json.dumps(value))
+    assert not accepts(grammar, json.dumps(value, indent=1))
+    assert not accepts(grammar, json.dumps(value, separators=(",", ":")))
 
 
 def test_one_grammar_serves_many_replies(compiler):

@@ -14,7 +14,7 @@ from tokenizer_kinds import CORPUS, KINDS, TEXTS, split_by, train
 from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
 
 from llama_core.runtime.files import ModelFileError
-from llama_core.tokenizer.gguf_vocabulary import SPLITTINGS, gguf_template, gguf_tokenizer
+from llama_core.tokenizer.gguf_vocabulary import SPLITTINGS, gguf_template, gguf_tokenizer, gguf_tool_template
 from llama_core.tokenizer.template_process import ChatError
 
 # By `tokenizer.ggml.pre`: a tokenizer of the Hub that splits text in this way.
@@ -258,3 +258,8 @@ def test_of_named_templates_the_one_for_plain_chat_is_taken(keys, expected):
 def test_a_template_that_is_no_text_is_refused():
     with pytest.raises(ChatError, match="tokenizer.chat_template is a int, expected text"):
         gguf_template({"tokenizer.chat_template": 3})
+
+
+def test_a_template_for_tools_is_found_beside_the_one_for_chat():
+    assert gguf_tool_template({"tokenizer.chat_template": "C", "tokenizer.chat_template.tool_use": "T"}) == "T"
+    assert gguf_tool_template({"tokenizer.chat_template": "C"}) is None

@@ -16,7 +16,7 @@ from llama_core.runtime.files import ModelFileError
 from llama_core.tokenizer import load_tokenizer, template_process
 from llama_core.tokenizer.chat_template import Chat, ChatError
 from llama_core.tokenizer.random_words import random_tokenizer
-from llama_core.tokenizer.template_process import Template, find_template
+from llama_core.tokenizer.template_process import Template, find_for_tools, find_template
 from llama_core.tokenizer.tokenizer import TYPED_STAND_INS
 
 SYSTEM, HI = {"role": "system", "content": "Be brief. "}, {"role": "user", "content": "\nHi 2024, is a<b? [x] {y} "}
@@ -128,12 +128,13 @@ def test_prompts_of_real_llamas_are_those_of_transformers():
 
 
 def test_templates_are_found_where_the_hub_puts_them(tmp_path):
-    assert find_template(tmp_path) is None
+    assert find_template(tmp_path) is find_for_tools(tmp_path) is None
     named = [{"name": "tool_use", "template": "T"}, {"name": "default", "template": "D"}, 7, {"name": []}]
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": named}))
     assert find_template(tmp_path) == "D"
     (tmp_path / "chat_template.jinja").write_text("J")
     assert find_template(tmp_path) == "J"
+    assert find_for_tools(tmp_path) == "T"
     (tmp_path / "chat_template.jinja").unlink()
     (tmp_path / "tokenizer_config.json").write_text('{"chat_template": 7}')
     with pytest.raises(ChatError, match="tokenizer_config.json: chat_template is a int, expected text"):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from llama_core.engine.request import Request
+from llama_core.engine.request import Request, Token, TokenAlternative
 from llama_core.engine.text import TextToken
 from llama_core.tokenizer.tokenizer import Tokenizer
 
@@ -39,11 +39,14 @@ class Answer:
     def _object(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
         return {"id": self.id, "object": kind, "created": self.created, "model": self.model, "choices": choices}
 
-    def choice(self, index: int, text: str, finish: str | None, logprobs: Any) -> dict[str, Any]:
-        """A whole reply."""
-        body: dict[str, Any] = (
-            {"message": {"role": "assistant", "content": text, "refusal": None}} if self.is_chat else {"text": text}
-        )
+    def choice(
+        self, index: int, text: str, finish: str | None, logprobs: Any, calls: Sequence[dict[str, Any]] = ()
+    ) -> dict[str, Any]:
+        """A whole reply, with the `calls` of tools in it."""
+        message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
+        if calls:
+            message |= {"content": text or None, "tool_calls": list(calls)}
+        body: dict[str, Any] = {"message": message} if self.is_chat else {"text": text}
         return {"index": index, **body, "finish_reason": finish, "logprobs": logprobs}
 
     def part(self, index: int, text: str, finish: str | None = None, logprobs: Any = None) -> dict[str, Any]:
@@ -52,14 +55,20 @@ class Answer:
         body: dict[str, Any] = {"delta": delta} if self.is_chat else {"text": text}
         return {"index": index, **body, "finish_reason": finish, "logprobs": logprobs}
 
+    def call(self, index: int, number: int, call: dict[str, Any]) -> dict[str, Any]:
+        """A call of a tool, which comes in one piece."""
+        delta = {"tool_calls": [{"index": number, **call}]}
+        return {"index": index, "delta": delta, "finish_reason": None, "logprobs": None}
+
     def beginning(self, index: int) -> dict[str, Any]:
         """The first part of a chat's reply."""
         return {"index": index, "delta": {"role": "assistant", "content": ""}, "finish_reason": None, "logprobs": None}
 
 
-def finish_of(reason: str | None) -> str:
+def finish_of(reason: str | None, has_calls: bool = False) -> str:
     """OpenAI's word for the end of a reply."""
-    return FINISHES.get(reason or "", "stop")
+    finish = FINISHES.get(reason or "", "stop")
+    return "tool_calls" if has_calls and finish == "stop" else finish
 
 
 def usage_of(requests: Sequence[Request]) -> dict[str, Any]:
@@ -79,7 +88,8 @@ def usage_of(requests: Sequence[Request]) -> dict[str, Any]:
 @dataclass
 class Logprobs:
     """Log-probabilities of a reply's tokens, as the model gave them before temperature and cuts, in the form of the
-    chat or of the completion API."""
+    chat or of the completion API. In the first one each token has its id as well, and as `final_logprob` what it was
+    drawn with."""
 
     tokenizer: Tokenizer
     is_chat: bool
@@ -92,9 +102,12 @@ class Logprobs:
     def _of_chat(self, shown: Sequence[TextToken]) -> dict[str, Any]:
         content = []
         for token, _ in shown:
-            top = [self._entry(other.id, other.logprob) for other in token.top]
-            content.append({**self._entry(token.id, token.logprob), "top_logprobs": top})
+            content.append({**self._entry(token), "top_logprobs": [self._entry(other) for other in token.top]})
         return {"content": content, "refusal": None}
+
+    def alternatives(self, token: Token) -> dict[str, Any]:
+        """A token, and what could have come instead."""
+        return {"token": self._entry(token), "alternatives": [self._entry(other) for other in token.top]}
 
     def _of_completion(self, shown: Sequence[TextToken]) -> dict[str, Any]:
         offsets = []
@@ -110,11 +123,13 @@ class Logprobs:
             "text_offset": offsets,
         }
 
-    def _entry(self, token_id: int, logprob: float | None) -> dict[str, Any]:
+    def _entry(self, token: Token | TokenAlternative) -> dict[str, Any]:
         return {
-            "token": self._text(token_id),
-            "logprob": _number(logprob),
-            "bytes": list(self.tokenizer.bytes_of(token_id)),
+            "token": self._text(token.id),
+            "logprob": _number(token.logprob),
+            "bytes": list(self.tokenizer.bytes_of(token.id)),
+            "id": token.id,
+            "final_logprob": _number(token.final_logprob),
         }
 
     def _text(self, token_id: int) -> str:

@@ -13,7 +13,14 @@ from web.models.manager import ModelManager
 from web.request_log import Notes
 
 # Paths of their own in the figures. A stranger can ask for any path, and each would be kept for ever.
-PATHS = (f"{PREFIX}/chat/completions", f"{PREFIX}/completions", f"{PREFIX}/models", "/health", "/metrics")
+PATHS = (
+    f"{PREFIX}/chat/completions",
+    f"{PREFIX}/completions",
+    f"{PREFIX}/models",
+    f"{PREFIX}/tokens/alternatives",
+    "/health",
+    "/metrics",
+)
 
 FIRST_SECONDS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
 TOKEN_SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1)

@@ -9,7 +9,8 @@ from llama_core.checkpoint import Model
 from llama_core.sampling.grammar import Grammar
 from llama_core.sampling.params import SamplingParams
 from web.api.errors import ApiError
-from web.api.schema import ChatRequest, CompletionRequest, Generation, ResponseFormat
+from web.api.schema import AlternativesRequest, ChatRequest, CompletionRequest, Generation, ResponseFormat, Sampled
+from web.api.tool_use import ToolUse, rows_of, tool_use
 from web.chat.actions import stop_at_markers
 from web.settings import Settings
 
@@ -17,31 +18,38 @@ from web.settings import Settings
 @dataclass(frozen=True)
 class Asked:
     """One prompt: its ids, the ids of the reply that it goes on with, how to sample, the text that comes before the
-    reply (`echo`), and the grammar that the reply follows."""
+    reply (`echo`), the grammar that the reply follows, and the tools that it may call."""
 
     ids: list[int]
     params: SamplingParams
     begun: tuple[int, ...] = ()
     echo: str = ""
     grammar: Grammar | None = None
+    tools: ToolUse | None = None
 
 
 def of_chat(request: ChatRequest, model: Model, context: int) -> list[Asked]:
     """The prompt of a conversation. Typed text cannot become a special token. Raises `UserError`, `ApiError`."""
-    roles = {"developer": "system"}
-    messages = [
-        {"role": roles.get(message.role, message.role), "content": message.text} for message in request.messages
-    ]
+    messages, tools = rows_of(request.messages), tool_use(request, model)
     begun: tuple[int, ...] = ()
-    if messages[-1]["role"] == "assistant":
+    if messages[-1]["role"] == "assistant" and "tool_calls" not in messages[-1]:
         begun = tuple(model.tokenizer.encode(messages.pop()["content"]))
+    begun += tuple(request.reply_ids)
     if not messages:
         raise ApiError("messages has nothing to answer; expected a user's message", param="messages")
     wanted = (request.top_logprobs or 0) if request.logprobs else None
     if request.top_logprobs and not request.logprobs:
         raise ApiError("top_logprobs needs logprobs to be true", param="top_logprobs")
     params = _params(request, model, request.wanted_tokens, wanted, context)
-    return [Asked(model.chat.prompt_ids(messages), params, begun, grammar=_grammar(request.response_format, model))]
+    ids = model.chat.for_tools.prompt_ids(messages, tools.shown) if tools else model.chat.prompt_ids(messages)
+    grammar = _grammar(request.response_format, model)
+    if tools and tools.schema is not None:
+        if grammar is not None or begun:
+            words = "a call that has to come goes with neither response_format nor a begun reply; leave one of them out"
+            raise ApiError(words, param="tool_choice")
+        grammar = model.grammars.json_schema(tools.schema, on_one_line=True)
+        ids = ids + model.tokenizer.encode_template(tools.form.begins)
+    return [Asked(ids, params, begun, grammar=grammar, tools=tools)]
 
 
 def _grammar(wanted: ResponseFormat | None, model: Model) -> Grammar | None:
@@ -73,6 +81,27 @@ def of_completion(request: CompletionRequest, model: Model, context: int) -> lis
     return asked
 
 
+def of_alternatives(request: AlternativesRequest, model: Model, context: int) -> list[Asked]:
+    """The prompt of the one token that is asked for, its reply's tokens after it. Raises `UserError`, `ApiError`."""
+    shared = request.model_dump(exclude_none=True, exclude={"messages", "prompt", "reply_ids", "top_logprobs"})
+    if request.messages is not None:
+        return of_chat(
+            ChatRequest(
+                **shared,
+                messages=request.messages,
+                reply_ids=request.reply_ids,
+                max_tokens=1,
+                logprobs=True,
+                top_logprobs=request.top_logprobs,
+            ),
+            model,
+            context,
+        )
+    asked = CompletionRequest(**shared, prompt=request.prompt, max_tokens=1, logprobs=request.top_logprobs)
+    [one] = of_completion(asked, model, context)
+    return [dataclasses.replace(one, begun=tuple(request.reply_ids))]
+
+
 def _params(
     request: Generation, model: Model, max_tokens: int | None, logprobs: int | None, context: int
 ) -> SamplingParams:
@@ -102,13 +131,14 @@ def require_size(asked: Sequence[Asked], most_tokens: int) -> None:
         raise ApiError(words, code="context_length_exceeded", param="messages")
 
 
-def within_limits(request: Generation, settings: Settings) -> None:
+def within_limits(request: Sampled, settings: Settings) -> None:
     """Raises `ApiError` for more messages or a longer reply than a program may ask for."""
-    messages = len(request.messages) if isinstance(request, ChatRequest) else 0
+    messages = len(request.messages or ()) if isinstance(request, ChatRequest | AlternativesRequest) else 0
     if messages > settings.max_messages:
         words = f"there are {messages} messages; at most {settings.max_messages} are taken here: leave older ones out"
         raise ApiError(words, code="too_many_messages", param="messages")
-    most, wanted = settings.max_reply_tokens, request.wanted_tokens
+    most = settings.max_reply_tokens
+    wanted = request.wanted_tokens if isinstance(request, Generation) else None
     if most and wanted and wanted > most:
         raise ApiError(f"max_tokens is {wanted}; a reply may have at most {most} here", param="max_tokens")
 

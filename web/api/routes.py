@@ -1,37 +1,22 @@
-"""The routes of the API: /v1/models, /v1/chat/completions, /v1/completions."""
+"""The routes of the API: OpenAI's /v1/models, /v1/chat/completions and /v1/completions, and ours, /v1/replies and
+/v1/tokens/alternatives."""
 
-import asyncio
-import hashlib
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request, Response
-from fastapi.responses import StreamingResponse
-from starlette.types import Receive, Scope, Send
 
-from llama_core.checkpoint import Model
-from web.access import api_keys, is_one_of
+from web.access import is_one_of
 from web.api import prompts
-from web.api.answers import Answer, finish_of
 from web.api.errors import PREFIX, ApiError
-from web.api.limits import ClientLimits
-from web.api.metrics import Metrics
-from web.api.run import Run
-from web.api.schema import ChatRequest, CompletionRequest, Generation
+from web.api.replies import Replies
+from web.api.schema import AlternativesRequest, ChatRequest, CompletionRequest, SamplingChange
 from web.models.manager import ModelManager
-from web.settings import Settings
-
-# Proxies and the Hub's own would otherwise hold events back until the end.
-STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-
-Prompts = Callable[[Any, Model, int], Sequence[prompts.Asked]]
 
 
-def api_routes(manager: ModelManager, settings: Settings, metrics: Metrics) -> APIRouter:
-    """The API over whatever `manager` serves at the time of a request."""
-    keys = api_keys(settings)
-    replies = Replies(manager, settings, bool(keys), metrics)
+def api_routes(manager: ModelManager, replies: Replies, keys: Sequence[str]) -> APIRouter:
+    """The API over whatever `manager` serves at the time of a request, for those who have one of the `keys`; without
+    keys for everybody."""
     router = APIRouter(prefix=PREFIX, dependencies=[Depends(_key_check(keys))])
     began = 0  # of /v1/models: when the model was made is not known
 
@@ -55,59 +40,15 @@ def api_routes(manager: ModelManager, settings: Settings, metrics: Metrics) -> A
     async def completions(http: Request, asked: CompletionRequest) -> Response | dict[str, Any]:
         return await replies.answer(http, asked, False, prompts.of_completion)
 
+    @router.patch("/replies/{reply_id}")
+    async def change_reply(reply_id: str, change: SamplingChange) -> dict[str, Any]:
+        return replies.change(reply_id, change)
+
+    @router.post("/tokens/alternatives")
+    async def alternatives(http: Request, asked: AlternativesRequest) -> dict[str, Any]:
+        return await replies.alternatives(http, asked)
+
     return router
-
-
-class Replies:
-    """Answers requests within the limits of the settings. With `has_keys` each key has its own, else each address."""
-
-    def __init__(self, manager: ModelManager, settings: Settings, has_keys: bool, metrics: Metrics):
-        self._manager, self._settings, self._has_keys = manager, settings, has_keys
-        self._limits, self._metrics = ClientLimits(settings), metrics
-
-    async def answer(self, http: Request, asked: Generation, is_chat: bool, make: Prompts) -> Any:
-        """The JSON of an answer, or its stream. Raises `UserError`, `ApiError`."""
-        served, settings, who = self._manager.served, self._settings, _client(http, self._has_keys)
-        prompts.require_model(asked.model, served.model.name)
-        prompts.within_limits(asked, settings)
-        self._limits.admit(who)
-        with ExitStack() as ends:
-            ends.enter_context(self._limits.turn(who))
-            context = settings.max_reply_tokens or served.engine.max_seq_len
-            made = await asyncio.to_thread(make, asked, served.model, context)
-            prompts.require_size(made, settings.max_prompt_tokens)
-            run = Run(served, made, asked.n, _scope(http), Answer(is_chat, served.model.name))
-            ends.callback(self._count, run, who, http)
-            ends.callback(run.cancel)
-            if not asked.stream:
-                return await run.whole(http)
-            usage = asked.stream_options is not None and asked.stream_options.include_usage
-            return Stream(run.events(usage), ends.pop_all())
-
-    def _count(self, run: Run, who: str, http: Request) -> None:
-        usage = run.usage()
-        self._limits.spend(who, usage["total_tokens"])
-        self._metrics.count_replies(run.requests)
-        first = min((one.time_to_first_token for one in run.requests if one.time_to_first_token), default=None)
-        http.state.notes |= {
-            "prompt_tokens": usage["prompt_tokens"],
-            "cached_tokens": usage["prompt_tokens_details"]["cached_tokens"],
-            "completion_tokens": usage["completion_tokens"],
-            "first_token_seconds": None if first is None else round(first, 4),
-            "finish": [finish_of(one.finish_reason) if one.finish_reason else "cancelled" for one in run.requests],
-        }
-
-
-class Stream(StreamingResponse):
-    """Server-sent events. What is in `ends` is done at the end, also if the client left before the first event."""
-
-    def __init__(self, events: AsyncIterator[str], ends: ExitStack):
-        super().__init__(events, media_type="text/event-stream", headers=STREAM_HEADERS)
-        self._ends = ends
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._ends:
-            await super().__call__(scope, receive, send)
 
 
 def _key_check(keys: Sequence[str]) -> Callable[[Request], None]:
@@ -120,15 +61,3 @@ def _key_check(keys: Sequence[str]) -> Callable[[Request], None]:
             )
 
     return check
-
-
-def _client(request: Request, has_keys: bool) -> str:
-    """Whose limits count: those of a key, or else of an address, which cannot be made up."""
-    if has_keys:
-        return hashlib.sha256(request.headers["Authorization"].encode()).hexdigest()
-    return request.client.host if request.client else ""
-
-
-def _scope(request: Request) -> str:
-    """Whose prompts are found again: those of who sent the same key, or else came from the same address."""
-    return request.headers.get("Authorization") or (request.client.host if request.client else "")

@@ -2,10 +2,11 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import hashlib
 import json
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import Request as HttpRequest
@@ -14,9 +15,12 @@ from llama_core.engine.prefix_cache import CacheScope
 from llama_core.engine.request import Request
 from llama_core.engine.text import Reply, TextToken
 from llama_core.errors import UserError
+from llama_core.sampling.params import SamplingParams
 from web.api.answers import Answer, Logprobs, finish_of, usage_of
-from web.api.errors import as_api_error
+from web.api.errors import ApiError, as_api_error
 from web.api.prompts import Asked, seeded
+from web.api.schema import SamplingChange
+from web.api.tools import Call, ToolCallParser
 from web.models.manager import Served
 
 INTERVAL = 0.02  # seconds between two pieces of a stream
@@ -30,9 +34,32 @@ class Choice:
 
     index: int
     asked: Asked
+    params: SamplingParams
     request: Request
     reply: Reply
     logprobs: Logprobs | None
+    parser: ToolCallParser | None = None
+    calls: list[Call] = field(default_factory=list)
+
+    @property
+    def finish(self) -> str:
+        """OpenAI's word for its end."""
+        return finish_of(self.reply.finish_reason, bool(self.calls))
+
+    def take(self, batch: Sequence[TextToken]) -> tuple[str, list[Call]]:
+        """The text of these tokens, and the calls that are complete with them."""
+        tools = self.asked.tools
+        if tools is None or self.parser is None:
+            return "".join(text for _, text in batch), []
+        text, calls = self.parser.push("".join(text or tools.markers.get(token.id, "") for token, text in batch))
+        if not tools.is_parallel:
+            calls = calls[: 1 - len(self.calls)]
+        self.calls += calls
+        return text, calls
+
+    def rest(self) -> str:
+        """At the end of the reply: text that might have become a call."""
+        return self.parser.end() if self.parser else ""
 
 
 class Run:
@@ -54,12 +81,30 @@ class Run:
         params, tokenizer = seeded(asked.params, number), self.served.model.tokenizer
         request = self.served.engine.submit(asked.ids, params, asked.begun, scope, asked.grammar)
         logprobs = None if params.logprobs is None else Logprobs(tokenizer, self.answer.is_chat, len(asked.echo))
-        return Choice(len(self.choices), asked, request, Reply(request, tokenizer, asked.begun), logprobs)
+        reply, parser = Reply(request, tokenizer, asked.begun), asked.tools.parser() if asked.tools else None
+        return Choice(len(self.choices), asked, params, request, reply, logprobs, parser)
 
     def cancel(self) -> None:
         """End all replies that are not at their end."""
         for choice in self.choices:
             choice.request.cancel()
+
+    def sample(self, **changes: Any) -> dict[str, Any]:
+        """Draw the rest of all replies with these parameters; all of those that may be changed."""
+        for choice in self.choices:
+            choice.params = dataclasses.replace(choice.params, **changes)
+            choice.request.update(choice.params)
+        return {name: getattr(self.choices[0].params, name) for name in SamplingChange.model_fields}
+
+    async def next_token(self) -> dict[str, Any]:
+        """The only token of the only reply, and what could have come instead. Raises what iterating the request does,
+        and `ApiError` where the engine ended before it."""
+        [choice] = self.choices
+        tokens = [token async for token in choice.request]
+        if not tokens:
+            raise ApiError("the engine was closed before it answered; start the app again", 503, "engine_failed")
+        assert choice.logprobs is not None, "they were asked for"
+        return choice.logprobs.alternatives(tokens[0]) | {"reply_ids": list(choice.asked.begun), "usage": self.usage()}
 
     @property
     def requests(self) -> list[Request]:
@@ -88,9 +133,10 @@ class Run:
         pieces, shown = [choice.asked.echo], []
         async for batch in choice.reply.batches(INTERVAL):
             shown += self._said(batch)
-            pieces += [text for _, text in batch]
+            pieces.append(choice.take(batch)[0])
+        pieces.append(choice.rest())
         logprobs = None if choice.logprobs is None else choice.logprobs.of(shown)
-        return self.answer.choice(choice.index, "".join(pieces), finish_of(choice.reply.finish_reason), logprobs)
+        return self.answer.choice(choice.index, "".join(pieces), choice.finish, logprobs, choice.calls)
 
     def _said(self, batch: Sequence[TextToken]) -> list[TextToken]:
         """Without the token that ends the reply, which is no part of it."""
@@ -123,10 +169,14 @@ class Run:
             async for batch in choice.reply.batches(INTERVAL):
                 said = self._said(batch)
                 logprobs = None if choice.logprobs is None else choice.logprobs.of(said)
-                text = "".join(text for _, text in batch)
+                text, calls = choice.take(batch)
                 if text or (logprobs is not None and said):
                     await queue.put(self.answer.part(choice.index, text, None, logprobs))
-            await queue.put(self.answer.part(choice.index, "", finish_of(choice.reply.finish_reason)))
+                for number, call in enumerate(calls, len(choice.calls) - len(calls)):
+                    await queue.put(self.answer.call(choice.index, number, call))
+            if rest := choice.rest():
+                await queue.put(self.answer.part(choice.index, rest))
+            await queue.put(self.answer.part(choice.index, "", choice.finish))
         except UserError as problem:
             await queue.put(as_api_error(problem).body)
         await queue.put(None)

@@ -3,15 +3,17 @@ that page, API and their limits are one."""
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
 from llama_core.sampling.params import MAX_ALTERNATIVES, SamplingParams
 
 MOST_CHOICES = 16
 MOST_STOPS = 16
 MOST_PROMPTS = 16
+MOST_TOOLS = 128
 
 Stop = Annotated[str, Field(min_length=1, max_length=200)]
+FunctionName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 Whole = Annotated[int, Field(ge=1, le=2**31 - 1)]
 
 
@@ -34,16 +36,75 @@ class TextPart(Form):
     text: str
 
 
-class Message(Form):
-    """A message of the conversation."""
+class CalledFunction(Form):
+    """What was called; `arguments` are JSON as text."""
 
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
+    name: FunctionName
+    arguments: str
+
+
+class ToolCall(Form):
+    """A call of the assistant's."""
+
+    id: str = Field(max_length=100)
+    type: Literal["function"] = "function"
+    function: CalledFunction
+
+
+class Message(Form):
+    """A message of the conversation. The assistant's may have `tool_calls` instead of words, and those of the role
+    `tool` answer one of them."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[TextPart] | None = None
+    tool_calls: list[ToolCall] | None = Field(None, max_length=MOST_TOOLS)
+    tool_call_id: str | None = Field(None, max_length=100)
+
+    @model_validator(mode="after")
+    def _says_something(self) -> "Message":
+        if self.content is None and not (self.role == "assistant" and self.tool_calls):
+            raise ValueError("a message has no content")
+        if self.role == "tool" and self.tool_call_id is None:
+            raise ValueError("a message of the role tool has no tool_call_id")
+        return self
 
     @property
     def text(self) -> str:
         """Its words."""
+        if self.content is None:
+            return ""
         return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+
+
+Messages = Annotated[list[Message], Field(min_length=1)]
+
+
+class Function(Form):
+    """A function that the model may call; `parameters` is a JSON schema of an object."""
+
+    name: FunctionName
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+
+
+class Tool(Form):
+    """A tool; functions are the only ones."""
+
+    type: Literal["function"]
+    function: Function
+
+
+class NamedFunction(Form):
+    """A function by its name."""
+
+    name: FunctionName
+
+
+class NamedTool(Form):
+    """The tool that has to be called."""
+
+    type: Literal["function"]
+    function: NamedFunction
 
 
 class JsonSchema(Form):
@@ -73,18 +134,28 @@ def _numbers() -> dict[str, Any]:
 Sampling = create_model("Sampling", __base__=Form, **_numbers())
 
 
-class Generation(Sampling):  # type: ignore[valid-type, misc]
-    """What both kinds of requests have in common. Parameters that are left out are those that the makers of the model
-    recommend; a reply may go on to the end of the context."""
+class SamplingChange(Sampling):  # type: ignore[valid-type, misc]
+    """PATCH /v1/replies/{id}: how the rest of a reply is sampled. What is left out stays as it is."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)  # a misspelt name would change nothing
+
+
+class Sampled(Sampling):  # type: ignore[valid-type, misc]
+    """Whose tokens are drawn, and how. What is left out is what the makers of the model recommend."""
 
     model: str | None = Field(None, description="the model that is served, by its name in /v1/models")
+    seed: int | None = Field(None, ge=0, le=2**32 - 1)
+    logit_bias: dict[str, float] | None = None
+
+
+class Generation(Sampled):
+    """What both kinds of requests for replies have in common. A reply may go on to the end of the context."""
+
     stream: bool = False
     stream_options: StreamOptions | None = None
     n: int = Field(1, ge=1, le=MOST_CHOICES)
-    seed: int | None = Field(None, ge=0, le=2**32 - 1)
     stop: Stop | Annotated[list[Stop], Field(max_length=MOST_STOPS)] | None = None
     max_tokens: Whole | None = None
-    logit_bias: dict[str, float] | None = None
 
     @property
     def wanted_tokens(self) -> int | None:
@@ -100,12 +171,15 @@ class Generation(Sampling):  # type: ignore[valid-type, misc]
 class ChatRequest(Generation):
     """POST /v1/chat/completions. If the last message is the assistant's, the reply goes on from it."""
 
-    messages: Annotated[list[Message], Field(min_length=1)]
+    messages: Messages
+    reply_ids: list[int] = Field([], description="token ids that the reply begins with, after such a message (ours)")
     max_completion_tokens: Whole | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=MAX_ALTERNATIVES)
     response_format: ResponseFormat | None = None
-    tools: list[Any] | None = Field(None, max_length=0, description="not supported yet")
+    tools: list[Tool] | None = Field(None, max_length=MOST_TOOLS)
+    tool_choice: Literal["none", "auto", "required"] | NamedTool = "auto"
+    parallel_tool_calls: bool = Field(True, description="whether a reply may call several tools")
 
     @property
     def wanted_tokens(self) -> int | None:
@@ -131,3 +205,19 @@ class CompletionRequest(Generation):
         if isinstance(self.prompt, str) or isinstance(self.prompt[0], int):
             return [self.prompt]
         return list(self.prompt)
+
+
+class AlternativesRequest(Sampled):
+    """POST /v1/tokens/alternatives: what could come next, after a conversation or a text, and after the tokens of a
+    reply to it."""
+
+    messages: Messages | None = None
+    prompt: str | Annotated[list[int], Field(min_length=1)] | None = None
+    reply_ids: list[int] = Field([], description="token ids that the reply begins with")
+    top_logprobs: int = Field(10, ge=1, le=MAX_ALTERNATIVES)
+
+    @model_validator(mode="after")
+    def _has_one_prompt(self) -> "AlternativesRequest":
+        if (self.messages is None) == (self.prompt is None):
+            raise ValueError("expected either messages or a prompt")
+        return self

@@ -37,12 +37,12 @@ def serve(manager, settings):
 
 @pytest.fixture(scope="session")
 def manager():
-    with ModelManager(Settings(model=GUIDE, slots=2, max_seq_len=256)) as manager:
+    with ModelManager(Settings(model=GUIDE, slots=2, max_seq_len=512)) as manager:
         assert manager.start(GUIDE, lambda *_: None).wait() is None
         yield manager
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def url(manager):
     url, end = serve(manager, Settings(model=GUIDE))
     yield url
@@ -64,7 +64,7 @@ def serve_with(manager):
         end()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def client(url):
     with openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
         yield client
