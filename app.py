@@ -34,6 +34,7 @@ def main(arguments: Sequence[str]) -> int:
 def _run(settings: Settings, listener: socket.socket) -> int:
     """Serve the page. The exit code."""
     # Imported here because they take seconds: bad settings and ports in use are refused before.
+    from web.api.clients import Clients
     from web.console import describe_switching, show_progress, watch
     from web.models.hosts import engines
     from web.models.manager import ModelManager
@@ -42,7 +43,8 @@ def _run(settings: Settings, listener: socket.socket) -> int:
 
     with engines(settings) as serve_model, ModelManager(settings, serve=serve_model) as manager:
         loading = manager.start(settings.model, show_progress)
-        app = build_app(build_page(manager, settings), manager, settings)
+        clients = Clients(manager, settings)
+        app = build_app(build_page(manager, settings, clients), manager, settings, clients)
         open_port(listener)
         engine, model = manager.served.engine, manager.served.model
         for note in model.notes:
@@ -52,7 +54,7 @@ def _run(settings: Settings, listener: socket.socket) -> int:
             f"{engine.max_seq_len} tokens with their prompts, open {url_of(listener)}\n{describe_switching(settings)}",
             flush=True,
         )
-        return serve(app, listener, lambda: watch(manager, loading))
+        return serve(app, listener, lambda: watch(manager, loading), manager)
 
 
 def run() -> int:

@@ -14,9 +14,8 @@ from llama_core.checkpoint import Model
 from web.access import api_keys, is_one_of
 from web.api import prompts
 from web.api.answers import Answer, finish_of
-from web.api.errors import PREFIX, ApiError
-from web.api.limits import ClientLimits
-from web.api.metrics import Metrics
+from web.api.clients import Clients
+from web.api.errors import PREFIX, REFUSALS, ApiError
 from web.api.run import Run
 from web.api.schema import ChatRequest, CompletionRequest, Generation
 from web.models.manager import ModelManager
@@ -24,15 +23,17 @@ from web.settings import Settings
 
 # Proxies and the Hub's own would otherwise hold events back until the end.
 STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+# For the description of the API: with `stream` the answer comes as events.
+STREAMED: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
 
 Prompts = Callable[[Any, Model, int], Sequence[prompts.Asked]]
 
 
-def api_routes(manager: ModelManager, settings: Settings, metrics: Metrics) -> APIRouter:
+def api_routes(manager: ModelManager, settings: Settings, clients: Clients) -> APIRouter:
     """The API over whatever `manager` serves at the time of a request."""
     keys = api_keys(settings)
-    replies = Replies(manager, settings, bool(keys), metrics)
-    router = APIRouter(prefix=PREFIX, dependencies=[Depends(_key_check(keys))])
+    replies = Replies(manager, settings, bool(keys), clients)
+    router = APIRouter(prefix=PREFIX, dependencies=[Depends(_key_check(keys))], responses=REFUSALS)
     began = 0  # of /v1/models: when the model was made is not known
 
     def described(served_name: str) -> dict[str, Any]:
@@ -47,11 +48,11 @@ def api_routes(manager: ModelManager, settings: Settings, metrics: Metrics) -> A
         prompts.require_model(name, manager.served.model.name)
         return described(manager.served.model.name)
 
-    @router.post("/chat/completions", response_model=None)
+    @router.post("/chat/completions", response_model=None, responses=STREAMED)
     async def chat_completions(http: Request, asked: ChatRequest) -> Response | dict[str, Any]:
         return await replies.answer(http, asked, True, prompts.of_chat)
 
-    @router.post("/completions", response_model=None)
+    @router.post("/completions", response_model=None, responses=STREAMED)
     async def completions(http: Request, asked: CompletionRequest) -> Response | dict[str, Any]:
         return await replies.answer(http, asked, False, prompts.of_completion)
 
@@ -61,18 +62,17 @@ def api_routes(manager: ModelManager, settings: Settings, metrics: Metrics) -> A
 class Replies:
     """Answers requests within the limits of the settings. With `has_keys` each key has its own, else each address."""
 
-    def __init__(self, manager: ModelManager, settings: Settings, has_keys: bool, metrics: Metrics):
-        self._manager, self._settings, self._has_keys = manager, settings, has_keys
-        self._limits, self._metrics = ClientLimits(settings), metrics
+    def __init__(self, manager: ModelManager, settings: Settings, has_keys: bool, clients: Clients):
+        self._manager, self._settings, self._has_keys, self._clients = manager, settings, has_keys, clients
 
     async def answer(self, http: Request, asked: Generation, is_chat: bool, make: Prompts) -> Any:
         """The JSON of an answer, or its stream. Raises `UserError`, `ApiError`."""
         served, settings, who = self._manager.served, self._settings, _client(http, self._has_keys)
         prompts.require_model(asked.model, served.model.name)
         prompts.within_limits(asked, settings)
-        self._limits.admit(who)
+        self._clients.limits.admit(who)
         with ExitStack() as ends:
-            ends.enter_context(self._limits.turn(who))
+            ends.enter_context(self._clients.limits.turn(who))
             context = settings.max_reply_tokens or served.engine.max_seq_len
             made = await asyncio.to_thread(make, asked, served.model, context)
             prompts.require_size(made, settings.max_prompt_tokens)
@@ -86,8 +86,7 @@ class Replies:
 
     def _count(self, run: Run, who: str, http: Request) -> None:
         usage = run.usage()
-        self._limits.spend(who, usage["total_tokens"])
-        self._metrics.count_replies(run.requests)
+        self._clients.count(who, usage["total_tokens"], run.requests)
         first = min((one.time_to_first_token for one in run.requests if one.time_to_first_token), default=None)
         http.state.notes |= {
             "prompt_tokens": usage["prompt_tokens"],
@@ -113,8 +112,7 @@ class Stream(StreamingResponse):
 def _key_check(keys: Sequence[str]) -> Callable[[Request], None]:
     def check(request: Request) -> None:
         # Headers are decoded as latin-1; a key may have other letters, in UTF-8.
-        given = request.headers.get("Authorization", "").removeprefix("Bearer ").encode("latin-1")
-        if keys and not is_one_of(given.decode("utf-8", "surrogateescape"), keys):
+        if keys and not is_one_of(_key(request).encode("latin-1").decode("utf-8", "surrogateescape"), keys):
             raise ApiError(
                 "the API key is missing or wrong; send it as Authorization: Bearer KEY", 401, "invalid_api_key"
             )
@@ -122,10 +120,14 @@ def _key_check(keys: Sequence[str]) -> Callable[[Request], None]:
     return check
 
 
+def _key(request: Request) -> str:
+    return request.headers.get("Authorization", "").removeprefix("Bearer ")
+
+
 def _client(request: Request, has_keys: bool) -> str:
     """Whose limits count: those of a key, or else of an address, which cannot be made up."""
     if has_keys:
-        return hashlib.sha256(request.headers["Authorization"].encode()).hexdigest()
+        return hashlib.sha256(_key(request).encode()).hexdigest()
     return request.client.host if request.client else ""
 
 

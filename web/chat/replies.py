@@ -5,7 +5,7 @@ import contextlib
 import dataclasses
 import logging
 import threading
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 
 from llama_core.engine import Engine
@@ -91,10 +91,15 @@ class ReplyManager:
                 request.update(dataclasses.replace(params, **ends))
 
     async def respond(
-        self, seat: str, pending: PendingReply, controls: Controls, served: Served
+        self,
+        seat: str,
+        pending: PendingReply,
+        controls: Controls,
+        served: Served,
+        count: Callable[[Request], None] = lambda request: None,
     ) -> AsyncGenerator[PageUpdate, None]:
         """Stream the reply. Never raises: a problem stands below what was written, and if that is nothing, the page
-        is told why and keeps the question in its box.
+        is told why and keeps the question in its box. `count` is told of it at its end.
 
         The reply keeps the engine and model that it began with. Closing this generator (the tab was closed, another
         question came) frees the engine's slot.
@@ -130,6 +135,7 @@ class ReplyManager:
             if request is not None:
                 request.cancel()
                 self._forget(seat, request)
+                count(request)
 
     async def _write(
         self, seat: str, request: Request, begun: Sequence[Record], stream: Stream, served: Served
