@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 import uvicorn
@@ -30,6 +31,7 @@ from web.source import source_page
 from web.strings import SCRIPT
 
 ASSETS = Path(__file__).parent / "assets"
+HEAD_SECONDS = 30
 DRAIN_SECONDS = 5  # with the two of `http_config` less than the ten after which Docker kills
 DRAIN_POLL_SECONDS = 0.05
 LAST_WORDS_SECONDS = 3  # for open pages to say that the server ends
@@ -148,12 +150,25 @@ def http_config(app: FastAPI) -> uvicorn.Config:
 
 
 class Server(uvicorn.Server):
-    """When it is told to end it lets nobody in any more, and the replies under way come to their end. Those that take
-    longer than `DRAIN_SECONDS` end with what is written ("shutdown")."""
+    """Hangs up on who takes longer than `HEAD_SECONDS` for the first lines of a request. When it is told to end it lets
+    nobody in any more, and the replies under way come to their end; those that take longer than `DRAIN_SECONDS` end
+    with what is written ("shutdown")."""
 
     def __init__(self, app: FastAPI, manager: ModelManager):
         super().__init__(http_config(app))
         self._manager = manager
+        # Since when a connection has asked nothing after its last request.
+        self._waits: dict[tuple[Any, Any], float] = {}
+
+    async def on_tick(self, counter: int) -> bool:
+        """Called by uvicorn ten times a second."""
+        now, last = time.monotonic(), [(each, getattr(each, "cycle", None)) for each in self.server_state.connections]
+        waits = [(each, cycle) for each, cycle in last if cycle is None or cycle.response_complete]
+        self._waits = {wait: self._waits.get(wait, now) for wait in waits}
+        for (connection, _), since in self._waits.items():
+            if now - since > HEAD_SECONDS and connection.transport is not None:
+                connection.transport.close()
+        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Called by uvicorn, after a signal or `should_exit`."""

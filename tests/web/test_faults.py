@@ -131,21 +131,24 @@ def test_a_process_that_is_killed_in_a_reply_leaves_no_process_and_no_port():
             time.sleep(0.05)
 
 
-SLOW = "middleware.BodyLimit.__init__.__defaults__ = (0.5,)"
+SLOW = "middleware.BodyLimit.__init__.__defaults__, server.HEAD_SECONDS = (0.5,), 0.5"
 
 
 def test_a_client_that_sends_byte_by_byte_holds_up_nobody_and_is_refused():
     with running(before=SLOW) as (_, url):
         host, _, port = url.removeprefix("http://").partition(":")
-        with socket.create_connection((host, int(port))) as slow:
+        with socket.create_connection((host, int(port))) as slow, socket.create_connection((host, int(port))) as head:
             slow.settimeout(60)
-            head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}\r\nContent-Length: 1000\r\n\r\n"
-            slow.sendall(head.encode() + b"{")
+            head.settimeout(60)
+            head.sendall(b"GET / HT")
+            lines = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}\r\nContent-Length: 1000\r\n\r\n"
+            slow.sendall(lines.encode() + b"{")
             asked = {"messages": ASKED["messages"], "max_tokens": 1}
             assert httpx.post(f"{url}/v1/chat/completions", json=asked).status_code == 200
             answer = b""
             while part := slow.recv(65536):
                 answer += part
+            assert head.recv(1) == b""  # hung up
         assert answer.startswith(b"HTTP/1.1 408 ")
         assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"] == "request_too_slow"
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import gradio as gr
@@ -12,10 +13,13 @@ from fake_engine import FakeEngine, fake_model
 from prometheus_client.parser import text_string_to_metric_families
 
 from web.api.clients import Clients
+from web.chat.codec import write_conversation
+from web.chat.conversation import Conversation
 from web.models.manager import ModelManager
 from web.page.page import Page
 from web.settings import Settings
 
+CHAT = write_conversation(replace(Conversation(), request=7))
 VALUES = ("", "", "", "", *{**KNOBS, "max_new_tokens": 3}.values())
 
 
@@ -38,7 +42,7 @@ def tab(address="10.0.0.1", username=None, session="tab"):
 
 
 def send(page, request, text="Hello"):
-    return page.events.submit(request, text, json.dumps({"request": 7}), *VALUES)
+    return page.events.submit(request, text, CHAT, *VALUES)
 
 
 def ask(page, request, text="Hello"):
