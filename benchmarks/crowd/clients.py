@@ -138,6 +138,14 @@ async def send_too_much(crowd: Crowd, connection: Connection, chance: random.Ran
         crowd.blame(f"{connection.status} for a gigabyte")
 
 
+async def send_a_book(crowd: Crowd, connection: Connection, chance: random.Random) -> None:
+    question = Question(True, {"messages": [{"role": "user", "content": f"{WORDS} " * 25_000}]})  # 2 MB
+    await connection.ask(PATHS[True], question.body())
+    answer = json.loads(await connection.body())
+    if connection.status != 400 or "tokens" not in answer["error"]["message"]:
+        crowd.blame(f"{connection.status} for a book: {answer}")
+
+
 async def send_nonsense(crowd: Crowd, connection: Connection, chance: random.Random) -> None:
     body = chance.choice((b"{", b"\xff\xfe", b"[" * 20_000, b'{"messages": 5}', b'{"messages": [], "n": 1e999}'))
     await connection.ask(chance.choice(list(PATHS.values())), body)
@@ -159,6 +167,7 @@ OTHERS: dict[str, Act] = {
     "left waiting": leave_while_waiting,
     "broke off": break_off,
     "too much": send_too_much,
+    "a book": send_a_book,
     "nonsense": send_nonsense,
     "no HTTP": send_no_http,
 }

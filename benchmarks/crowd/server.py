@@ -9,7 +9,6 @@ Prints its address. With `--pace` the programs need no model and take so many se
 import argparse
 import asyncio
 import contextlib
-import functools
 import gc
 import os
 import resource
@@ -26,9 +25,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from llama_core import SamplingParams
-from llama_core.engine.records import Status
 from llama_core.runtime.host_memory import return_freed_memory, spare_old_objects
-from tests.helpers.fakes import FakePrograms
+from tests.helpers.fakes import PacedPrograms
 from web.api.clients import Clients
 from web.models.manager import ModelManager, engine_maker
 from web.page.page import build_page
@@ -38,23 +36,6 @@ from web.settings import Settings
 
 TICK = 0.001
 POOLS = ("AnyIO worker", "asyncio_", "ThreadPoolExecutor")  # threads that wait for the next work
-
-
-class PacedPrograms(FakePrograms):
-    """Each token takes its time and nearly no work."""
-
-    def _draw(self, slot: int) -> tuple[Status, int]:
-        length, limit = self.ends[slot] + 1, self.table[slot].limits[0]
-        self.running[slot] = length < limit
-        self.newest[slot] = 5 + length % 90
-        return Status.GOING if self.running[slot] else Status.LENGTH, self.newest[slot]
-
-
-def paced_programs(pace: float, params: Any, config: Any, slots: int, *_: Any) -> PacedPrograms:
-    """As `compile_programs`."""
-    programs = PacedPrograms(slots)
-    programs.pace = pace
-    return programs
 
 
 class Watch:
@@ -122,7 +103,7 @@ def main() -> None:
     parser.add_argument("--pace", type=float, default=0.0)
     options = parser.parse_args()
     settings = Settings(options.model, slots=options.slots, max_seq_len=options.max_seq_len)
-    more = {"compile": functools.partial(paced_programs, options.pace)} if options.pace else {}
+    more = {"compile": lambda *given: PacedPrograms(given[2], options.pace)} if options.pace else {}
     serving = ModelManager(settings, serve=engine_maker(settings, **more))
     with serving as manager, claim_port("127.0.0.1", 0) as listener:
         manager.start(settings.model, lambda *_: None).wait()

@@ -51,6 +51,14 @@ def url(manager):
     end()
 
 
+@pytest.fixture(scope="session")
+def brief_url(manager):
+    """A server whose replies have four tokens at most."""
+    url, end = serve(manager, Settings(model=GUIDE, max_reply_tokens=4))
+    yield url
+    end()
+
+
 @pytest.fixture
 def serve_with(manager):
     """Serves with other settings until the test ends: `serve_with(settings)` is the address."""
