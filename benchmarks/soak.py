@@ -43,14 +43,17 @@ def main() -> int:
     with server("--model", options.model, "--slots", "4", "--max-seq-len", "512") as url:
         figures = asyncio.run(soak(url, options))
     problems = judge(figures)
-    figures |= {"http": cpu_share(), "speed": speeds(options.speed_model, 96, options.rounds)}
-    for name, value in figures.items():
-        print(f"{name:>10}: {value}")
-    for problem in problems:
-        print(f"PROBLEM: {problem}")
-    told = {"benchmark": "soak", **vars(options), **figures, "problems": problems, "load": os.getloadavg()[0]}
+    show(figures | {f"problem {number}": words for number, words in enumerate(problems, 1)})
+    http = {"http": cpu_share(), "speed": speeds(options.speed_model, 96, options.rounds)}
+    show(http)
+    told = {"benchmark": "soak", **vars(options), **figures, **http, "problems": problems, "load": os.getloadavg()[0]}
     print(json.dumps({**told, **machine("CPU")}))
     return bool(problems)
+
+
+def show(figures: dict[str, Any]) -> None:
+    for name, value in figures.items():
+        print(f"{name:>10}: {value}", flush=True)
 
 
 async def soak(url: str, options: argparse.Namespace) -> dict[str, Any]:
@@ -105,9 +108,8 @@ def judge(figures: dict[str, Any]) -> list[str]:
     before, after, found = figures["before"], figures["after"], list(figures["wrong"])
     if after["busy"] or after["queued"]:
         found.append(f"{after['busy']} slots and {after['queued']} places of the queue are still in use")
-    found += [
-        f"{name}: {after[name]}, before {before[name]}" for name in ("threads", "files") if after[name] > before[name]
-    ]
+    if after["files"] > before["files"] or len(after["threads"]) > len(before["threads"]):
+        found.append(f"{after['files']} files and the threads {after['threads']} are left")
     if figures["memory"]["growth"] > MOST_GROWTH:
         found.append(f"memory grew by {figures['memory']['growth']:.1%} after the first minute")
     return found

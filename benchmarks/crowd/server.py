@@ -42,7 +42,7 @@ class Watch:
     """What the process costs."""
 
     def __init__(self, manager: ModelManager):
-        self._manager, self._longest, self._loop_thread = manager, 0.0, 0
+        self._manager, self._longest, self._collected, self._loop_thread = manager, 0.0, 0.0, 0
 
     async def tick(self) -> None:
         """Note by how much this task is woken late."""
@@ -50,15 +50,16 @@ class Watch:
         while True:
             due = time.perf_counter() + TICK
             await asyncio.sleep(TICK)
-            self._longest = max(self._longest, time.perf_counter() - due)
+            if due > self._collected:
+                self._longest = max(self._longest, time.perf_counter() - due)
 
     def told(self, collect: bool) -> dict[str, Any]:
-        """Everything; with `collect` after what is no longer used was given back, which holds up everybody."""
+        """Everything; with `collect` after what is no longer used was given back, a hold that does not count."""
         hold, self._longest = self._longest, 0.0
         if collect:
             gc.collect()
             return_freed_memory()
-            self._longest = 0.0
+            self._collected = time.perf_counter()
         names = [thread.name for thread in threading.enumerate()]
         stats = self._manager.stats()
         return {
