@@ -40,7 +40,7 @@ def main() -> int:
     parser.add_argument("--speed-model", default="random:135M", help="whose streams are compared with the engine's own")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    with server("--model", options.model, "--slots", "4", "--max-seq-len", "512") as url:
+    with server("--model", options.model, "--slots", "4", "--max-seq-len", "1024") as url:
         figures = asyncio.run(soak(url, options))
     problems = judge(figures)
     show(figures | {f"problem {number}": words for number, words in enumerate(problems, 1)})
