@@ -21,7 +21,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import uvicorn
 from fastapi import FastAPI
 
 from llama_core import SamplingParams
@@ -31,7 +30,7 @@ from web.api.clients import Clients
 from web.models.manager import ModelManager, engine_maker
 from web.page.page import build_page
 from web.port import claim_port, open_port, url_of
-from web.server import build_app, http_config
+from web.server import Server, build_app
 from web.settings import Settings
 
 TICK = 0.001
@@ -114,7 +113,7 @@ def main() -> None:
         spare_old_objects()  # as the app does once it is ready
         open_port(listener)
         print(url_of(listener), flush=True)
-        asyncio.run(serve(app, listener, watch))
+        asyncio.run(serve(Server(app, manager), listener, watch))
 
 
 @contextlib.contextmanager
@@ -128,9 +127,9 @@ def server(*options: str) -> Iterator[str]:
             process.terminate()
 
 
-async def serve(app: FastAPI, listener: Any, watch: Watch) -> None:
+async def serve(server: Server, listener: Any, watch: Watch) -> None:
     ticking = asyncio.create_task(watch.tick())
-    await uvicorn.Server(http_config(app)).serve([listener])
+    await server.serve([listener])
     ticking.cancel()
 
 
