@@ -41,10 +41,12 @@ def _run(settings: Settings, listener: socket.socket) -> int:
     with engines(settings) as serve_model, ModelManager(settings, serve=serve_model) as manager:
         loading = manager.start(settings.model, show_progress)
         # And these here: a model that cannot be used is refused before, and the programs are compiled meanwhile.
+        from web.api.clients import Clients
         from web.page.page import build_page
         from web.server import build_app, serve
 
-        app = build_app(build_page(manager, settings), manager, settings)
+        clients = Clients(manager, settings)
+        app = build_app(build_page(manager, settings, clients), manager, settings, clients)
         open_port(listener)
         engine, model = manager.served.engine, manager.served.model
         for note in model.notes:
@@ -54,7 +56,7 @@ def _run(settings: Settings, listener: socket.socket) -> int:
             f"{engine.max_seq_len} tokens with their prompts, open {url_of(listener)}\n{describe_switching(settings)}",
             flush=True,
         )
-        return serve(app, listener, lambda: watch(manager, loading))
+        return serve(app, listener, lambda: watch(manager, loading), manager)
 
 
 def run() -> int:

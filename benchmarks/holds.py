@@ -10,10 +10,8 @@ object. The server is a process of its own.
 """
 
 import argparse
-import asyncio
 import json
 import os
-import subprocess
 import sys
 import threading
 import time
@@ -21,23 +19,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import uvicorn
-
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "helpers"))
 
 from page_client import Tab
 
 from benchmarks.common import machine
-from llama_core.runtime.host_memory import spare_old_objects
+from benchmarks.crowd.server import server
 from web.chat.codec import write_conversation
 from web.chat.conversation import ROOT, Alternative, Conversation, Node, Record
-from web.models.manager import ModelManager
-from web.page.page import build_page
-from web.port import claim_port, open_port, url_of
-from web.server import build_app
-from web.settings import Settings
-
-TICK = 0.001
 
 
 def main() -> None:
@@ -45,18 +34,10 @@ def main() -> None:
     parser.add_argument("--model", default="random:tiny")
     parser.add_argument("--turns", type=int, default=400)
     parser.add_argument("--tokens", type=int, default=75, help="of each reply, with eight alternatives each")
-    parser.add_argument("--serve", action="store_true", help="be the server that is measured")
     options = parser.parse_args()
-    if options.serve:
-        serve(options.model)
-        return
     chat = long_chat(options)
-    command = [sys.executable, "-m", "benchmarks.holds", "--serve", "--model", options.model]
-    with subprocess.Popen(command, text=True, stdout=subprocess.PIPE) as server:
-        try:
-            rows = measure(server.stdout.readline().strip(), chat)
-        finally:
-            server.terminate()
+    with server("--model", options.model) as url:
+        rows = measure(url, chat)
     for name, hold in rows.items():
         print(f"{name:>10}: longest hold {hold:6.1f} ms")
     result = {
@@ -112,51 +93,17 @@ def measure(url: str, chat: Conversation) -> dict[str, float]:
         thread = threading.Thread(target=stream)
         thread.start()
         time.sleep(2)
-        writer.client.get(f"{url}/longest-hold")
+        writer.client.get(f"{url}/watch")
         time.sleep(3)
-        rows["stream"] = writer.client.get(f"{url}/longest-hold").json()
+        rows["stream"] = writer.client.get(f"{url}/watch").json()["hold_ms"]
         for name, (posted, event) in events(chat).items():
             writer.send("conversation", "act", ("", posted), event)
             with writer.messages() as messages:
                 list(messages)
-            rows[name] = writer.client.get(f"{url}/longest-hold").json()
+            rows[name] = writer.client.get(f"{url}/watch").json()["hold_ms"]
         ending.set()
         thread.join()
     return rows
-
-
-def serve(model: str) -> None:
-    """The page, with a route that tells the longest hold since it was last asked."""
-    settings, longest = Settings(model=model, slots=2, max_seq_len=2048), [0.0]
-    with ModelManager(settings) as manager, claim_port("127.0.0.1", 0) as listener:
-        manager.start(model, lambda *_: None).wait()
-        app = build_app(build_page(manager, settings), manager, settings)
-
-        @app.get("/longest-hold")
-        async def longest_hold() -> float:
-            found, longest[0] = longest[0], 0.0
-            return round(1e3 * found, 1)
-
-        app.router.routes.sort(key=lambda route: getattr(route, "path", "") != "/longest-hold")
-        spare_old_objects()  # as the app does once it is ready
-        open_port(listener)
-        print(url_of(listener), flush=True)
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2))
-
-        async def run() -> None:
-            ticking = asyncio.create_task(tick(longest))
-            await server.serve([listener])
-            ticking.cancel()
-
-        asyncio.run(run())
-
-
-async def tick(longest: list[float]) -> None:
-    """Note by how much this task is woken late."""
-    while True:
-        due = time.perf_counter() + TICK
-        await asyncio.sleep(TICK)
-        longest[0] = max(longest[0], time.perf_counter() - due)
 
 
 if __name__ == "__main__":

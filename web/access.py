@@ -5,6 +5,8 @@ import hmac
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from starlette.requests import Request
+
 from web.settings import Settings, SettingsError, listed
 
 
@@ -36,3 +38,8 @@ def is_one_of(given: str, secrets: Iterable[str]) -> bool:
     """Whether `given` is one of them. All are compared, each in a time that does not tell how much is right."""
     data = given.encode("utf-8", "surrogateescape")
     return any([hmac.compare_digest(data, secret.encode()) for secret in secrets])
+
+
+def bearer_key(request: Request) -> str:
+    """The key that a program sent, as Starlette decoded the header (latin-1); empty without one."""
+    return request.headers.get("Authorization", "").removeprefix("Bearer ")

@@ -1,6 +1,8 @@
-"""What every request passes before anything else reads it: whether it is meant for this server, and whether it is small
-enough. On the way back, the headers that keep the page to itself."""
+"""What every request passes before anything else reads it: whether it is meant for this server, whether it is small
+enough, and whether it guesses passwords. On the way back, the headers that keep the page to itself."""
 
+import asyncio
+import math
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -10,9 +12,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
 from web.languages import ENGLISH, language_of, speaking
+from web.limits import LOGINS_PER_MINUTE, MovingWindow
 from web.settings import Settings, listed
 from web.strings import TEXT
 
+BODY_SECONDS = 60.0
+# By the sentence that says it: status, and the code for programs.
+BODY_LIMITS = {"post_size": (413, "request_too_large"), "post_time": (408, "request_too_slow")}
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 ALL_INTERFACES = ("0.0.0.0", "::")
 
@@ -114,11 +120,38 @@ def host_name(header: str) -> str:
         return ""
 
 
-class BodyLimit:
-    """Refuses what has more than `limit` bytes before it is parsed or kept, whether it says its length or not."""
+class Body:
+    """What a request sends, as far as it keeps to its limits; afterwards it is to whoever reads as if the client had
+    left, and `broken` is the limit: a key of `BODY_LIMITS`."""
 
-    def __init__(self, app: ASGIApp, limit: int):
-        self.app, self.limit = app, limit
+    def __init__(self, receive: Receive, limit: int, seconds: float):
+        self._receive, self._limit, self._received, self._is_whole = receive, limit, 0, False
+        self._end = asyncio.get_running_loop().time() + seconds
+        self.broken = ""
+
+    async def receive(self) -> Message:
+        """The next part, or after the last one that the client has left."""
+        if self._is_whole:
+            return await self._receive()
+        try:
+            async with asyncio.timeout_at(self._end):
+                message = await self._receive()
+        except TimeoutError:
+            self.broken = self.broken or "post_time"
+        else:
+            self._received += len(message.get("body", b""))
+            self._is_whole = not message.get("more_body")
+            if self._received > self._limit:
+                self.broken = "post_size"
+        return {"type": "http.disconnect"} if self.broken else message
+
+
+class BodyLimit:
+    """Refuses what has more than `limit` bytes before it is parsed or kept, whether it says its length or not, and what
+    is not sent to its end within `seconds`."""
+
+    def __init__(self, app: ASGIApp, limit: int, seconds: float = BODY_SECONDS):
+        self.app, self.limit, self.seconds = app, limit, seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -126,38 +159,52 @@ class BodyLimit:
             return
         said = Headers(scope=scope).get("content-length", "")
         if said.isdecimal() and int(said) > self.limit:
-            await self._refuse(scope, receive, send)
+            await self._refuse("post_size", scope, receive, send)
             return
-        await self._count(scope, receive, send)
+        await self._read(Body(receive, self.limit, self.seconds), scope, receive, send)
 
-    async def _count(self, scope: Scope, receive: Receive, send: Send) -> None:
-        received, has_answered = 0, False
+    async def _read(self, body: Body, scope: Scope, receive: Receive, send: Send) -> None:
+        has_answered = False
 
-        async def receive_some() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            # To whoever reads the body it is as if the client had left.
-            return message if received <= self.limit else {"type": "http.disconnect"}
-
-        async def send_if_small(message: Message) -> None:
+        async def send_if_good(message: Message) -> None:
             nonlocal has_answered
-            if received <= self.limit:
+            if not body.broken:
                 has_answered = True
                 await send(message)
 
         try:
-            await self.app(scope, receive_some, send_if_small)
+            await self.app(scope, body.receive, send_if_good)
         except Exception:
-            if received <= self.limit:
+            if not body.broken:
                 raise
-        if received > self.limit and not has_answered:
-            await self._refuse(scope, receive, send)
+        if body.broken and not has_answered:
+            await self._refuse(body.broken, scope, receive, send)
 
-    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        words = TEXT["post_size"].format(limit=self.limit // 1_000_000)
+    async def _refuse(self, broken: str, scope: Scope, receive: Receive, send: Send) -> None:
+        status, code = BODY_LIMITS[broken]
+        words = TEXT[broken].format(limit=self.limit // 1_000_000, seconds=self.seconds)
         # Gradio's script shows what stands in "detail", programs read "error" as OpenAI has it. The connection ends:
         # the rest of the body is not read.
-        error = {"message": words, "type": "invalid_request_error", "param": None, "code": "request_too_large"}
-        refusal = JSONResponse({"detail": words, "error": error}, 413, headers={"Connection": "close"})
+        error = {"message": words, "type": "invalid_request_error", "param": None, "code": code}
+        refusal = JSONResponse({"detail": words, "error": error}, status, headers={"Connection": "close"})
         await refusal(scope, receive, send)
+
+
+class LoginLimit:
+    """Refuses an address that logs in more than `LOGINS_PER_MINUTE` times a minute, rightly or not."""
+
+    def __init__(self, app: ASGIApp):
+        self.app, self._attempts = app, MovingWindow(LOGINS_PER_MINUTE)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"].rstrip("/") != "/login":
+            await self.app(scope, receive, send)
+            return
+        address = scope["client"][0] if scope.get("client") else ""
+        seconds = math.ceil(self._attempts.wait(address))
+        if seconds:
+            words = TEXT["logins"].format(limit=LOGINS_PER_MINUTE, seconds=seconds)
+            await JSONResponse({"detail": words}, 429, {"Retry-After": str(seconds)})(scope, receive, send)
+            return
+        self._attempts.use(address, 1)
+        await self.app(scope, receive, send)

@@ -103,6 +103,8 @@ ENGLISH_TEXT = {
     "history_turns": "the conversation has more than {limit} messages; begin a new one",
     "history_size": "the conversation has {found} characters, at most {limit} are taken; begin a new one",
     "post_size": "what was sent is larger than {limit} MB, the most that is taken; begin a new conversation",
+    "post_time": "what was sent did not come to its end within {seconds:g} seconds; try again over a better connection",
+    "logins": "more than {limit} logins a minute; try again in {seconds} seconds",
     "other_host": "This server does not answer to the name “{host}”. Whoever runs it can allow a name with "
     "--allowed-hosts.",
     "other_model": "this reply was written by {model}; load that model to go on from its words",

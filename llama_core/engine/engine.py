@@ -109,9 +109,7 @@ class Engine:
         except Exception as problem:
             self.fail(
                 problem,
-                no_room(self._plan())
-                if "RESOURCE_EXHAUSTED" in str(problem)
-                else "the model's programs cannot be compiled ({}); if memory is short, start the app with "
+                "the model's programs cannot be compiled ({}); if memory is short, start the app with "
                 "fewer --slots or a smaller --max-seq-len",
             )
             raise self._failed_error() from problem
@@ -282,6 +280,8 @@ class Engine:
         """End every reply with an error: of the first problem, whose consequences may be others."""
         if self._failure is not None:
             return
+        if "RESOURCE_EXHAUSTED" in str(problem):  # XLA's word for a device without memory
+            sentence = no_room(self._plan())
         first_line = str(problem).strip().partition("\n")[0]
         # Its text alone: the traceback would keep what it went through alive, the weights among them.
         self._failure = sentence.format(f"{type(problem).__name__}: {first_line}")

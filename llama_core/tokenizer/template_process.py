@@ -92,8 +92,7 @@ class Template:
         """
         now = datetime.datetime.now().isoformat()
         with self._lock:
-            process = self._process or self._start()
-            answer = self._ask(process, [{**context, "now": now} for context in contexts], self._seconds)
+            answer = self._ask(self._running(), [{**context, "now": now} for context in contexts], self._seconds)
         if "refused" in answer:
             words = " ".join(answer["refused"].split())
             raise TemplateRefusal(f"the model's chat template refuses this conversation: {words}")
@@ -101,6 +100,14 @@ class Template:
             words = " ".join(answer["failed"].split())
             raise ChatError(f"the model's chat template failed ({words}); choose another model")
         return answer["texts"]
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        """The process; a new one if it is gone, whoever ended it."""
+        process = self._process
+        if process is not None and process.poll() is None:
+            return process
+        self._stop()
+        return self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
         process = self._process = subprocess.Popen(

@@ -25,6 +25,7 @@ HOSTILE = (
 def main(port, pace, state="warm", switching="on"):
     from fake_engine import FakeEngine
 
+    from web.api.clients import Clients
     from web.console import watch
     from web.models.manager import ModelManager
     from web.page.page import build_page
@@ -37,13 +38,14 @@ def main(port, pace, state="warm", switching="on"):
     manager = ModelManager(settings, load, lambda *_: FakeEngine(pace, hostile=HOSTILE, cold=state == "cold"))
     loading = manager.start("random:fake", lambda *_: None)
     listener = claim_port("127.0.0.1", port)
-    page = build_page(manager, settings)
-    app = build_app(page, manager, settings)
+    clients = Clients(manager, settings)
+    page = build_page(manager, settings, clients)
+    app = build_app(page, manager, settings, clients)
 
     add_controls(app, manager, page)
     open_port(listener)
     print(url_of(listener), flush=True)
-    serve(app, listener, lambda: watch(manager, loading))
+    serve(app, listener, lambda: watch(manager, loading), manager)
 
 
 def load(name, dtype, progress, check, download, **_):

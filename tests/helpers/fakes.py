@@ -125,3 +125,16 @@ class FakePrograms:
         is_stop, is_full = token in table.stops, len(row) + 1 >= table.limits[0]
         self.running[slot] = not (is_stop or is_full)
         return Status.STOP if is_stop else Status.LENGTH if is_full else Status.GOING, token
+
+
+class PacedPrograms(FakePrograms):
+    """Each token takes `pace` seconds and nearly no work, and a reply ends at its limit only."""
+
+    def __init__(self, slots, pace):
+        super().__init__(slots)
+        self.pace = pace
+
+    def _draw(self, slot):
+        length = self.ends[slot] + 1
+        self.running[slot], self.newest[slot] = length < self.table[slot].limits[0], 5 + length % 90
+        return Status.GOING if self.running[slot] else Status.LENGTH, self.newest[slot]

@@ -228,6 +228,15 @@ def test_the_process_ends_with_its_template():
     assert process.poll() is not None
 
 
+def test_a_process_that_somebody_killed_is_replaced():
+    template = Template("fine")
+    before = template._process
+    before.kill()
+    before.wait()
+    assert template.render({}) == ["fine"] and template._process is not before
+    assert before.stdin.closed and before.stdout.closed
+
+
 def test_a_template_runs_without_our_environment(monkeypatch):
     """A way out of the sandbox would not find a token there."""
     seen = {}

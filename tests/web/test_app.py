@@ -210,6 +210,7 @@ def test_so_does_an_engine_that_took_over_whatever_its_thread_died_of():
 
 STUCK = """
 import threading
+from types import SimpleNamespace
 from fastapi import FastAPI
 from web import server
 from web.port import claim_port, open_port, url_of
@@ -218,7 +219,7 @@ listener = claim_port("127.0.0.1", 0)
 open_port(listener)
 print(url_of(listener), flush=True)
 threading.Thread(target=threading.Event().wait).start()
-server.serve(FastAPI(), listener, lambda: 7)
+server.serve(FastAPI(), listener, lambda: 7, SimpleNamespace(busy=False, close=lambda: None))
 """
 
 

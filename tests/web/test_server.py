@@ -7,7 +7,9 @@ import pytest
 from fastapi import Request
 from fastapi.testclient import TestClient
 
+from web.api.clients import Clients
 from web.languages import TranslatedBlocks
+from web.limits import LOGINS_PER_MINUTE
 from web.server import build_app, head
 from web.settings import Settings
 
@@ -28,7 +30,8 @@ def serve(engine):
         with TranslatedBlocks(analytics_enabled=False) as page:
             gr.Markdown("hello")
         page.queue(api_open=False)
-        app = build_app(page, engine, Settings(**settings))
+        told = Settings(**settings)
+        app = build_app(page, engine, told, Clients(engine, told))
 
         @app.post("/read")
         async def read(request: Request):
@@ -135,6 +138,16 @@ def test_the_page_asks_for_a_name_and_password(serve):
     for name, password, code in (("ada", "löve:lace", 200), ("ada", "builder", 400), ("bob", "lace", 400)):
         assert client.post("/login", data={"username": name, "password": password}).status_code == code
     assert client.get("/config").status_code == 200
+
+
+def test_passwords_cannot_be_guessed_one_after_another(serve):
+    client = serve(login="ada:lovelace")
+    guess = {"username": "ada", "password": "wrong"}
+    codes = [client.post(f"/login{'/' * (i % 2)}", data=guess).status_code for i in range(LOGINS_PER_MINUTE)]
+    assert set(codes) == {400}
+    answer = client.post("/login", data={"username": "ada", "password": "lovelace"})
+    assert answer.status_code == 429 and 0 < int(answer.headers["Retry-After"]) <= 60
+    assert client.get("/").status_code == 200
 
 
 def test_a_page_under_a_path_of_a_proxy_says_so(serve):

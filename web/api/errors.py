@@ -2,17 +2,44 @@
 
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from llama_core.engine.errors import EngineDead, NotFinite, QueueFull
 from llama_core.errors import UserError
+from web.limits import LimitReached
 
 PREFIX = "/v1"
 RETRY_SECONDS = 5  # when the queue is full
 KINDS = {401: "authentication_error", 429: "rate_limit_error"}
+UNEXPECTED = "an unexpected error, see the console of the server"
+
+
+class Problem(BaseModel):
+    """What is wrong: `message` for people, the others for programs."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class Refusal(BaseModel):
+    """The JSON of every answer that is no success."""
+
+    error: Problem
+
+
+# For the description of the API.
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": Refusal, "description": "What was asked cannot be done"},
+    "5XX": {"model": Refusal, "description": "The server cannot answer now"},
+}
 
 
 class ApiError(Exception):
@@ -45,6 +72,8 @@ def as_api_error(problem: UserError) -> ApiError:
             return ApiError(str(problem), 503, "queue_full")
         case EngineDead():
             return ApiError(str(problem), 503, "engine_failed")
+        case LimitReached():
+            return ApiError(str(problem), 429, problem.code, retry_after=problem.retry_after)
         case NotFinite():
             return ApiError(str(problem), 500, "not_finite")
         case _:
@@ -74,9 +103,31 @@ def add_error_handlers(app: FastAPI) -> None:
         assert isinstance(problem, HTTPException)
         if not request.url.path.startswith(PREFIX):
             return JSONResponse({"detail": problem.detail}, problem.status_code, problem.headers)
-        return await of_api(request, ApiError(str(problem.detail), problem.status_code))
+        answer = await of_api(request, ApiError(str(problem.detail), problem.status_code))
+        answer.headers.update(problem.headers or {})
+        return answer
+
+    async def of_unexpected(request: Request, problem: Exception) -> Response:
+        # Whoever runs the server finds it in the console; strangers learn nothing of the inside.
+        return JSONResponse(ApiError(UNEXPECTED, 500, "unexpected").body, 500)
 
     app.add_exception_handler(ApiError, of_api)
     app.add_exception_handler(UserError, of_user)
     app.add_exception_handler(RequestValidationError, of_validation)
     app.add_exception_handler(HTTPException, of_http)
+    app.add_exception_handler(Exception, of_unexpected)
+
+
+def nothing_here(known: APIRouter) -> ASGIApp:
+    """Refuses what is asked below `PREFIX` and is none of the `known` routes."""
+
+    async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+        asked = {**scope, "root_path": scope["app_root_path"]}  # this app itself is mounted at the prefix
+        routes = [route for route in known.routes if isinstance(route, Route)]
+        others = [route for route in routes if route.matches(asked)[0] is Match.PARTIAL]
+        if others:
+            allowed = ", ".join(sorted(set().union(*(route.methods or () for route in others))))
+            raise HTTPException(405, f"{scope['method']} is not possible here; use {allowed}", {"Allow": allowed})
+        raise HTTPException(404, f"there is nothing at {scope['path']}; see {PREFIX}/openapi.json")
+
+    return refuse

@@ -1,4 +1,4 @@
-"""Figures for Prometheus at `/metrics`: what the engine is doing, and how requests and replies of programs ended."""
+"""Figures for Prometheus at `/metrics`: what the engine is doing, and how requests and replies ended."""
 
 from collections.abc import Iterator, Sequence
 
@@ -67,18 +67,16 @@ class Metrics:
             "glass_llama_http_requests", "HTTP requests that ended", ["path", "status"], registry=registry
         )
         self._refusals = Counter("glass_llama_refusals", "Requests that were refused", ["code"], registry=registry)
-        self._replies = Counter(
-            "glass_llama_replies", "Replies to programs by how they ended", ["finish"], registry=registry
-        )
+        self._replies = Counter("glass_llama_replies", "Replies by how they ended", ["finish"], registry=registry)
         self._first = Histogram(
             "glass_llama_time_to_first_token_seconds",
-            "From a program's request to its first token",
+            "From a request to its first token",
             buckets=FIRST_SECONDS,
             registry=registry,
         )
         self._token = Histogram(
             "glass_llama_time_per_token_seconds",
-            "Between the tokens of a reply to a program, in the mean",
+            "Between the tokens of a reply, in the mean",
             buckets=TOKEN_SECONDS,
             registry=registry,
         )
@@ -91,7 +89,7 @@ class Metrics:
             self._refusals.labels(notes["code"]).inc()
 
     def count_replies(self, replies: Sequence[Request]) -> None:
-        """Replies to a program ended."""
+        """Replies on the page or to a program ended."""
         for reply in replies:
             self._replies.labels(reply.finish_reason or "cancelled").inc()
             if reply.time_to_first_token is not None:

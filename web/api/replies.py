@@ -11,11 +11,11 @@ from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from llama_core.checkpoint import Model
+from web.access import bearer_key
 from web.api import prompts
 from web.api.answers import Answer, finish_of
+from web.api.clients import Clients
 from web.api.errors import ApiError
-from web.api.limits import ClientLimits
-from web.api.metrics import Metrics
 from web.api.run import INTERVAL, Run
 from web.api.schema import AlternativesRequest, ChatRequest, Generation, Sampled, SamplingChange
 from web.models.manager import ModelManager
@@ -30,9 +30,8 @@ Prompts = Callable[[Any, Model, int], Sequence[prompts.Asked]]
 class Replies:
     """Answers requests within the limits of the settings. With `has_keys` each key has its own, else each address."""
 
-    def __init__(self, manager: ModelManager, settings: Settings, has_keys: bool, metrics: Metrics):
-        self._manager, self._settings, self._has_keys = manager, settings, has_keys
-        self._limits, self._metrics = ClientLimits(settings), metrics
+    def __init__(self, manager: ModelManager, settings: Settings, has_keys: bool, clients: Clients):
+        self._manager, self._settings, self._has_keys, self._clients = manager, settings, has_keys, clients
         self._running: dict[str, Run] = {}  # by the id that is known to whoever asked
 
     async def answer(self, http: Request, asked: Generation, is_chat: bool, make: Prompts) -> Any:
@@ -74,8 +73,8 @@ class Replies:
         served, settings, who = self._manager.served, self._settings, _client(http, self._has_keys)
         prompts.require_model(asked.model, served.model.name)
         prompts.within_limits(asked, settings)
-        self._limits.admit(who)
-        ends.enter_context(self._limits.turn(who))
+        self._clients.limits.admit(who)
+        ends.enter_context(self._clients.limits.turn(who))
         context = settings.max_reply_tokens or served.engine.max_seq_len
         made = await asyncio.to_thread(make, asked, served.model, context)
         prompts.require_size(made, settings.max_prompt_tokens)
@@ -88,8 +87,7 @@ class Replies:
 
     def _count(self, run: Run, who: str, http: Request) -> None:
         usage = run.usage()
-        self._limits.spend(who, usage["total_tokens"])
-        self._metrics.count_replies(run.requests)
+        self._clients.count(who, usage["total_tokens"], run.requests)
         first = min((one.time_to_first_token for one in run.requests if one.time_to_first_token), default=None)
         http.state.notes |= {
             "prompt_tokens": usage["prompt_tokens"],
@@ -115,7 +113,7 @@ class Stream(StreamingResponse):
 def _client(request: Request, has_keys: bool) -> str:
     """Whose limits count: those of a key, or else of an address, which cannot be made up."""
     if has_keys:
-        return hashlib.sha256(request.headers["Authorization"].encode()).hexdigest()
+        return hashlib.sha256(bearer_key(request).encode()).hexdigest()
     return request.client.host if request.client else ""
 
 

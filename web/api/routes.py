@@ -6,18 +6,21 @@ from typing import Any
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from web.access import is_one_of
+from web.access import bearer_key, is_one_of
 from web.api import prompts
-from web.api.errors import PREFIX, ApiError
+from web.api.errors import PREFIX, REFUSALS, ApiError
 from web.api.replies import Replies
 from web.api.schema import AlternativesRequest, ChatRequest, CompletionRequest, SamplingChange
 from web.models.manager import ModelManager
+
+# For the description of the API: with `stream` the answer comes as events.
+STREAMED: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
 
 
 def api_routes(manager: ModelManager, replies: Replies, keys: Sequence[str]) -> APIRouter:
     """The API over whatever `manager` serves at the time of a request, for those who have one of the `keys`; without
     keys for everybody."""
-    router = APIRouter(prefix=PREFIX, dependencies=[Depends(_key_check(keys))])
+    router = APIRouter(prefix=PREFIX, dependencies=[Depends(_key_check(keys))], responses=REFUSALS)
     began = 0  # of /v1/models: when the model was made is not known
 
     def described(served_name: str) -> dict[str, Any]:
@@ -32,11 +35,11 @@ def api_routes(manager: ModelManager, replies: Replies, keys: Sequence[str]) -> 
         prompts.require_model(name, manager.served.model.name)
         return described(manager.served.model.name)
 
-    @router.post("/chat/completions", response_model=None)
+    @router.post("/chat/completions", response_model=None, responses=STREAMED)
     async def chat_completions(http: Request, asked: ChatRequest) -> Response | dict[str, Any]:
         return await replies.answer(http, asked, True, prompts.of_chat)
 
-    @router.post("/completions", response_model=None)
+    @router.post("/completions", response_model=None, responses=STREAMED)
     async def completions(http: Request, asked: CompletionRequest) -> Response | dict[str, Any]:
         return await replies.answer(http, asked, False, prompts.of_completion)
 
@@ -54,8 +57,7 @@ def api_routes(manager: ModelManager, replies: Replies, keys: Sequence[str]) -> 
 def _key_check(keys: Sequence[str]) -> Callable[[Request], None]:
     def check(request: Request) -> None:
         # Headers are decoded as latin-1; a key may have other letters, in UTF-8.
-        given = request.headers.get("Authorization", "").removeprefix("Bearer ").encode("latin-1")
-        if keys and not is_one_of(given.decode("utf-8", "surrogateescape"), keys):
+        if keys and not is_one_of(bearer_key(request).encode("latin-1").decode("utf-8", "surrogateescape"), keys):
             raise ApiError(
                 "the API key is missing or wrong; send it as Authorization: Bearer KEY", 401, "invalid_api_key"
             )

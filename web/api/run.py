@@ -128,6 +128,7 @@ class Run:
         finally:
             self.cancel()
             reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)  # else it would be logged as an error nobody read
 
     async def _read(self, choice: Choice) -> dict[str, Any]:
         pieces, shown = [choice.asked.echo], []

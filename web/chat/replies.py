@@ -5,7 +5,7 @@ import contextlib
 import dataclasses
 import logging
 import threading
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 
 from llama_core.engine import Engine
@@ -26,6 +26,8 @@ from web.strings import TEXT
 # replies are written.
 INTERVAL, INTERVAL_PER_REPLY = 0.045, 0.005
 POLL_SECONDS = 0.3  # how often the place in the queue is looked up
+
+Count = Callable[[Request], None]
 
 
 @dataclass(frozen=True)
@@ -91,10 +93,10 @@ class ReplyManager:
                 request.update(dataclasses.replace(params, **ends))
 
     async def respond(
-        self, seat: str, pending: PendingReply, controls: Controls, served: Served
+        self, seat: str, pending: PendingReply, controls: Controls, served: Served, count: Count = lambda request: None
     ) -> AsyncGenerator[PageUpdate, None]:
-        """Stream the reply. Never raises: a problem stands below what was written, and if that is nothing, the page
-        is told why and keeps the question in its box.
+        """Stream the reply, and `count` it at its end. Never raises: a problem stands below what was written, and if
+        that is nothing, the page is told why and keeps the question in its box.
 
         The reply keeps the engine and model that it began with. Closing this generator (the tab was closed, another
         question came) frees the engine's slot.
@@ -113,8 +115,7 @@ class ReplyManager:
             stream = Stream(conversation, pending.node)
             if starting.is_stopped:
                 request.cancel()
-            waiting = status.waiting(request, served.engine)
-            yield PageUpdate(written, stream.text, waiting)
+            yield PageUpdate(written, stream.text, status.waiting(request, served.engine))
             begun = conversation.nodes[pending.node].records
             async with contextlib.aclosing(self._write(seat, request, begun, stream, served)) as updates:
                 async for update in updates:
@@ -130,6 +131,7 @@ class ReplyManager:
             if request is not None:
                 request.cancel()
                 self._forget(seat, request)
+                count(request)
 
     async def _write(
         self, seat: str, request: Request, begun: Sequence[Record], stream: Stream, served: Served

@@ -133,6 +133,10 @@ class ModelManager:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End every reply and the engine."""
         if self._served is not None:
             self._served.engine.close()
 
@@ -158,6 +162,12 @@ class ModelManager:
         """What the engine that is served failed of, in words: nobody gets an answer any more. One that was replaced, or
         whose programs could not be compiled for taking over, is missed by nobody."""
         return None if self._served is None else self._served.engine.failure
+
+    @property
+    def busy(self) -> bool:
+        """Whether replies are written or waited for."""
+        stats = self.stats()
+        return bool(stats.busy or stats.queued)
 
     def stats(self) -> EngineStats:
         """What the engine is doing now."""

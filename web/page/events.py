@@ -3,12 +3,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
 import gradio as gr
 
+from llama_core.engine.request import Request
 from llama_core.errors import UserError
+from web.api.clients import Clients
 from web.chat import actions, status
 from web.chat.actions import Action, Controls
 from web.chat.codec import read_conversation
@@ -24,9 +27,16 @@ from web.page.inspected import InspectedTokens, Pointer
 class PageEvents:
     """What is done with the conversation. `panel` and `inside` are parts of the page."""
 
-    def __init__(self, manager: ModelManager, inspected: InspectedTokens, panel: ControlPanel, inside: InsidePanel):
+    def __init__(
+        self,
+        manager: ModelManager,
+        inspected: InspectedTokens,
+        panel: ControlPanel,
+        inside: InsidePanel,
+        clients: Clients,
+    ):
         self.manager, self.inspected, self.panel, self.inside = manager, inspected, panel, inside
-        self.replies = ReplyManager()
+        self.clients, self.replies = clients, ReplyManager()
 
     def closed(self, request: gr.Request) -> None:
         """The tab was closed."""
@@ -54,14 +64,14 @@ class PageEvents:
 
     async def submit(self, request: gr.Request, text: str, chat: Any, *values: Any) -> AsyncIterator[list[Any]]:
         """The Send button, and Enter in the box."""
-        async for update in self._run(_session(request), Action("ask", text=text or ""), chat, self.panel.read(values)):
+        async for update in self._run(request, Action("ask", text=text or ""), chat, self.panel.read(values)):
             yield update
 
     async def act(
         self, request: gr.Request, event: gr.EventData, typed: str, chat: Any, *values: Any
     ) -> AsyncIterator[list[Any]]:
         """An action of the page's own scripts (`Action`)."""
-        session, controls = _session(request), self.panel.read(values)
+        controls = self.panel.read(values)
         try:
             action = actions.read_action(event._data)
         except HistoryError as problem:
@@ -70,27 +80,38 @@ class PageEvents:
         if action.seed:
             controls = replace(controls, seed=action.seed)
         handle = self._run if action.begins_reply else self._answer
-        async for update in handle(session, action, chat, controls):
+        async for update in handle(request, action, chat, controls):
             yield update
 
-    async def _run(self, session: str, action: Action, chat: Any, controls: Controls) -> AsyncIterator[list[Any]]:
-        """Begin a reply and stream it."""
-        served, conversation = self.manager.served, Conversation()
-        try:
-            # In a thread, like all that takes time for a long chat: words are streamed on this event loop.
-            conversation = await asyncio.to_thread(_read, chat, served)
-            pending = await asyncio.to_thread(actions.begin_reply, action, conversation, served.model, controls)
-        except UserError as problem:
-            yield outputs(refused(conversation.request, problem))
-            return
-        seat = seat_of(session, conversation.id)
-        self.replies.abandon(seat)
-        async for update in self.replies.respond(seat, pending, controls, served):
-            yield outputs(update, conversation.id)
+    async def _run(
+        self, request: gr.Request, action: Action, chat: Any, controls: Controls
+    ) -> AsyncIterator[list[Any]]:
+        """Begin a reply and stream it, within what the client may have."""
+        served, conversation, who = self.manager.served, Conversation(), _client(request)
+        with ExitStack() as ends:
+            try:
+                # In a thread, like all that takes time for a long chat: words are streamed on this event loop.
+                conversation = await asyncio.to_thread(_read, chat, served)
+                seat = seat_of(_session(request), conversation.id)
+                ends.enter_context(self.clients.limits.turn(who))
+                self.clients.limits.admit(who)
+                pending = await asyncio.to_thread(actions.begin_reply, action, conversation, served.model, controls)
+            except UserError as problem:
+                yield outputs(refused(conversation.request, problem))
+                return
+            self.replies.abandon(seat)
 
-    async def _answer(self, session: str, action: Action, chat: Any, controls: Controls) -> AsyncIterator[list[Any]]:
+            def count(reply: Request) -> None:
+                self.clients.count(who, reply.prompt_tokens + len(reply.token_ids), [reply])
+
+            async for update in self.replies.respond(seat, pending, controls, served, count):
+                yield outputs(update, conversation.id)
+
+    async def _answer(
+        self, request: gr.Request, action: Action, chat: Any, controls: Controls
+    ) -> AsyncIterator[list[Any]]:
         """What is not a reply: a look at a token."""
-        served, at = self.manager.served, Pointer(session, action.node, action.index)
+        served, at = self.manager.served, Pointer(_session(request), action.node, action.index)
         try:
             conversation = await asyncio.to_thread(_read, chat, served)
             match action.do:
@@ -123,6 +144,11 @@ def outputs(update: PageUpdate, chat: str = "") -> list[Any]:
 def _session(request: gr.Request) -> str:
     """The browser tab."""
     return request.session_hash or ""
+
+
+def _client(request: gr.Request) -> str:
+    """Whose limits count: those of a name at the login, or else of an address."""
+    return request.username or (request.client.host if request.client else "")
 
 
 def _read(chat: Any, served: Served) -> Conversation:

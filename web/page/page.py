@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 from gradio.state_holder import SessionState
 
+from web.api.clients import Clients
 from web.chat import status
 from web.languages import TranslatedBlocks
 from web.models.manager import ModelManager
@@ -49,11 +50,11 @@ OPENED_JS = (
 KEEP_JS, RESTORE_JS = "(...now) => Glass.settings.keep(...now)", "(...now) => Glass.settings.restored(...now)"
 
 
-def build_page(manager: ModelManager, settings: Settings) -> TranslatedBlocks:
+def build_page(manager: ModelManager, settings: Settings, clients: Clients) -> TranslatedBlocks:
     """The page of the model that `manager` serves."""
     with TranslatedBlocks(title=settings.title, fill_height=True, analytics_enabled=False) as page:
-        Page(manager, settings).connect(page)
-    page.translate(lambda: Page(manager, settings))
+        Page(manager, settings, clients).connect(page)
+    page.translate(lambda: Page(manager, settings, clients))
     page.max_threads = 128  # a private hook: the default of 40 also caps async handlers, so 40 chats would be all
     page.queue(api_open=False, default_concurrency_limit=None)
     page._queue.sleep_when_free = 0.01  # a private hook: an idle page otherwise burns 8 % of a core polling
@@ -72,7 +73,7 @@ SessionState._update_value_in_config = _keep_no_value  # type: ignore  # a priva
 class Page:
     """The components, in the order in which Tab walks them."""
 
-    def __init__(self, manager: ModelManager, settings: Settings):
+    def __init__(self, manager: ModelManager, settings: Settings, clients: Clients):
         self.manager, self.settings = manager, settings
         served, inspected = manager.served, InspectedTokens()
         with gr.Sidebar(label=TEXT["chats"], position="left", width=240, open=False, elem_id="library"):
@@ -87,7 +88,7 @@ class Page:
                 self.hood = HoodPanel(manager)
         with gr.Sidebar(label=TEXT["settings"], position="right", width=320, open=False, elem_id="settings"):
             self.panel = ControlPanel(served, settings, lambda: InsidePanel(manager, inspected))
-        self.events = PageEvents(manager, inspected, self.panel, self.panel.inside)
+        self.events = PageEvents(manager, inspected, self.panel, self.panel.inside, clients)
 
     def _chat(self) -> None:
         self.conversation = html(

@@ -6,10 +6,12 @@ import time
 import gradio as gr
 import openai
 import pytest
+import uvicorn
 
+from web.api.clients import Clients
 from web.models.manager import ModelManager
 from web.port import claim_port, open_port, url_of
-from web.server import build_app, http_server
+from web.server import build_app, http_config
 from web.settings import GUIDE, Settings
 
 
@@ -19,9 +21,9 @@ def serve(manager, settings):
         gr.Markdown("hello")
     page.queue(api_open=False)
     listener = claim_port("127.0.0.1", 0)
-    app = build_app(page, manager, settings)
+    app = build_app(page, manager, settings, Clients(manager, settings))
     open_port(listener)
-    server = http_server(app)
+    server = uvicorn.Server(http_config(app))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     while not server.started:
@@ -45,6 +47,14 @@ def manager():
 @pytest.fixture(scope="module")
 def url(manager):
     url, end = serve(manager, Settings(model=GUIDE))
+    yield url
+    end()
+
+
+@pytest.fixture(scope="session")
+def brief_url(manager):
+    """A server whose replies have four tokens at most."""
+    url, end = serve(manager, Settings(model=GUIDE, max_reply_tokens=4))
     yield url
     end()
 

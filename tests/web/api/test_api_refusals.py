@@ -1,5 +1,6 @@
 """What the API refuses, and that nothing is left behind by those who leave."""
 
+import gc
 import time
 
 import httpx
@@ -65,7 +66,7 @@ def test_a_body_that_is_no_json_is_refused_in_the_same_form(url):
     assert answer.status_code == 400 and answer.json()["error"]["type"] == "invalid_request_error"
 
 
-def test_whoever_leaves_in_the_middle_frees_the_slot(url, manager):
+def test_whoever_leaves_in_the_middle_frees_the_slot_and_is_not_logged_as_an_error(url, manager, caplog):
     asked = {"model": "guide", "messages": QUESTION, "max_tokens": 200, "logit_bias": {}, "temperature": 2}
     with httpx.stream("POST", f"{url}/v1/chat/completions", json={**asked, "stream": True, "n": 2}) as answer:
         next(answer.iter_lines())
@@ -73,6 +74,8 @@ def test_whoever_leaves_in_the_middle_frees_the_slot(url, manager):
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(f"{url}/v1/chat/completions", json={**asked, "n": 16}, timeout=0.3)
     assert idle(manager)
+    gc.collect()  # what was never read is told when it is thrown away
+    assert [record for record in caplog.records if record.name == "asyncio"] == []
 
 
 def test_a_full_queue_says_when_to_come_back(client, manager):

@@ -14,6 +14,7 @@ from fake_engine import FakeEngine, fake_model
 
 from llama_core.sampling.params import SamplingParams
 from llama_core.tokenizer.chat_template import Chat
+from web.api.clients import Clients
 from web.chat import codec
 from web.chat.codec import write_conversation
 from web.chat.conversation import Conversation, Record
@@ -26,7 +27,7 @@ from web.page.page import Page
 from web.settings import Settings
 from web.strings import TEXT
 
-REQUEST = SimpleNamespace(session_hash="tab")
+REQUEST = SimpleNamespace(session_hash="tab", username=None, client=SimpleNamespace(host="10.0.0.1"))
 VALUES = ("", "", "", "", *{**KNOBS, "max_new_tokens": 3}.values())
 OTHER = Served(FakeEngine(max_seq_len=77), fake_model("other"))
 
@@ -47,7 +48,7 @@ def page():
     manager = ModelManager(Settings(), lambda *_, **__: fake_model(), lambda *_: FakeEngine())
     manager.put("random:fake", lambda *_: None)
     with gr.Blocks(analytics_enabled=False) as blocks:
-        page = Page(manager, Settings())
+        page = Page(manager, Settings(), Clients(manager, Settings()))
         page.connect(blocks)
     page.blocks = blocks
     return page

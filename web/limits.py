@@ -1,5 +1,5 @@
-"""What one client may have: requests and tokens a minute, and answers at the same time. All of it is asked and told on
-the event loop, so that nothing is locked."""
+"""What one client may have, at the page or as a program: requests and tokens a minute, and answers at the same time.
+All of it is asked and told on the event loop, so that nothing is locked."""
 
 import math
 import time
@@ -7,11 +7,21 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from web.api.errors import ApiError
+from llama_core.errors import UserError
 from web.settings import Settings
 
 SECONDS = 60.0
+LOGINS_PER_MINUTE = 10  # of one address: a person's typing errors, and no guessing of passwords
 TURN_RETRY_SECONDS = 1  # an answer under way may end at any moment
+
+
+class LimitReached(UserError):
+    """A client has had what it may have; it may come back in `retry_after` seconds. `code` names the limit for
+    programs."""
+
+    def __init__(self, words: str, code: str, retry_after: int):
+        super().__init__(words)
+        self.code, self.retry_after = code, retry_after
 
 
 class MovingWindow:
@@ -48,7 +58,7 @@ class MovingWindow:
 
 
 class ClientLimits:
-    """The limits of the settings, for each client. Raises `ApiError` with status 429 for what is too much."""
+    """The limits of the settings, for each client. Raises `LimitReached` for what is too much."""
 
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic):
         self._requests = MovingWindow(settings.requests_per_minute, clock) if settings.requests_per_minute else None
@@ -61,12 +71,9 @@ class ClientLimits:
         for window, name in ((self._requests, "requests"), (self._tokens, "tokens")):
             wait = window.wait(client) if window else 0
             if window and wait:
-                raise ApiError(
-                    f"more than {window.limit} {name} a minute; try again in {math.ceil(wait)} seconds",
-                    429,
-                    "rate_limit_exceeded",
-                    retry_after=math.ceil(wait),
-                )
+                seconds = math.ceil(wait)
+                words = f"more than {window.limit} {name} a minute; try again in {seconds} seconds"
+                raise LimitReached(words, "rate_limit_exceeded", seconds)
         if self._requests:
             self._requests.use(client, 1)
 
@@ -74,12 +81,8 @@ class ClientLimits:
     def turn(self, client: str) -> Iterator[None]:
         """While a client is answered."""
         if self._max_streams and self._turns[client] >= self._max_streams:
-            raise ApiError(
-                f"{self._max_streams} requests are answered already, the most for one client; try again when one ended",
-                429,
-                "too_many_streams",
-                retry_after=TURN_RETRY_SECONDS,
-            )
+            words = f"{self._max_streams} requests are answered already, the most for one client"
+            raise LimitReached(f"{words}; try again when one ended", "too_many_streams", TURN_RETRY_SECONDS)
         self._turns[client] += 1
         try:
             yield
