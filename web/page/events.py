@@ -3,7 +3,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -13,7 +12,7 @@ from web.chat import actions, status
 from web.chat.actions import Action, Controls
 from web.chat.codec import read_conversation
 from web.chat.conversation import Conversation, HistoryError
-from web.chat.replies import PageUpdate, ReplyManager, refused, seat_of
+from web.chat.replies import SIDES, PageUpdate, ReplyManager, refused, seat_of
 from web.models.catalog import GUIDE
 from web.models.manager import ModelManager, Served
 from web.page.controls import ControlPanel
@@ -37,11 +36,12 @@ class PageEvents:
 
     def stop(self, request: gr.Request, chat: Any) -> None:
         """The Stop button, in the conversation with the id `chat`."""
-        self.replies.stop(seat_of(_session(request), str(chat)))
+        for side in SIDES:
+            self.replies.stop(seat_of(_session(request), str(chat), side))
 
     def tune(self, request: gr.Request, chat: Any, *values: Any) -> Any:
-        """A slider was moved beside the conversation with the id `chat`: its running reply goes on with it, and the
-        plot is drawn anew."""
+        """A slider was moved beside the conversation with the id `chat`: its running reply goes on with it (two side
+        by side have settings of their own), and the plot is drawn anew."""
         controls = self.panel.read(values)
         self.replies.update(seat_of(_session(request), str(chat)), controls)
         plot = self.inspected.redraw(_session(request), controls)
@@ -61,16 +61,13 @@ class PageEvents:
         self, request: gr.Request, event: gr.EventData, typed: str, chat: Any, *values: Any
     ) -> AsyncIterator[list[Any]]:
         """An action of the page's own scripts (`Action`)."""
-        session, controls = _session(request), self.panel.read(values)
         try:
             action = actions.read_action(event._data)
         except HistoryError as problem:
             yield outputs(PageUpdate(status=status.problem(str(problem))))
             return
-        if action.seed:
-            controls = replace(controls, seed=action.seed)
         handle = self._run if action.begins_reply else self._answer
-        async for update in handle(session, action, chat, controls):
+        async for update in handle(_session(request), action, chat, action.adjust(self.panel.read(values))):
             yield update
 
     async def _run(self, session: str, action: Action, chat: Any, controls: Controls) -> AsyncIterator[list[Any]]:
@@ -83,10 +80,11 @@ class PageEvents:
         except UserError as problem:
             yield outputs(refused(conversation.request, problem))
             return
-        seat = seat_of(session, conversation.id)
-        self.replies.abandon(seat)
+        for side in {"", action.side} if action.side else SIDES:  # the other side goes on
+            self.replies.abandon(seat_of(session, conversation.id, side))
+        seat = seat_of(session, conversation.id, action.side)
         async for update in self.replies.respond(seat, pending, controls, served):
-            yield outputs(update, conversation.id)
+            yield outputs(update, conversation, action.side)
 
     async def _answer(self, session: str, action: Action, chat: Any, controls: Controls) -> AsyncIterator[list[Any]]:
         """What is not a reply: a look at a token."""
@@ -103,15 +101,16 @@ class PageEvents:
             yield outputs(PageUpdate(status=status.problem(str(problem))))
 
 
-def outputs(update: PageUpdate, chat: str = "") -> list[Any]:
-    """The values of `Page.outputs`; what is None stays as it is. `chat` is the id of the conversation that the status
-    is about."""
+def outputs(update: PageUpdate, about: Conversation | None = None, side: str = "") -> list[Any]:
+    """The values of `Page.outputs`; what is None stays as it is. The status is `about` this conversation and its
+    request."""
     line = update.status
-    if line is not None and chat:
-        line = f'<div data-chat="{chat}">{line}</div>'
+    if line is not None and about:
+        line = f'<div data-chat="{about.id}" data-request="{about.request}">{line}</div>'
+    streams = [None, update.stream] if side == "right" else [update.stream, None]
     parts = [
         update.chat,
-        update.stream,
+        *streams,
         line,
         update.plot,
         update.lens,

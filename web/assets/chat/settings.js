@@ -1,11 +1,15 @@
 // What stands in the boxes and sliders beside the conversation, kept in this browser for the next time.
 Glass.settings = (() => {
   const { store } = Glass;
-  const [SYSTEM, , , STOP] = [0, 1, 2, 3]; // places among the values: system prompt, prefill, seed, texts to stop at
-  let isRestored = false;
+  const [SYSTEM, , SEED, STOP, TEMPERATURE] = [0, 1, 2, 3, 4]; // places among the values; 1 is how the reply begins
+  let isRestored = false, latest = [];
 
   return {
-    keep(...values) { if (isRestored) store.setting("settings", JSON.stringify(values)); },
+    keep(...values) {
+      latest = values;
+      if (isRestored) store.setting("settings", JSON.stringify(values));
+    },
+    get now() { return { temperature: latest[TEMPERATURE], seed: latest[SEED] }; },
     // As they were; an earlier conversation has its own system prompt and texts to stop at.
     async restored(...now) {
       await Glass.chat.ready;
@@ -17,7 +21,7 @@ Glass.settings = (() => {
       const { id, system, stop } = Glass.chat.chat;
       if (id) [values[SYSTEM], values[STOP]] = [system || "", stop || ""];
       isRestored = true;
-      return values;
+      return latest = values;
     },
   };
 })();
