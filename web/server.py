@@ -43,7 +43,9 @@ SCRIPTS = (
     *("connection", "glass", "toasts", "tokens"),
     *_of("text", "offsets lazy spans inline code formula blocks view colours differences"),
     *_of("panels", "sheet word first_screen map"),
-    *_of("chat", "tree files store status composer settings replies sides messages conversation page_file chats latest"),
+    *_of(
+        "chat", "tree files store status composer settings replies sides messages conversation page_file chats latest"
+    ),
     *_of("panels", "theme sidebars"),
     "help",
 )

@@ -58,9 +58,7 @@ def test_two_replies_are_written_together_compared_and_one_is_kept(page, fake, s
     expect(page.locator(".sides .keep")).to_have_count(2)
     expect(page.locator(".sides [role=status]")).to_contain_text("Underlined")
     expect(page.locator(":focus")).to_have_text("Ask both")
-    (first, first_marked), (second, second_marked) = (
-        (text.split(), marked.split()) for text, marked in columns(page)
-    )
+    (first, first_marked), (second, second_marked) = ((text.split(), marked.split()) for text, marked in columns(page))
     shoot(page, f"sides-{page.viewport_size['width']}")
     common = longest_common(first, second)
     assert 0 < len(first_marked) == len(first) - common and len(second_marked) == len(second) - common
