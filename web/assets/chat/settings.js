@@ -1,15 +1,11 @@
 // What stands in the boxes and sliders beside the conversation, kept in this browser for the next time.
 Glass.settings = (() => {
   const { store } = Glass;
-  const [SYSTEM, , SEED, STOP, TEMPERATURE] = [0, 1, 2, 3, 4]; // places among the values; 1 is how the reply begins
-  let isRestored = false, latest = [];
+  const [SYSTEM, , , STOP] = [0, 1, 2, 3]; // places among the values: system prompt, prefill, seed, texts to stop at
+  let isRestored = false;
 
   return {
-    keep(...values) {
-      latest = values;
-      if (isRestored) store.setting("settings", JSON.stringify(values));
-    },
-    get now() { return { temperature: latest[TEMPERATURE], seed: latest[SEED] }; },
+    keep(...values) { if (isRestored) store.setting("settings", JSON.stringify(values)); },
     // As they were; an earlier conversation has its own system prompt and texts to stop at.
     async restored(...now) {
       await Glass.chat.ready;
@@ -21,7 +17,7 @@ Glass.settings = (() => {
       const { id, system, stop } = Glass.chat.chat;
       if (id) [values[SYSTEM], values[STOP]] = [system || "", stop || ""];
       isRestored = true;
-      return latest = values;
+      return values;
     },
   };
 })();

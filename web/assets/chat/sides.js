@@ -34,7 +34,7 @@ Glass.Sides = (() => {
     }
     // The second differs in its seed; where that makes no difference, in its temperature.
     prefill() {
-      const { temperature, seed } = Glass.settings.now, first = seed || draw(), isGreedy = temperature === 0;
+      const temperature = beside("temperature"), first = beside("seed").trim() || draw(), isGreedy = Number(temperature) === 0;
       const settings = [[temperature, first], [isGreedy ? 1 : temperature, isGreedy ? first : draw()]];
       this.columns.forEach((column, at) => { [column.temperature.value, column.seed.value] = settings[at]; });
       const { slots } = this.page.props.welcome;
@@ -100,6 +100,8 @@ Glass.Sides = (() => {
     }
   }
 
+  // What stands in a control beside the conversation.
+  const beside = (name) => document.querySelector(`#knob-${name} :is(input[type=number], input[type=text], textarea)`).value;
   const draw = () => String(crypto.getRandomValues(new Uint32Array(1))[0] % MOST_SEED);
 
   function column(name) {
