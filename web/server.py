@@ -47,12 +47,14 @@ def _of(folder: str, names: str) -> list[str]:
 
 
 # In the order in which they stand in the page's head.
-STYLES = ("page", "tokens", "text/text", "chat/chat", *_of("panels", "sheet word first_screen map"))
+STYLES = ("page", "tokens", "text/text", *_of("chat", "chat sides"), *_of("panels", "sheet word first_screen map"))
 SCRIPTS = (
     *("connection", "glass", "toasts", "tokens"),
-    *_of("text", "offsets lazy spans inline code formula blocks view colours"),
+    *_of("text", "offsets lazy spans inline code formula blocks view colours differences"),
     *_of("panels", "sheet word first_screen map"),
-    *_of("chat", "tree files store status composer settings replies messages conversation page_file chats latest"),
+    *_of(
+        "chat", "tree files store status composer settings replies sides messages conversation page_file chats latest"
+    ),
     *_of("panels", "theme language sidebars"),
     "help",
 )

@@ -171,7 +171,8 @@ class FakeEngine:
             if b"boom" in text and index == 3:
                 generation.error, generation.finish_reason = EngineError("out of words"), "error"
                 return
-            chosen = script[index] if script else next_id([*generation.prompt_ids, *generation.token_ids])
+            before = [generation.params.seed, *generation.prompt_ids, *generation.token_ids]
+            chosen = script[index] if script else next_id(before)
             self._add(generation, chosen)
             if self.pace and not script:
                 time.sleep(max(0.0, begin + (index + 1) / self.pace - time.perf_counter()))

@@ -17,7 +17,7 @@ window.Glass = (() => {
   const PICTURES = {
     copy: "M5.5 5.5V2.5h8v8h-3M2.5 5.5h8v8h-8z", edit: "M2.5 13.5l.7-3 8-8 2.3 2.3-8 8z", undo: "M6 3L3 6l3 3M3 6h6.5a3.5 3.5 0 010 7H6",
     retry: "M13 8a5 5 0 11-1.5-3.5L13 6M13 2.5V6H9.5", earlier: "M10 3L5 8l5 5", later: "M6 3l5 5-5 5", remove: "M4 4l8 8M12 4l-8 8",
-    attach: "M12.5 7.5l-5 5a3 3 0 01-4.3-4.3l5.6-5.5a2 2 0 012.9 2.8l-5.4 5.4a1 1 0 01-1.4-1.4l4.6-4.6", map: "M8 2v4M8 6L3.5 10M8 6l4.5 4M3.5 10v3.500M12.5 10v3.500", latest: "M8 3v10M3.5 8.5L8 13l4.5-4.5",
+    attach: "M12.5 7.5l-5 5a3 3 0 01-4.3-4.3l5.6-5.5a2 2 0 012.9 2.8l-5.4 5.4a1 1 0 01-1.4-1.4l4.6-4.6", map: "M8 2v4M8 6L3.5 10M8 6l4.5 4M3.5 10v3.500M12.5 10v3.500", sides: "M2.500 3.500h11v9h-11zM8 3.500v9", latest: "M8 3v10M3.5 8.5L8 13l4.5-4.5",
   };
   function picture(name) {
     const [svg, path] = ["svg", "path"].map((tag) => document.createElementNS("http://www.w3.org/2000/svg", tag));

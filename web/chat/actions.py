@@ -50,7 +50,8 @@ class Controls:
 @pydantic.dataclasses.dataclass(frozen=True, config=STRICT)
 class Action:
     """What a person did on the page, as its scripts post it: message `node`, its token `index`, the alternative `id`,
-    `text`, and the `seed` of a reply that is drawn again, where the action has them."""
+    `text`, and the `seed` and `temperature` of a reply that does not take those beside the conversation, where the
+    action has them. `side`: one of two replies to a question that are written side by side."""
 
     do: Literal["ask", "edit", "retry", "branch", "resume", "choose", "inspect"]
     node: int = -1
@@ -58,6 +59,17 @@ class Action:
     id: int = -1
     text: str = ""
     seed: str = ""
+    temperature: float | None = None
+    side: Literal["", "left", "right"] = ""
+
+    def adjust(self, controls: "Controls") -> "Controls":
+        """The controls beside the conversation, with what the action brings instead. Two replies side by side do not
+        share a seed, not even that one."""
+        if self.seed or self.side:
+            controls = replace(controls, seed=self.seed)
+        if self.temperature is not None:
+            controls = replace(controls, values={**controls.values, "temperature": self.temperature})
+        return controls
 
     @property
     def begins_reply(self) -> bool:

@@ -26,6 +26,7 @@ from web.strings import TEXT
 # replies are written.
 INTERVAL, INTERVAL_PER_REPLY = 0.045, 0.005
 POLL_SECONDS = 0.3  # how often the place in the queue is looked up
+SIDES = ("", "left", "right")  # a reply by itself, and two that are written side by side
 
 Count = Callable[[Request], None]
 
@@ -51,8 +52,8 @@ class Starting:
 
 
 class ReplyManager:
-    """The replies that are being started or written, at most one per conversation in a browser tab (its `seat`): one
-    may ask in another conversation meanwhile."""
+    """The replies that are being started or written, each at its `seat`. A conversation in a browser tab has one, or
+    two for replies side by side; one may ask in another conversation meanwhile."""
 
     def __init__(self) -> None:
         self.starting: dict[str, Starting] = {}
@@ -65,7 +66,7 @@ class ReplyManager:
 
     def of_tab(self, session: str) -> list[str]:
         """The seats of a tab at which a reply is being started or written."""
-        return [seat for seat in (*self.starting, *self.running) if seat.startswith(seat_of(session, ""))]
+        return [seat for seat in (*self.starting, *self.running) if seat.startswith(f"{session}/")]
 
     def stop(self, seat: str) -> None:
         """End the reply. Its stream then ends by itself, with what was written so far."""
@@ -162,9 +163,9 @@ class ReplyManager:
                 del self.running[seat]
 
 
-def seat_of(session: str, chat: str) -> str:
-    """Where the replies of a conversation are written in a browser tab."""
-    return f"{session}/{chat}"
+def seat_of(session: str, chat: str, side: str = "") -> str:
+    """Where the replies of a conversation are written in a browser tab; `side` is one of `SIDES`."""
+    return f"{session}/{chat}/{side}"
 
 
 class Writer:

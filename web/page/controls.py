@@ -39,7 +39,9 @@ class ControlPanel:
             by_name |= {name: _slider(name, served) for name in self.knobs if name not in by_name}
         self.sliders = [by_name[name] for name in self.knobs]
         self.stop = gr.Textbox("", label=TEXT["stop_at"], info=TEXT["stop_at_help"], lines=1, max_lines=6)
-        self.seed = gr.Textbox("", label=TEXT["seed"], info=TEXT["seed_help"])  # a Number shows nothing as 0
+        self.seed = gr.Textbox(  # a Number shows nothing as 0
+            "", label=TEXT["seed"], info=TEXT["seed_help"], elem_id="knob-seed"
+        )
         self.prefill = gr.Textbox("", label=TEXT["prefill"], info=TEXT["prefill_hint"], lines=1, max_lines=4)
         self.system = gr.Textbox(
             settings.system_prompt, label=TEXT["system"], info=_system_hint(served), lines=3, max_lines=10
@@ -140,7 +142,15 @@ def _choices(kept: Iterable[str]) -> list[tuple[str, str]]:
 def _slider(name: str, served: Served) -> gr.Slider:
     knob, label, hint = SamplingParams.knobs()[name], TEXT[f"knob_{name}"], TEXT[f"knob_{name}_help"]
     maximum = _longest(served) if name == "max_new_tokens" else knob.maximum
-    return gr.Slider(knob.minimum, maximum, _defaults(served)[name], step=knob.step, label=label, info=hint)
+    return gr.Slider(
+        knob.minimum,
+        maximum,
+        _defaults(served)[name],
+        step=knob.step,
+        label=label,
+        info=hint,
+        elem_id=f"knob-{name}",
+    )
 
 
 def _defaults(served: Served) -> dict[str, float]:

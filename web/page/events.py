@@ -4,7 +4,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -16,7 +15,7 @@ from web.chat import actions, status
 from web.chat.actions import Action, Controls
 from web.chat.codec import read_conversation
 from web.chat.conversation import Conversation, HistoryError
-from web.chat.replies import PageUpdate, ReplyManager, refused, seat_of
+from web.chat.replies import SIDES, PageUpdate, ReplyManager, refused, seat_of
 from web.models.catalog import GUIDE
 from web.models.manager import ModelManager, Served
 from web.page.controls import ControlPanel, no_plot
@@ -47,11 +46,12 @@ class PageEvents:
 
     def stop(self, request: gr.Request, chat: Any) -> None:
         """The Stop button, in the conversation with the id `chat`."""
-        self.replies.stop(seat_of(_session(request), str(chat)))
+        for side in SIDES:
+            self.replies.stop(seat_of(_session(request), str(chat), side))
 
     def tune(self, request: gr.Request, chat: Any, *values: Any) -> Any:
-        """A slider was moved beside the conversation with the id `chat`: its running reply goes on with it, and the
-        plot is drawn anew."""
+        """A slider was moved beside the conversation with the id `chat`: its running reply goes on with it (two side
+        by side have settings of their own), and the plot is drawn anew."""
         controls = self.panel.read(values)
         self.replies.update(seat_of(_session(request), str(chat)), controls)
         plot = self.inspected.redraw(_session(request), controls)
@@ -71,16 +71,13 @@ class PageEvents:
         self, request: gr.Request, event: gr.EventData, typed: str, chat: Any, *values: Any
     ) -> AsyncIterator[list[Any]]:
         """An action of the page's own scripts (`Action`)."""
-        controls = self.panel.read(values)
         try:
             action = actions.read_action(event._data)
         except HistoryError as problem:
             yield outputs(PageUpdate(status=status.problem(str(problem))))
             return
-        if action.seed:
-            controls = replace(controls, seed=action.seed)
         handle = self._run if action.begins_reply else self._answer
-        async for update in handle(request, action, chat, controls):
+        async for update in handle(request, action, chat, action.adjust(self.panel.read(values))):
             yield update
 
     async def _run(
@@ -88,24 +85,26 @@ class PageEvents:
     ) -> AsyncIterator[list[Any]]:
         """Begin a reply and stream it, within what the client may have."""
         served, conversation, who = self.manager.served, Conversation(), _client(request)
+        session = _session(request)
         with ExitStack() as ends:
             try:
                 # In a thread, like all that takes time for a long chat: words are streamed on this event loop.
                 conversation = await asyncio.to_thread(_read, chat, served)
-                seat = seat_of(_session(request), conversation.id)
                 ends.enter_context(self.clients.limits.turn(who))
                 self.clients.limits.admit(who)
                 pending = await asyncio.to_thread(actions.begin_reply, action, conversation, served.model, controls)
             except UserError as problem:
                 yield outputs(refused(conversation.request, problem))
                 return
-            self.replies.abandon(seat)
+            for side in {"", action.side} if action.side else SIDES:  # the other side goes on
+                self.replies.abandon(seat_of(session, conversation.id, side))
+            seat = seat_of(session, conversation.id, action.side)
 
             def count(reply: Request) -> None:
                 self.clients.count(who, reply.prompt_tokens + len(reply.token_ids), [reply])
 
             async for update in self.replies.respond(seat, pending, controls, served, count):
-                yield outputs(update, conversation.id)
+                yield outputs(update, conversation, action.side)
 
     async def _answer(
         self, request: gr.Request, action: Action, chat: Any, controls: Controls
@@ -124,20 +123,14 @@ class PageEvents:
             yield outputs(PageUpdate(status=status.problem(str(problem))))
 
 
-def outputs(update: PageUpdate, chat: str = "") -> list[Any]:
-    """The values of `Page.outputs`; what is None stays as it is. `chat` is the id of the conversation that the status
-    is about."""
+def outputs(update: PageUpdate, about: Conversation | None = None, side: str = "") -> list[Any]:
+    """The values of `Page.outputs`; what is None stays as it is. The status is `about` this conversation and its
+    request."""
     line = update.status
-    if line is not None and chat:
-        line = f'<div data-chat="{chat}">{line}</div>'
-    parts = [
-        update.chat,
-        update.stream,
-        line,
-        update.plot,
-        update.lens,
-        gr.Accordion(open=True) if update.unfolds else None,
-    ]
+    if line is not None and about:
+        line = f'<div data-chat="{about.id}" data-request="{about.request}">{line}</div>'
+    streams = [None, update.stream] if side == "right" else [update.stream, None]
+    parts = [update.chat, *streams, line, update.plot, update.lens, gr.Accordion(open=True) if update.unfolds else None]
     return [gr.skip() if part is None else part for part in parts]
 
 

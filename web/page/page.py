@@ -99,14 +99,18 @@ class Page:
             js_on_load="Glass.conversation.mount(element, props, trigger, watch); "
             "// sends 'act', 'opened', 'look', 'running'",
         )
-        # Apart from the conversation, so that only what is new has to travel and to be compared.
-        self.stream = html(
-            "",
-            html_template="",
-            elem_id="stream",
-            visible="hidden",
-            js_on_load="Glass.conversation.mountStream(props, watch);",
-        )
+        # Apart from the conversation, so that only what is new has to travel and to be compared; two, so that of two
+        # replies that end in one moment neither takes the other's last words.
+        self.streams = [
+            html(
+                "",
+                html_template="",
+                elem_id=name,
+                visible="hidden",
+                js_on_load="Glass.conversation.mountStream(props, watch);",
+            )
+            for name in ("stream", "stream-right")
+        ]
         with gr.Column(elem_id="composer"):
             mount = "Glass.status.mount(element, props, watch);"
             self.line = html("", html_template='<div class="unseen"></div>', elem_id="status", js_on_load=mount)
@@ -127,7 +131,7 @@ class Page:
         """What `events.outputs` has values for."""
         return [
             self.conversation,
-            self.stream,
+            *self.streams,
             self.line,
             self.panel.plot,
             self.panel.inside.lens,

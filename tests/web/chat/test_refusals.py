@@ -47,8 +47,8 @@ def test_replies_of_two_conversations_in_one_tab_are_written_side_by_side(replie
             replies.respond(seat, start, SHORT, replies.served) for seat, start in zip(seats, pending, strict=True)
         ]
         first = [await anext(stream) for stream in streams]
-        assert replies.of_tab("tab") == ["tab/one", "tab/two"] and replies.of_tab("ta") == []
-        replies.abandon("tab/one")
+        assert replies.of_tab("tab") == ["tab/one/", "tab/two/"] and replies.of_tab("ta") == []
+        replies.abandon(seats[0])
         return first, [[update async for update in stream] for stream in streams]
 
     _, (one, two) = asyncio.run(both())

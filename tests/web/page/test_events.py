@@ -29,6 +29,7 @@ from web.strings import TEXT
 
 REQUEST = SimpleNamespace(session_hash="tab", username=None, client=SimpleNamespace(host="10.0.0.1"))
 VALUES = ("", "", "", "", *{**KNOBS, "max_new_tokens": 3}.values())
+NAMES = ("system", "prefill", "seed", "stop", *KNOBS)
 OTHER = Served(FakeEngine(max_seq_len=77), fake_model("other"))
 
 
@@ -56,7 +57,7 @@ def page():
 
 def act(page, chat=None, values=VALUES, **action):
     """Everything that the page is sent: one dict per update, by the name of the output."""
-    names = ("chat", "stream", "status", "plot", "lens", "fold")
+    names = ("chat", "stream", "right stream", "status", "plot", "lens", "fold")
     chat = chat if isinstance(chat, str) else write_conversation(talk() if chat is None else chat)
 
     async def collect():
@@ -240,3 +241,37 @@ def test_the_seed_of_a_reply_is_told_and_draws_the_next_one_whatever_stands_in_i
 def test_sampling_is_reset_to_what_the_model_begins_with(page):
     before = dict(zip(page.panel.knobs, VALUES[4:], strict=True))
     assert page.panel._reset({**before, "temperature": 0.2}) == [None, *{**before, "temperature": 0.2}.values()]
+
+
+def test_two_replies_side_by_side_have_settings_of_their_own_and_end_together(page):
+    page.manager.served.engine.pace = 1000
+    values = {**dict(zip(NAMES, VALUES, strict=True)), "seed": "11", "max_new_tokens": 2000}  # longer than the test
+
+    def begin(**action):
+        event, chat = SimpleNamespace(_data={"do": "retry", "node": 1, **action}), write_conversation(talk())
+        return page.events.act(REQUEST, event, "", chat, *values.values())
+
+    async def both(end):
+        sides = [begin(side="left", seed="5", temperature=0.2), begin(side="right", temperature=1)]
+        begun = [await anext(side) for side in sides]
+        requests = page.manager.served.engine.generations[-2:]
+        assert [request.cancelled.is_set() for request in requests] == [False, False]
+        await end()
+        ended = [request.cancelled.is_set() for request in requests]
+        for side in sides:
+            await side.aclose()
+        return begun, requests, ended
+
+    async def stop():
+        page.events.stop(REQUEST, "abc")
+
+    async def ask():
+        other = begin()
+        await anext(other)
+        await other.aclose()
+
+    for end in (stop, ask):
+        (left, right), requests, ended = asyncio.run(both(end))
+        assert [(request.params.temperature, request.params.seed) for request in requests] == [(0.2, 5), (1.0, 0)]
+        assert left[2] == right[1] == gr.skip() and '"run"' in left[1] and '"run"' in right[2]
+        assert ended == [True, True]

@@ -24,6 +24,9 @@ Glass.composer = (() => {
     const row = document.querySelector("#message .input-container");
     // After the field in the page: all of it is in a label, which is that of the first control in it.
     if (row && !row.querySelector(".attach")) box().after(Glass.button(T.attach, "attach", () => file.click(), { class: "attach" }));
+    if (row && !row.querySelector(".sides-button")) row.querySelector(".attach").after(Glass.button(T.sides, "sides", () => Glass.chat.sides.toggle(), { class: "attach sides-button" }));
+    const sides = row?.querySelector(".sides-button"), isOpen = String(Boolean(Glass.chat?.sides.isOpen));
+    if (sides && sides.ariaExpanded !== isOpen) sides.ariaExpanded = isOpen;
     if (box() && box().enterKeyHint !== "send") box().enterKeyHint = "send";
   }
 
@@ -38,10 +41,21 @@ Glass.composer = (() => {
     box().focus();
   }
 
+  // While two replies are wanted, sending asks for both.
+  function takenBySides(event) {
+    if (!Glass.chat?.sides.isWaiting) return false;
+    event.preventDefault();
+    event.stopPropagation();
+    Glass.chat.sides.begin();
+    return true;
+  }
+
   addEventListener("keydown", (event) => {
-    if (event.target !== box() || event.key !== "Enter" || event.shiftKey) return;
-    if (!composes(event) && (Glass.chat?.busy || !box().value.trim())) event.preventDefault(); // the words stay
+    if (event.target !== box() || event.key !== "Enter" || event.shiftKey || composes(event)) return;
+    if (takenBySides(event)) return;
+    if (Glass.chat?.busy || !box().value.trim()) event.preventDefault(); // the words stay
   }, true);
+  addEventListener("click", (event) => { if (event.target.closest?.("#message .submit-button")) takenBySides(event); }, true);
   addEventListener("input", (event) => { if (event.target === box()) look(); });
   new MutationObserver(look).observe(document, { childList: true, subtree: true });
 
@@ -53,6 +67,7 @@ Glass.composer = (() => {
   });
 
   return {
+    get text() { return box().value; },
     put(text) {
       put([text, box().value].filter(Boolean).join("\n"));
       this.focus();

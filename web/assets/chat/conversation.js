@@ -3,13 +3,15 @@
 // chat) needs no server; the rest is an event "act", handled in Python.
 Glass.conversation = (() => {
   const { T, make, button, fill, say, store, textOf, Tree } = Glass;
+  const waiting = []; // streams that were mounted before
   let self;
 
   class Conversation extends Glass.Messages {
     constructor(element, props, trigger) {
       super(element, new Tree());
-      Object.assign(this, { props, trigger, outbox: [] });
+      Object.assign(this, { props, trigger, outbox: [], streams: [] });
       this.replies = new Glass.Replies(this);
+      this.sides = new Glass.Sides(this);
       history.scrollRestoration = "manual"; // the latest words are shown, also after a reload
       element.prepend(toolbar(), this.list);
       element.setAttribute("role", "region");
@@ -31,7 +33,7 @@ Glass.conversation = (() => {
     sending(event) {
       const path = event.node === undefined ? this.chat.path : this.chat.until(event.node);
       const replies = ["ask", "edit", "retry", "branch", "resume"].includes(event.do);
-      if (replies) this.replies.interrupt(this.chat);
+      if (replies) this.replies.interrupt(this.chat, event.side);
       const sent = this.replies.request(this.chat, path, event.node, { ...event, replies });
       this.showButtons();
       return sent;
@@ -66,6 +68,7 @@ Glass.conversation = (() => {
     }
     asked(request) {
       const { tree } = request;
+      if (tree === this.chat) this.sides.asked(request);
       this.save(tree);
       if (tree === this.chat) {
         store.current = tree.id;
@@ -74,7 +77,7 @@ Glass.conversation = (() => {
         this.draw();
         this.end();
       }
-      if (this.streamProps?.value) this.replies.stream(this.streamProps.value);
+      for (const { value } of this.streams) if (value) this.replies.stream(value);
       const { model_id } = tree.nodes.findLast((node) => node.role === "assistant") || {};
       if (model_id && model_id !== this.props.welcome.model) this.trigger("look");
     }
@@ -139,6 +142,7 @@ Glass.conversation = (() => {
     }
     show(chat) {
       this.chat = chat;
+      this.sides.close();
       this.rows.clear();
       store.current = chat.id;
       this.draw();
@@ -229,11 +233,11 @@ Glass.conversation = (() => {
       watch("value", () => { if (props.value) self.replies.answered(JSON.parse(props.value)); });
       watch("welcome", () => { if (!self.chat.path.length) self.draw(); });
       Glass.chat = self;
-      if (Glass.waitingStream) Glass.conversation.mountStream(...Glass.waitingStream);
+      for (const stream of waiting) Glass.conversation.mountStream(...stream);
     },
     mountStream(props, watch) {
-      if (!self) { Glass.waitingStream = [props, watch]; return; }
-      self.streamProps = props;
+      if (!self) { waiting.push([props, watch]); return; }
+      self.streams.push(props);
       watch("value", () => self.replies.stream(props.value || ""));
     },
   };

@@ -21,14 +21,19 @@ Glass.Messages = (() => {
       const place = this.placeOfFocus(), { path, told_from } = this.chat, rows = [];
       const known = this.rows;
       this.rows = new Map();
+      if (this.sides.numbers.length && !path.some((number) => this.sides.has(number))) this.sides.close();
       path.forEach((number, place) => {
         if (number === told_from) rows.push(make("p", { class: "dropped", role: "note" }, fill(T.dropped, { count: place })));
-        const old = known.get(number), entry = old?.looks === this.looks(number) ? old : this.message(number, place >= path.length - EAGER, old);
-        entry.row.classList.toggle("forgotten", place < path.indexOf(told_from));
-        this.rows.set(number, entry);
-        rows.push(entry.row);
+        const drawn = (this.sides.has(number) ? this.sides.numbers : [number]).map((one) => {
+          const old = known.get(one), entry = old?.looks === this.looks(one) ? old : this.message(one, place >= path.length - EAGER, old);
+          entry.row.classList.toggle("forgotten", place < path.indexOf(told_from));
+          this.rows.set(one, entry);
+          return entry.row;
+        });
+        rows.push(this.sides.has(number) ? this.sides.with(drawn) : drawn[0]);
       });
       if (!rows.length) rows.push(this.welcome());
+      if (this.sides.isWaiting) rows.push(this.sides.element);
       if (this.chat.undone.length && !this.busy)
         rows.push(make("p", { class: "undone" }, button(T.redo, "", () => this.redo(), { class: "resume" })));
       arrange(this.list, rows);
@@ -37,7 +42,7 @@ Glass.Messages = (() => {
     // All that a message's picture depends on.
     looks(number) {
       const node = this.chat.nodes[number], versions = this.chat.versions(number), isLast = this.chat.path.at(-1) === number;
-      return [versions.indexOf(number), versions.length, isLast, node.live, this.isElsewhere(node), node.finish, node.problem, node.facts,
+      return [versions.indexOf(number), versions.length, isLast, this.sides.has(number), node.live, this.isElsewhere(node), node.finish, node.problem, node.facts,
         node.tokens?.length, node.words?.length, node.marks?.length].join();
     }
     isElsewhere(node) { return Date.now() - (node.elsewhere || 0) < 1000 * ELSEWHERE_SECONDS; }
@@ -133,6 +138,12 @@ Glass.Messages = (() => {
       const node = this.chat.nodes[number], { live } = node, foot = make("footer");
       const last = this.chat.path.at(-1) === number, add = (name, icon, act) => foot.append(button(name, icon, act));
       if (live) return foot;
+      if (this.sides.has(number)) {
+        foot.append(button(T.sides_keep, "", () => this.sides.keep(number), { class: "keep" }));
+        add(T.copy, "copy", () => Glass.copy(textOf(node)));
+        if (node.facts) foot.append(this.facts(number, node));
+        return foot;
+      }
       add(T.copy, "copy", () => Glass.copy(textOf(node)));
       if (node.role === "user") {
         add(T.edit, "edit", () => this.edit(number));
@@ -171,8 +182,9 @@ Glass.Messages = (() => {
 
   // These elements in this order; those that are there already are not moved, so that they keep focus and selection.
   function arrange(list, elements) {
+    const wanted = new Set(elements);
+    for (const child of [...list.children]) if (!wanted.has(child)) child.remove();
     elements.forEach((element, place) => { if (list.children[place] !== element) list.insertBefore(element, list.children[place] || null); });
-    while (list.children.length > elements.length) list.lastElementChild.remove();
   }
 
   return Messages;

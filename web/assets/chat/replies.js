@@ -7,9 +7,10 @@ Glass.Replies = class {
   // A request about the messages `path` of a conversation, of which `whole` with all its tokens. As it is sent.
   request(tree, path, whole, asked = {}) {
     const number = this.last = Math.max(this.last + 1, Date.now());
-    if (asked.replies) this.requests.set(number, { ...asked, tree, path, live: null });
+    if (asked.replies) this.requests.set(number, { ...asked, number, tree, path, live: null });
     return tree.toServer(path, whole, number);
   }
+  // The first that is not ended.
   of(tree) { return [...this.requests.values()].find((request) => request.tree === tree); }
   tree(id) { return [...this.requests.values()].find((request) => request.tree.id === id)?.tree; }
 
@@ -73,8 +74,11 @@ Glass.Replies = class {
     this.requests.delete(number);
     if (numbers) tree.change(numbers.at(-1), { live: false, ...values });
   }
-  // The reply under way in a conversation is left as it stands.
-  interrupt(tree) { for (const [number, request] of this.requests) if (request.tree === tree) this.end(number, { finish: "cancelled" }); }
+  // The replies under way in a conversation are left as they stand; for one of two side by side not the other.
+  interrupt(tree, side) {
+    const isOther = (request) => side && request.side && request.side !== side;
+    for (const [number, request] of this.requests) if (request.tree === tree && !isOther(request)) this.end(number, { finish: "cancelled" });
+  }
   // The server went away: what has come stays, and what was not begun is in the box still.
   lost() {
     for (const [number, request] of [...this.requests]) {

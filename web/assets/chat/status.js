@@ -7,6 +7,12 @@ Glass.status = (() => {
 
   function show(...nodes) { home.replaceChildren(...nodes); }
 
+  // Of two replies side by side the line tells of one: the second when the first has ended.
+  function isFirst({ chat, request }) {
+    const { replies } = Glass.chat, tree = replies.tree(chat), first = tree && replies.of(tree);
+    return !first || first.number === Number(request);
+  }
+
   // That the engine gets ready is said when it begins and when it ends, not at each program.
   function sayReadiness() {
     const now = home.querySelector(".progress") ? T.getting_ready : home.textContent.trim();
@@ -18,6 +24,7 @@ Glass.status = (() => {
   function receive(value) {
     const { body } = new DOMParser().parseFromString(value, "text/html");
     const owner = body.querySelector("[data-chat]"), nodes = [...(owner || body).childNodes];
+    if (owner && !isFirst(owner.dataset)) return;
     if (owner) lines.set(owner.dataset.chat, nodes);
     if (owner && owner.dataset.chat !== Glass.chat.chat.id) return;
     show(...nodes);
