@@ -244,6 +244,10 @@ SCRIPT = {
     "no_match": "No chat has these words.",
     "file_refused": "Only text files can be attached: .txt, .md, .json, .py, up to 400 KB",
     "imported": "{count} chats imported",
+    # a model that was not trained to chat: one text
+    "message_hint": TEXT["message_hint"],
+    "text_begin": "Write the beginning…",
+    "text_hint": "Write on, or Send",
     # two replies side by side
     "sides": "Compare two replies",
     "sides_hint": "Your next message is answered twice, each time with its own settings. With an empty box the last "
