@@ -47,7 +47,13 @@ def _of(folder: str, names: str) -> list[str]:
 
 
 # In the order in which they stand in the page's head.
-STYLES = ("page", "tokens", "text/text", *_of("chat", "chat sides"), *_of("panels", "sheet word first_screen map"))
+STYLES = (
+    "page",
+    "tokens",
+    *_of("text", "text sheet"),
+    *_of("chat", "chat sides"),
+    *_of("panels", "sheet word first_screen map"),
+)
 SCRIPTS = (
     *("connection", "glass", "toasts", "tokens"),
     *_of("text", "offsets lazy spans inline code formula blocks view colours differences"),

@@ -35,12 +35,15 @@ class Reply:
     """The text of a request while it is generated, up to a stop sequence (`SamplingParams.stop`).
 
     `begun_ids` are the tokens of a reply that goes on: a character that they leave incomplete is completed by the next
-    tokens. A reply is read once, by `batches` or by `pieces`.
+    tokens. `is_start`: it is a text of its own, and does not go on with the prompt's. A reply is read once, by
+    `batches` or by `pieces`.
     """
 
-    def __init__(self, request: TokenSource, tokenizer: Tokenizer, begun_ids: Iterable[int] = ()):
+    def __init__(
+        self, request: TokenSource, tokenizer: Tokenizer, begun_ids: Iterable[int] = (), is_start: bool = True
+    ):
         self.request = request
-        self._decoder = tokenizer.stream()
+        self._decoder = tokenizer.stream(is_start)
         self._stop_filter = StopFilter(request.params.stop)
         self._held: deque[TextToken] = deque()
         self._sure = 0  # characters at the start of `_held` that no stop sequence can begin in any more

@@ -165,9 +165,10 @@ class Tokenizer:
         stream = self.stream()
         return "".join([stream.push(token_id) for token_id in ids]) + stream.flush()
 
-    def stream(self) -> "TextStream":
-        """A decoder for ids that arrive one by one."""
-        return TextStream(self)
+    def stream(self, is_start: bool = True) -> "TextStream":
+        """A decoder for ids that arrive one by one. At the start of a text, the space that encoding may have put before
+        it is taken away again; ids that go on with a text keep theirs."""
+        return TextStream(self, is_start)
 
     @cached_property
     def _markers(self) -> re.Pattern[str]:
@@ -196,10 +197,10 @@ def _is_inside_word(text: str, start: int, end: int) -> bool:
 class TextStream:
     """Decodes a reply token by token. The bytes of an incomplete character wait for the rest of it."""
 
-    def __init__(self, tokenizer: Tokenizer):
+    def __init__(self, tokenizer: Tokenizer, is_start: bool):
         self._tokenizer = tokenizer
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._strip_space = tokenizer.adds_leading_space
+        self._strip_space = is_start and tokenizer.adds_leading_space
 
     def push(self, token_id: int) -> str:
         """The text that this token completes: often its own, sometimes none.

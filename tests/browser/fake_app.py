@@ -66,7 +66,10 @@ def load(name, dtype, progress, check, download, **_):
 
 
 def add_controls(app, manager, page):
-    """Routes for the tests: what the engine was asked, and how fast it is."""
+    """Routes for the tests: what the engine was asked, how fast it is, and whether its model was trained to chat."""
+    from fake_engine import TrainedChat
+
+    from llama_core.tokenizer.chat_template import Chat
 
     @app.get("/fake")
     def fake():
@@ -95,6 +98,12 @@ def add_controls(app, manager, page):
     def heat(programs: int):
         manager.served.engine.heat(programs)
         return manager.served.engine.compiled
+
+    @app.post("/fake/chats/{answer}")
+    def chats(answer: str):
+        model = manager.served.model
+        model.chat = (TrainedChat if answer == "yes" else Chat)(model.tokenizer)
+        return answer
 
     @app.get("/fake/kept/{word}")
     def kept(word: str):

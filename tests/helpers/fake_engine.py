@@ -33,6 +33,12 @@ CONFIG = LlamaConfig(
 )
 
 
+class TrainedChat(Chat):
+    """As of a model that was trained to chat; its prompts have one message a line."""
+
+    has_template = True
+
+
 def fake_model(name="fake", bytes_of=None):
     """A `Model` whose words are WORDS, then single bytes; text from people is read byte by byte."""
     token_bytes = [*(word.encode() for word in WORDS), *(bytes([value]) for value in range(256))]
@@ -48,7 +54,7 @@ def fake_model(name="fake", bytes_of=None):
         config=CONFIG,
         params=None,
         tokenizer=tokenizer,
-        chat=Chat(tokenizer),
+        chat=TrainedChat(tokenizer),
         defaults=SamplingParams(),
         is_random=False,
         dtype="float32",

@@ -94,6 +94,9 @@ def test_any_text_survives_and_streams_without_half_characters(named, text):
     assert "".join(pieces) == text
     if "\ufffd" not in text:
         assert not any("\ufffd" in piece for piece in pieces)
+    later = tokenizer.stream(is_start=False)
+    going_on = "".join([*(later.push(token_id) for token_id in ids), later.flush()])
+    assert going_on in ([f" {text}"] if tokenizer.adds_leading_space and ids else [text])
 
 
 def test_typed_markers_stay_text(named):

@@ -182,7 +182,8 @@ def _start(node: Node, first: int, conversation: Conversation, model: Model) -> 
 
 
 def _decoded(node: Node, model: Model) -> Node:
-    return replace(node, records=with_texts(node.records, model.tokenizer))
+    # Without a chat template a reply goes on with the text before it.
+    return replace(node, records=with_texts(node.records, model.tokenizer, is_start=model.chat.has_template))
 
 
 def _node(number: int, conversation: Conversation, role: str) -> Node:

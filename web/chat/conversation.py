@@ -138,6 +138,13 @@ def model_messages(conversation: Conversation, path: Sequence[int]) -> list[tupl
     return messages
 
 
+def text_parts(conversation: Conversation, path: Sequence[int]) -> list[tuple[int, dict[str, str]]]:
+    """The messages of a path as parts of one text, for a model that was not trained to chat: nothing stands between
+    them, and what was written is in it whether or not a reply came."""
+    nodes = [(number, conversation.nodes[number]) for number in path]
+    return [(number, {"role": node.role, "content": node.text}) for number, node in nodes if node.text]
+
+
 def check_size(conversation: Conversation) -> None:
     """Raises `HistoryError` for more messages or characters than one conversation may have."""
     if len(conversation.nodes) > MAX_NODES:

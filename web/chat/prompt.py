@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from llama_core.checkpoint import Model
 from llama_core.engine.prefix_cache import CacheScope, common_prefix
 from llama_core.tokenizer.chat_template import Chat, ChatError
-from web.chat.conversation import Conversation, model_messages
+from web.chat.conversation import Conversation, model_messages, text_parts
 from web.strings import TEXT
+
+Message = dict[str, str]  # as the chat template takes it
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,8 @@ def prompt_for(
     Every message is counted once and remembered, so the time is linear in what is new since the last prompt; it may
     still be seconds for a first long chat: call it in a thread. Raises `ChatError` as the chat template does.
     """
-    messages = model_messages(conversation, conversation.path(until=number))
+    parts_of = model_messages if model.chat.has_template else text_parts
+    messages = parts_of(conversation, conversation.path(until=number))
     if not messages:
         raise ChatError(TEXT["nothing_to_answer"])
     begun = [record.id for record in conversation.nodes[number].records[:upto]]
@@ -41,16 +44,23 @@ def prompt_for(
     fixed, counts = sum(counts[: len(system)]), counts[len(system) :]
     kept = next((i for i, (node, _) in enumerate(messages) if node == conversation.context_start), 0)
     start = _first_message(counts, room - fixed, kept)
-    ids = model.chat.prompt_ids([*system, *(message for _, message in messages[start:])])
+    ids = _prompt_ids(model.chat, system, messages[start:])
     while len(ids) > room and start + 2 < len(messages):  # the counts are estimates
         start += 2
-        ids = model.chat.prompt_ids([*system, *(message for _, message in messages[start:])])
+        ids = _prompt_ids(model.chat, system, messages[start:])
     # The id is a secret of the browser that holds the conversation, so it tells people apart, also after a reload.
     scope = CacheScope(conversation.id, _shared_length(ids, system, model.chat))
     return Prompt([*ids, *begun], len(ids), scope, messages[start][0] if start else None)
 
 
-def _shared_length(ids: list[int], system: Sequence[dict[str, str]], chat: Chat) -> int:
+def _prompt_ids(chat: Chat, system: Sequence[Message], messages: Sequence[tuple[int, Message]]) -> list[int]:
+    told = [message for _, message in messages]
+    if not chat.has_template:  # one text
+        told = [{"role": "user", "content": "".join(message["content"] for message in told)}]
+    return chat.prompt_ids([*system, *told])
+
+
+def _shared_length(ids: list[int], system: Sequence[Message], chat: Chat) -> int:
     """How many tokens a prompt begins with whatever is asked: those that two other questions have in common."""
     first, second = (chat.prompt_ids([*system, {"role": "user", "content": text}]) for text in ("a", "b"))
     return common_prefix(ids, first[: common_prefix(first, second)])

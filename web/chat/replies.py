@@ -137,8 +137,9 @@ class ReplyManager:
     async def _write(
         self, seat: str, request: Request, begun: Sequence[Record], stream: Stream, served: Served
     ) -> AsyncGenerator[PageUpdate, None]:
-        reply = Reply(request, served.model.tokenizer, [record.id for record in begun])
-        writer = Writer(request, stream, Labels(served.model.tokenizer))
+        model = served.model
+        reply = Reply(request, model.tokenizer, [record.id for record in begun], is_start=model.chat.has_template)
+        writer = Writer(request, stream, Labels(model.tokenizer))
         interval = max(INTERVAL, INTERVAL_PER_REPLY * len(self.running))
         async with contextlib.aclosing(_batches(reply, interval)) as batches:
             async for batch in batches:

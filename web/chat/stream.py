@@ -96,7 +96,7 @@ def force(records: Sequence[Record], index: int, token_id: int) -> tuple[Record,
     return None
 
 
-def with_texts(records: Sequence[Record], tokenizer: Tokenizer) -> tuple[Record, ...]:
-    """The records with the texts that their ids decode to one after the other."""
-    decoder = tokenizer.stream()
+def with_texts(records: Sequence[Record], tokenizer: Tokenizer, is_start: bool = True) -> tuple[Record, ...]:
+    """The records with the texts that their ids decode to one after the other; `is_start` as `Tokenizer.stream`."""
+    decoder = tokenizer.stream(is_start)
     return tuple(record._replace(text=decoder.push(record.id)) for record in records)

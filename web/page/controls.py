@@ -143,13 +143,7 @@ def _slider(name: str, served: Served) -> gr.Slider:
     knob, label, hint = SamplingParams.knobs()[name], TEXT[f"knob_{name}"], TEXT[f"knob_{name}_help"]
     maximum = _longest(served) if name == "max_new_tokens" else knob.maximum
     return gr.Slider(
-        knob.minimum,
-        maximum,
-        _defaults(served)[name],
-        step=knob.step,
-        label=label,
-        info=hint,
-        elem_id=f"knob-{name}",
+        knob.minimum, maximum, _defaults(served)[name], step=knob.step, label=label, info=hint, elem_id=f"knob-{name}"
     )
 
 

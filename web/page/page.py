@@ -22,7 +22,7 @@ from web.page.inspected import InspectedTokens
 from web.page.model_sheet import ModelSheet
 from web.page.model_words import chip_label, facts
 from web.settings import Settings
-from web.strings import TEXT
+from web.strings import SCRIPT, TEXT
 
 # Of how many tabs the server knows which components were changed, 0.1 MB each. One that is forgotten, because the
 # others did something later, has the components of the start again.
@@ -118,7 +118,7 @@ class Page:
                 label=TEXT["message"],
                 elem_id="message",
                 show_label=False,
-                placeholder=TEXT["message_hint"],
+                placeholder=SCRIPT["message_hint"],
                 lines=1,
                 max_lines=8,
                 autofocus=True,

@@ -12,13 +12,15 @@ MOST_EXAMPLES = 4
 
 
 def of(served: Served, may_switch: bool, guide: Path = GUIDE) -> dict[str, Any]:
-    """The model's id, how many replies it writes at once, what is said of it, and what to begin with: the stored
-    sentence, questions (for the guide its own, in its folder `guide`), and whether a larger model is to be offered."""
+    """The model's id, how many replies it writes at once, whether it only continues texts, what is said of it, and what
+    to begin with: the stored sentence, questions (for the guide its own, in its folder `guide`), and whether a larger
+    model is to be offered."""
     chats, is_toy = served.model.chat.has_template, served.is_guide or served.model.is_random
     kind = "examples" if chats else "beginnings"
     return {
         "model": served.model.id,
         "slots": served.engine.slots,
+        "continues": not chats,
         "notice": notice(served),
         "hint": TEXT["welcome" if chats else "continues"],
         "examples": _examples(guide) if served.is_guide else [] if served.model.is_random else TEXT[kind].split("\n"),

@@ -151,6 +151,19 @@ def test_leaving_while_the_prompt_is_made_asks_nothing():
     assert asyncio.run(answer()) == [] and engine.generations == []
 
 
+def test_a_model_that_was_not_trained_to_chat_is_told_one_text_without_gaps():
+    base = fake_model()
+    base.chat = Chat(base.tokenizer)
+    parts = [("user", "Once"), ("assistant", " upon"), ("user", " a"), ("assistant", ""), ("user", " time")]
+    conversation = Conversation("abc")
+    for role, words in [*parts, ("assistant", "")]:
+        conversation = conversation.add(Node(role, len(conversation.nodes) - 1, words))
+    prompt = prompt_for(conversation, 5, 0, base, 1000, 100)
+    assert prompt_text(prompt) == "Once upon a time"
+    told = replace(conversation, system="A story.")
+    assert prompt_text(prompt_for(told, 5, 0, base, 1000, 100)) == "A story.\nOnce upon a time"
+
+
 def test_a_reply_to_nothing_is_refused():
     conversation = Conversation("abc").add(Node("assistant", ROOT, "x"))
     with pytest.raises(ChatError, match="no question"):

@@ -33,8 +33,9 @@ def test_what_cannot_begin_is_refused_and_the_page_keeps_the_question(replies, e
     [wrong] = views(replies, begin(replies), Controls({**KNOBS, "temperature": None}))
     assert json.loads(wrong.chat)["field"] == "Temperature"
     assert "Temperature is None" in json.loads(wrong.chat)["problem"]
+    started = begin(replies)
     replies.served.model.chat = None
-    [crashed] = views(replies, begin(replies))
+    [crashed] = views(replies, started)
     assert "unexpected error" in json.loads(crashed.chat)["problem"] and "AttributeError" in crashed.chat
     assert replies.running == replies.starting == {}
 

@@ -21,6 +21,7 @@ from llama_core.checkpoint.memory_plan import Plan
 from llama_core.model.config import NAMED_CONFIGS
 from llama_core.runtime.files import ModelFileError
 from llama_core.sampling.params import SamplingParams
+from llama_core.tokenizer.chat_template import Chat
 from web.models import catalog
 from web.models.manager import ModelManager, Served
 from web.models.offers import offers
@@ -203,7 +204,12 @@ def test_the_page_says_what_kind_of_model_it_is(tmp_path):
     assert [
         welcome.of(served, may, guide)["larger"] for served, may in ((mine, True), (mine, False), (other, True))
     ] == [True, False, False]
-    assert "not trained to chat" in welcome.notice(Served(FakeEngine(), fake_model()))
+    assert not welcome.of(other, True, guide)["continues"]
+    base = fake_model()
+    base.chat = Chat(base.tokenizer)
+    assert "not trained to chat" in welcome.notice(Served(FakeEngine(), base))
+    said = welcome.of(Served(FakeEngine(slots=1), base), True, guide)
+    assert said["continues"] and said["slots"] == 1
     (guide / "examples.json").write_text("{")
     assert welcome.of(mine, True, guide)["examples"] == []
 

@@ -19,7 +19,7 @@ Glass.composer = (() => {
 
   // Send can be pressed when there is something to send.
   function look() {
-    const send = document.querySelector("#message .submit-button"), isEmpty = !box()?.value.trim();
+    const send = document.querySelector("#message .submit-button"), isEmpty = !box()?.value.trim() && !Glass.chat?.canGoOn;
     if (send && send.disabled !== isEmpty) send.disabled = isEmpty;
     const row = document.querySelector("#message .input-container");
     // After the field in the page: all of it is in a label, which is that of the first control in it.
@@ -27,6 +27,8 @@ Glass.composer = (() => {
     if (row && !row.querySelector(".sides-button")) row.querySelector(".attach").after(Glass.button(T.sides, "sides", () => Glass.chat.sides.toggle(), { class: "attach sides-button" }));
     const sides = row?.querySelector(".sides-button"), isOpen = String(Boolean(Glass.chat?.sides.isOpen));
     if (sides && sides.ariaExpanded !== isOpen) sides.ariaExpanded = isOpen;
+    const hint = !Glass.chat?.isText ? T.message_hint : Glass.chat.chat.path.length ? T.text_hint : T.text_begin;
+    if (box() && box().placeholder !== hint) box().placeholder = hint;
     if (box() && box().enterKeyHint !== "send") box().enterKeyHint = "send";
   }
 
@@ -41,21 +43,23 @@ Glass.composer = (() => {
     box().focus();
   }
 
-  // While two replies are wanted, sending asks for both.
-  function takenBySides(event) {
-    if (!Glass.chat?.sides.isWaiting) return false;
+  // While two replies are wanted, sending asks for both; nothing sent to a text lets the model go on with it.
+  function isTaken(event) {
+    const { sides, canGoOn } = Glass.chat || {}, isForSides = sides?.isWaiting;
+    if (!isForSides && !(canGoOn && !box().value.trim())) return false;
     event.preventDefault();
     event.stopPropagation();
-    Glass.chat.sides.begin();
+    if (isForSides) sides.begin();
+    else Glass.chat.goOn();
     return true;
   }
 
   addEventListener("keydown", (event) => {
     if (event.target !== box() || event.key !== "Enter" || event.shiftKey || composes(event)) return;
-    if (takenBySides(event)) return;
+    if (isTaken(event)) return;
     if (Glass.chat?.busy || !box().value.trim()) event.preventDefault(); // the words stay
   }, true);
-  addEventListener("click", (event) => { if (event.target.closest?.("#message .submit-button")) takenBySides(event); }, true);
+  addEventListener("click", (event) => { if (event.target.closest?.("#message .submit-button")) isTaken(event); }, true);
   addEventListener("input", (event) => { if (event.target === box()) look(); });
   new MutationObserver(look).observe(document, { childList: true, subtree: true });
 
@@ -73,7 +77,7 @@ Glass.composer = (() => {
       this.focus();
     },
     // It stands in the conversation now; what was typed since stays.
-    sent(text) { if (box().value === text) put(""); },
+    sent(text) { if (box().value.trim() === text) put(""); },
     focus() { if (!isTouch) box()?.focus(); },
   };
 })();

@@ -28,8 +28,20 @@ Glass.conversation = (() => {
     ask(text) {
       if (this.busy || !text?.trim()) return ["", null]; // the words stay in the box
       this.chat.id ||= Tree.newKey();
-      return [text, this.sending({ do: "ask", text })];
+      const words = this.joined(text);
+      return [words, this.sending({ do: "ask", text: words })];
     }
+    // A model that was not trained to chat: the messages are the parts of one text, which it continues.
+    get isText() { return Boolean(this.props.welcome.continues); }
+    get text() { return this.chat.path.map((number) => textOf(this.chat.nodes[number])).join(""); }
+    // What is added to a text does not run into its last word.
+    joined(words) {
+      const runsOn = this.isText && /[^\s\p{Lo}]$/u.test(this.text) && /^[\p{L}\p{N}]/u.test(words) && !/^\p{Lo}/u.test(words);
+      return runsOn ? ` ${words}` : words;
+    }
+    // Whether the model can go on without another word.
+    get canGoOn() { return this.isText && !this.busy && this.chat.nodes[this.chat.path.at(-1)]?.role === "assistant"; }
+    goOn() { this.act({ do: "resume", node: this.chat.path.at(-1) }); }
     sending(event) {
       const path = event.node === undefined ? this.chat.path : this.chat.until(event.node);
       const replies = ["ask", "edit", "retry", "branch", "resume"].includes(event.do);
@@ -72,7 +84,7 @@ Glass.conversation = (() => {
       this.save(tree);
       if (tree === this.chat) {
         store.current = tree.id;
-        if (request.do === "ask") Glass.composer.sent(request.text);
+        if (request.do === "ask") Glass.composer.sent(request.text.trim());
         this.entitle();
         this.draw();
         this.end();
@@ -231,7 +243,7 @@ Glass.conversation = (() => {
     mount(element, props, trigger, watch) {
       self = new Conversation(element, props, trigger);
       watch("value", () => { if (props.value) self.replies.answered(JSON.parse(props.value)); });
-      watch("welcome", () => { if (!self.chat.path.length) self.draw(); });
+      watch("welcome", () => { if (!self.chat.path.length || self.list.classList.contains("text") !== self.isText) self.draw(); });
       Glass.chat = self;
       for (const stream of waiting) Glass.conversation.mountStream(...stream);
     },

@@ -18,6 +18,7 @@ Glass.Messages = (() => {
     // Only what has changed is made anew.
     draw() {
       this.popover.hide();
+      this.list.classList.toggle("text", this.isText && this.chat.path.length > 0);
       const place = this.placeOfFocus(), { path, told_from } = this.chat, rows = [];
       const known = this.rows;
       this.rows = new Map();
@@ -42,7 +43,7 @@ Glass.Messages = (() => {
     // All that a message's picture depends on.
     looks(number) {
       const node = this.chat.nodes[number], versions = this.chat.versions(number), isLast = this.chat.path.at(-1) === number;
-      return [versions.indexOf(number), versions.length, isLast, this.sides.has(number), node.live, this.isElsewhere(node), node.finish, node.problem, node.facts,
+      return [versions.indexOf(number), versions.length, isLast, this.sides.has(number), this.isText, node.live, this.isElsewhere(node), node.finish, node.problem, node.facts,
         node.tokens?.length, node.words?.length, node.marks?.length].join();
     }
     isElsewhere(node) { return Date.now() - (node.elsewhere || 0) < 1000 * ELSEWHERE_SECONDS; }
@@ -64,8 +65,8 @@ Glass.Messages = (() => {
     // In the row and with the body that it had, if the same words go on: what is selected there stays so.
     message(number, isNear = true, old = undefined) {
       const node = this.chat.nodes[number], mine = node.role === "user";
-      const head = make("header", {}, make("h2", {}, mine ? T.you : node.model || T.reply), this.chooser(number));
-      const height = old?.row.offsetHeight, view = old?.view?.node === node ? old.view : null;
+      const head = make("header", {}, make("h2", {}, mine ? T.you : node.model || T.reply), this.isText ? null : this.chooser(number));
+      const height = old?.row.offsetHeight, view = old?.view?.node === node && old.view.isPlain === this.isText ? old.view : null;
       const body = view ? view.element : make("div", { class: "body", dir: mine ? "auto" : null });
       const style = height ? `contain-intrinsic-height: auto ${height}px` : null; // as long as it is out of sight
       const row = view ? old.row :
@@ -107,7 +108,7 @@ Glass.Messages = (() => {
       entry.row.setAttribute("aria-busy", live);
       if (entry.view) entry.view.grow();
       else if (textOf(node) || node.tokens?.length) {
-        entry.view = new Glass.View(entry.body, number, node, this.popover);
+        entry.view = new Glass.View(entry.body, number, node, this.popover, this.isText);
         if (node.live && this.wanted !== undefined) {
           const at = this.wanted;
           this.wanted = undefined;
@@ -123,7 +124,7 @@ Glass.Messages = (() => {
       if (entry.view) entry.view.grow();
       else {
         entry.body.replaceChildren();
-        entry.view = new Glass.View(entry.body, number, node, this.popover);
+        entry.view = new Glass.View(entry.body, number, node, this.popover, this.isText);
       }
     }
     chooser(number) {
@@ -144,13 +145,16 @@ Glass.Messages = (() => {
         if (node.facts) foot.append(this.facts(number, node));
         return foot;
       }
-      add(T.copy, "copy", () => Glass.copy(textOf(node)));
+      if (this.isText && !last) return foot; // a text has one, at its end
+      if (this.isText) foot.append(...[this.chooser(number)].filter(Boolean));
+      add(T.copy, "copy", () => Glass.copy(this.isText ? this.text : textOf(node)));
       if (node.role === "user") {
         add(T.edit, "edit", () => this.edit(number));
         add(T.undo, "undo", () => this.undo(number));
       } else {
         add(T.retry, "retry", () => { this.act({ do: "retry", node: number }); Glass.composer.focus(); });
         add(T.rewrite, "edit", () => this.edit(number, (text) => this.rewrite(number, text)));
+        if (this.isText && node.parent >= 0) add(T.undo, "undo", () => this.undo(node.parent));
         if (last && (UNFINISHED.includes(node.finish) || !node.finish) && textOf(node))
           foot.append(button(T.resume, "", () => this.act({ do: "resume", node: number }), { class: "resume" }));
         if (node.facts) foot.append(this.facts(number, node));

@@ -58,7 +58,7 @@ Glass.Sides = (() => {
     // What is in the message box is asked; if nothing is, the last question again.
     begin() {
       const { chat } = this.page, text = Glass.composer.text, last = this.numbers[0] ?? chat.path.at(-1);
-      if (text.trim()) this.send(0, { do: "ask", text });
+      if (text.trim()) this.send(0, { do: "ask", text: this.page.joined(text) });
       else if (chat.nodes[last]?.role === "assistant") this.send(0, { do: "retry", node: last });
       else {
         Glass.status.problem(T.sides_nothing);

@@ -5,10 +5,10 @@ Glass.View = (() => {
 
   const parser = Glass.lazy("markdown", "VendoredMarkdown");
 
-  // `node` is the message as it stands in the conversation, and grows.
+  // `node` is the message as it stands in the conversation, and grows. `isPlain`: it is no Markdown, but a part of a text.
   class View {
-    constructor(element, number, node, popover) {
-      Object.assign(this, { element, number, node, popover, spans: new Glass.Spans(node), parts: [], rest: 0 });
+    constructor(element, number, node, popover, isPlain) {
+      Object.assign(this, { element, number, node, popover, isPlain, spans: new Glass.Spans(node), parts: [], rest: 0, drawn: [] });
       element.classList.add("tokens");
       element.setAttribute("role", "group");
       element.setAttribute("aria-label", T.tokens_label);
@@ -33,7 +33,7 @@ Glass.View = (() => {
     }
     // At most a quarter of the time goes into drawing: a paragraph of thousands of words would else take all of it.
     grow() {
-      if (!window.VendoredMarkdown) { this.wait(); return; }
+      if (!window.VendoredMarkdown && !this.isPlain) { this.wait(); return; }
       clearTimeout(this.later);
       const began = performance.now();
       if (this.node.live && began < this.rest) { this.later = setTimeout(() => this.growLater(), this.rest - began); return; }
@@ -50,6 +50,24 @@ Glass.View = (() => {
       const source = textOf(this.node), focused = this.element.contains(document.activeElement) ? document.activeElement.dataset.i : undefined;
       Object.assign(this.spans, { tokens: this.node.tokens || [], marks: this.node.marks || [], finish: this.node.finish });
       this.spans.measure();
+      if (this.isPlain) this.drawPlain(source);
+      else this.drawMarkdown(source);
+      if (!this.element.querySelector('.tok[tabindex="0"]')) this.stop(this.at(0));
+      if (focused !== undefined && !this.element.contains(document.activeElement)) this.at(focused)?.focus();
+    }
+    // Only what is new, as long as it is written and goes on from what stands here.
+    drawPlain(source) {
+      const { spans, drawn, node } = this, goesOn = node.live && drawn.every((token, index) => token === spans.tokens[index]);
+      if (!goesOn) {
+        this.element.replaceChildren();
+        spans.rewind(0, 0);
+      }
+      const from = spans.starts[goesOn ? drawn.length : 0], rest = source.slice(from);
+      this.element.append(...spans.text(rest, [...Array(rest.length).keys()].map((place) => from + place)));
+      if (!node.live) this.element.append(...spans.before(spans.tokens.length));
+      this.drawn = [...spans.tokens];
+    }
+    drawMarkdown(source) {
       const pieces = thoughts(source);
       pieces.forEach((piece, place) => {
         const part = this.parts[place] ||= this.begin(piece), isLast = place === pieces.length - 1;
@@ -58,8 +76,6 @@ Glass.View = (() => {
         part.isClosed = !isLast;
       });
       this.tail();
-      if (!this.element.querySelector('.tok[tabindex="0"]')) this.stop(this.at(0));
-      if (focused !== undefined && !this.element.contains(document.activeElement)) this.at(focused)?.focus();
     }
     // As written, until what reads Markdown has come.
     wait() {
