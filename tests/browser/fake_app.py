@@ -65,11 +65,21 @@ def load(name, dtype, progress, check, download, **_):
     return model
 
 
-def add_controls(app, manager, page):
-    """Routes for the tests: what the engine was asked, how fast it is, and whether its model was trained to chat."""
+def add_kind_of_model(app, manager):
     from fake_engine import TrainedChat
 
     from llama_core.tokenizer.chat_template import Chat
+
+    @app.post("/fake/chats/{answer}")
+    def chats(answer: str):
+        model = manager.served.model
+        model.chat = (TrainedChat if answer == "yes" else Chat)(model.tokenizer)
+        return answer
+
+
+def add_controls(app, manager, page):
+    """Routes for the tests: what the engine was asked, how fast it is, and whether its model was trained to chat."""
+    add_kind_of_model(app, manager)
 
     @app.get("/fake")
     def fake():
@@ -98,12 +108,6 @@ def add_controls(app, manager, page):
     def heat(programs: int):
         manager.served.engine.heat(programs)
         return manager.served.engine.compiled
-
-    @app.post("/fake/chats/{answer}")
-    def chats(answer: str):
-        model = manager.served.model
-        model.chat = (TrainedChat if answer == "yes" else Chat)(model.tokenizer)
-        return answer
 
     @app.get("/fake/kept/{word}")
     def kept(word: str):

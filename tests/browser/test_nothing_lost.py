@@ -17,11 +17,13 @@ HOLD_THE_END = """(() => { const send = window.fetch; window.held = []; window.o
         if (!url.includes('/queue/data')) return answer;
         window.open += 1;
         const reader = answer.body.getReader(), letters = new TextDecoder();
+        let told = '', isOver = false;
         const body = new ReadableStream({ async pull(controller) {
             const { value, done } = await reader.read();
-            const isEnd = value && letters.decode(value).includes('close_stream');
-            if (isEnd && window.holding) await new Promise((go) => held.push(go));
-            if (isEnd) window.open -= 1;
+            told += letters.decode(value, { stream: true });
+            const ends = !isOver && (done || told.includes('close_stream')); // or the connection broke off
+            if (ends && window.holding) await new Promise((go) => held.push(go));
+            if (ends) { isOver = true; window.open -= 1; }
             if (done) controller.close();
             else controller.enqueue(value); } });
         return new Response(body, { headers: answer.headers, status: answer.status }); }; })()"""

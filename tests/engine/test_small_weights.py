@@ -10,8 +10,10 @@ from checkpoints import forward
 from llama_core import Engine, SamplingParams, load_checkpoint
 from llama_core.kernels import NATIVE, prepare_kernels
 from llama_core.model.quantization import dequantize, is_quantized
+from llama_core.runtime.forms import PLAIN
 
 PROMPT = list(range(3, 60))
+FORM = dataclasses.replace(PLAIN, chunk_sizes=(8, 32), max_block_steps=4)  # quickly compiled; few rows and many
 GREEDY = SamplingParams(temperature=0.0, max_new_tokens=5)
 
 
@@ -40,7 +42,7 @@ def test_the_engine_says_what_the_numbers_say(checkpoint, quantize, kernels, mon
         model = dataclasses.replace(model, params=dataclasses.replace(model.params, blocks=blocks))
         assert model.weights.startswith("q4 and q8, ")
     config = dataclasses.replace(model.config, eos_token_id=())
-    with Engine(dataclasses.replace(model, config=config), slots=2, max_seq_len=128) as engine:
+    with Engine(dataclasses.replace(model, config=config), slots=2, max_seq_len=128, form=FORM) as engine:
         found = [token.id for token in engine.submit(PROMPT, GREEDY)]
     expected = likeliest_after([*PROMPT, *found], in_float32(model.params), config)[len(PROMPT) - 1 :]
     assert len(found) == GREEDY.max_new_tokens and found == list(expected)

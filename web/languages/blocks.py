@@ -33,8 +33,10 @@ class TranslatedBlocks(gr.Blocks):
         said, head = self._said.get(language), self.heads.get(language, english["head"])
         if said is None:
             return english | {"head": head}
-        rows = zip(english["components"], said, strict=True)
-        return english | {"head": head, "components": [row | {"props": props} for row, props in rows]}
+        components = english["components"]
+        told = [row | {"props": props} for row, props in zip(components, said, strict=False)]
+        # What came later, for programs that call the page, has no words.
+        return english | {"head": head, "components": told + components[len(told) :]}
 
     @config.setter
     def config(self, config: Any) -> None:

@@ -44,7 +44,7 @@ class Reader:
         """The first screen, a reply, the panel of a word, the map."""
         page, script = self.page, self.script
         expect(page.locator("#status")).to_have_text(script["ready"])
-        assert {script["promise"], script["send"], self.text["message_hint"]} <= self.look()
+        assert {script["promise"], script["send"], script["message_hint"]} <= self.look()
         send(page, "Hello")
         expect(page.locator("#status")).to_contain_text(self.text["length_reason"].format(limit=40))
         self.look()
@@ -89,5 +89,5 @@ def test_nothing_is_said_in_english_and_another_language_can_be_chosen(fake, ope
         reader.look()
         page.get_by_label(reader.script["language"]).select_option(other)
     expect(page.locator("html")).to_have_attribute("lang", other)
-    hint = TEXT.tables[other]["message_hint"]
+    hint = SCRIPT.tables[other]["message_hint"]
     expect(page.locator("#message textarea")).to_have_attribute("placeholder", hint)
