@@ -59,6 +59,13 @@ class App:
         with urllib.request.urlopen(request) as answer:
             return json.load(answer)
 
+    def cancelled(self):
+        """How many replies were cancelled so far, as /metrics says."""
+        with urllib.request.urlopen(f"{self.url}/metrics") as answer:
+            words = answer.read().decode()
+        found = re.search(r'^glass_llama_replies_total\{finish="cancelled"\} (.+)$', words, re.MULTILINE)
+        return float(found[1]) if found else 0.0
+
     def close(self):
         self.process.terminate()
         self.process.wait(20)

@@ -127,12 +127,14 @@ def test_hostile_words_stay_words(page):
 
 
 def test_a_closed_tab_frees_its_slot(fake, open_page):
-    page = open_page(fake)
+    page, before = open_page(fake), fake.cancelled()
+    fake.ask("fake/pace/20", post=True)  # by itself the reply takes 100 seconds
     set_knob(page, "Max tokens", 2000)
     send(page, "Hello")
     wait_for(lambda: fake.health()["busy"] == 1, 30)
     page.close()
-    wait_for(lambda: fake.health()["busy"] == 0, 3)  # by itself the reply takes 6 seconds
+    wait_for(lambda: fake.health()["busy"] == 0 and fake.cancelled() == before + 1, 30)
+    fake.ask("fake/pace/300", post=True)
 
 
 def test_a_chat_that_is_too_large_to_be_sent_is_refused_in_words(fake, open_page):

@@ -28,13 +28,13 @@ def test_a_reply_streams_and_stop_frees_the_slot(noise, open_page):
     page = open_page(noise)
     make_endless(page)
     send(page, "Tell me a long story")
-    expect(tokens(page).first).to_be_attached(timeout=10_000)
+    expect(tokens(page).first).to_be_attached()
     for more in (5, 10, 15):
         expect(tokens(page).nth(more)).to_be_attached()
         assert noise.health()["busy"] == 1
     # By force: Playwright waits for two frames in the same place, which a busy machine does not always draw in time.
     page.get_by_role("button", name="Stop").click(force=True)
-    wait_for(lambda: noise.health()["busy"] == 0, 3)
+    wait_for(lambda: noise.health()["busy"] == 0, 30)
     wait_until_ready(page, "stopped by you")
     assert tokens(page).count() < 2000
 
@@ -43,7 +43,7 @@ def test_sliders_take_effect_within_the_reply(noise, open_page):
     page = open_page(noise)
     make_endless(page)
     send(page, "one")
-    expect(tokens(page).nth(5)).to_be_attached(timeout=10_000)
+    expect(tokens(page).nth(5)).to_be_attached()
     set_knob(page, "Max tokens", 60)
     wait_until_ready(page, re.compile("reached the limit of 60 tokens|the context"))
     expect(reply(page).locator(".mark")).to_have_text("⟨Max tokens 2000 → 60⟩")
@@ -62,12 +62,12 @@ def test_two_people_chat_at_once(noise, open_page):
 
 
 def test_a_closed_tab_frees_its_slot(noise, open_page):
-    page = open_page(noise)
+    page, before = open_page(noise), noise.cancelled()
     make_endless(page)
     send(page, "Hello")
     wait_for(lambda: noise.health()["busy"] == 1, 30)
     page.close()
-    wait_for(lambda: noise.health()["busy"] == 0, 3)  # by itself the reply takes longer
+    wait_for(lambda: noise.health()["busy"] == 0 and noise.cancelled() == before + 1, 30)
 
 
 def test_what_cannot_be_asked_stays_in_the_box_and_the_conversation_stays(noise, open_page):
@@ -76,12 +76,12 @@ def test_what_cannot_be_asked_stays_in_the_box_and_the_conversation_stays(noise,
     converse(page, "short")
     long = "long " * 1000
     type_and_enter(page, long)
-    expect(page.locator("#status")).to_contain_text("the prompt has", timeout=10_000)
+    expect(page.locator("#status")).to_contain_text("the prompt has")
     expect(page.locator("#message textarea")).to_have_value(long)
     with sidebar(page, "settings"):
         page.get_by_label("Seed").fill("many")
     type_and_enter(page, "again")
-    expect(page.locator("#status")).to_contain_text("the seed is many", timeout=10_000)
+    expect(page.locator("#status")).to_contain_text("the seed is many")
     expect(page.get_by_label("Seed")).to_have_attribute("aria-invalid", "true")
     expect(page.locator("#message textarea")).to_have_value("again")
     expect(questions(page).locator(".body")).to_have_text(["short"])
@@ -95,7 +95,7 @@ def test_enter_during_a_reply_loses_nothing(noise, open_page):
     page = open_page(noise)
     make_endless(page)
     send(page, "Hello")
-    expect(tokens(page).first).to_be_attached(timeout=10_000)
+    expect(tokens(page).first).to_be_attached()
     type_and_enter(page, "my next question")
     time.sleep(0.5)
     expect(page.locator("#message textarea")).to_have_value("my next question")
