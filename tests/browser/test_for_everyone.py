@@ -133,7 +133,7 @@ def test_a_closed_tab_frees_its_slot(fake, open_page):
     send(page, "Hello")
     wait_for(lambda: fake.health()["busy"] == 1, 30)
     page.close()
-    wait_for(lambda: fake.health()["busy"] == 0 and fake.cancelled() == before + 1, 30)
+    wait_for(lambda: fake.health()["busy"] == 0 and fake.cancelled() > before, 30)
     fake.ask("fake/pace/300", post=True)
 
 

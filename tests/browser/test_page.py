@@ -67,7 +67,7 @@ def test_a_closed_tab_frees_its_slot(noise, open_page):
     send(page, "Hello")
     wait_for(lambda: noise.health()["busy"] == 1, 30)
     page.close()
-    wait_for(lambda: noise.health()["busy"] == 0 and noise.cancelled() == before + 1, 30)
+    wait_for(lambda: noise.health()["busy"] == 0 and noise.cancelled() > before, 30)
 
 
 def test_what_cannot_be_asked_stays_in_the_box_and_the_conversation_stays(noise, open_page):
