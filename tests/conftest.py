@@ -19,7 +19,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
 
 
 def pytest_addoption(parser):
-    parser.addoption("--schemas", type=int, default=16, help="JSON schemas that constrained replies are tried with")
+    parser.addoption("--schemas", type=int, default=40, help="JSON schemas that constrained replies are tried with")
     parser.addoption("--interleavings", type=int, default=1, help="orders in which two tabs of a browser do things")
     parser.addoption("--requests", type=int, default=60, help="requests made at random that the API is asked")
     parser.addoption("--screenshots", action="store_true", help="put the browser tests' pictures into docs/")

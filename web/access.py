@@ -5,6 +5,7 @@ import hmac
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from starlette.datastructures import Address
 from starlette.requests import Request
 
 from web.settings import Settings, SettingsError, listed
@@ -43,3 +44,8 @@ def is_one_of(given: str, secrets: Iterable[str]) -> bool:
 def bearer_key(request: Request) -> str:
     """The key that a program sent, as Starlette decoded the header (latin-1); empty without one."""
     return request.headers.get("Authorization", "").removeprefix("Bearer ")
+
+
+def address_of(client: Address | None) -> str:
+    """Where a request came from; empty if that is not known."""
+    return client.host if client else ""

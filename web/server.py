@@ -102,7 +102,6 @@ def build_app(page: TranslatedBlocks, manager: ModelManager, settings: Settings,
 
 def _add_doors(app: FastAPI, settings: Settings, metrics: Metrics) -> None:
     """The last one is the first that a request passes."""
-
     app.add_middleware(BodyLimit, limit=settings.max_request_mb * 1_000_000)
     app.add_middleware(LoginLimit)
     # Without this Gradio would let every origin read answers, with cookies (gradio#13741).

@@ -58,7 +58,7 @@ class FakePrograms:
         self.table[slot] = row
 
     def allow(self, slot, allowed):
-        raise NotImplementedError("these programs draw whatever the sum is")
+        raise AssertionError("a reply with a grammar: these programs draw whatever the sum is")
 
     def copy_prefix(self, source, target, length):
         self.calls.append(("copy", source, target, length))

@@ -1,5 +1,6 @@
 """Errors as OpenAI's clients expect them (platform.openai.com/docs/guides/error-codes)."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
@@ -80,6 +81,13 @@ def as_api_error(problem: UserError) -> ApiError:
             return ApiError(str(problem))
 
 
+def invalid(found: Sequence[Any]) -> ApiError:
+    """The first of the errors that pydantic `found` in a request, with its place."""
+    first = found[0]
+    place = ".".join(str(part) for part in first["loc"] if part != "body")
+    return ApiError(f"{place or 'body'}: {first['msg']}", param=place or None)
+
+
 def add_error_handlers(app: FastAPI) -> None:
     """Has the app answer in OpenAI's form to whatever goes wrong below `PREFIX`, and as before elsewhere."""
 
@@ -95,9 +103,7 @@ def add_error_handlers(app: FastAPI) -> None:
 
     async def of_validation(request: Request, problem: Exception) -> Response:
         assert isinstance(problem, RequestValidationError)
-        first = problem.errors()[0]
-        place = ".".join(str(part) for part in first["loc"] if part != "body")
-        return await of_api(request, ApiError(f"{place or 'body'}: {first['msg']}", param=place or None))
+        return await of_api(request, invalid(problem.errors()))
 
     async def of_http(request: Request, problem: Exception) -> Response:
         assert isinstance(problem, HTTPException)

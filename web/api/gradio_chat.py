@@ -7,7 +7,7 @@ import gradio as gr
 import pydantic
 
 from llama_core.errors import UserError
-from web.api.errors import ApiError
+from web.api.errors import ApiError, invalid
 from web.api.replies import Replies
 from web.api.schema import ChatRequest
 
@@ -34,9 +34,7 @@ def add_gradio_chat(page: gr.Blocks, replies: Replies) -> None:
             async for text in replies.texts(http, asked):
                 yield text
         except pydantic.ValidationError as problem:
-            first = problem.errors()[0]
-            place = ".".join(map(str, first["loc"]))
-            raise gr.Error(f"{place}: {first['msg']}", print_exception=False) from None
+            raise gr.Error(str(invalid(problem.errors())), print_exception=False) from None
         except (ApiError, UserError) as problem:
             raise gr.Error(str(problem), print_exception=False) from None
 

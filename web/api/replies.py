@@ -11,7 +11,7 @@ from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from llama_core.checkpoint import Model
-from web.access import bearer_key
+from web.access import address_of, bearer_key
 from web.api import prompts
 from web.api.answers import Answer, finish_of
 from web.api.clients import Clients
@@ -114,9 +114,9 @@ def _client(request: Request, has_keys: bool) -> str:
     """Whose limits count: those of a key, or else of an address, which cannot be made up."""
     if has_keys:
         return hashlib.sha256(bearer_key(request).encode()).hexdigest()
-    return request.client.host if request.client else ""
+    return address_of(request.client)
 
 
 def _scope(request: Request) -> str:
     """Whose prompts are found again: those of who sent the same key, or else came from the same address."""
-    return request.headers.get("Authorization") or (request.client.host if request.client else "")
+    return request.headers.get("Authorization") or address_of(request.client)

@@ -20,11 +20,7 @@ class TranslatedBlocks(gr.Blocks):
 
     def translate(self, build: Callable[[], object]) -> None:
         """`build` makes the components of this page once more, in each other language."""
-        said = {}
-        for language in LANGUAGES:
-            if language != ENGLISH:
-                said[language] = _props(language, build)
-        self._said = said
+        self._said = {language: _props(language, build) for language in LANGUAGES if language != ENGLISH}
 
     @property
     def config(self) -> Any:  # a private hook: Gradio sets and reads an attribute of this name

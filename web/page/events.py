@@ -10,6 +10,7 @@ import gradio as gr
 
 from llama_core.engine.request import Request
 from llama_core.errors import UserError
+from web.access import address_of
 from web.api.clients import Clients
 from web.chat import actions, status
 from web.chat.actions import Action, Controls
@@ -141,7 +142,7 @@ def _session(request: gr.Request) -> str:
 
 def _client(request: gr.Request) -> str:
     """Whose limits count: those of a name at the login, or else of an address."""
-    return request.username or (request.client.host if request.client else "")
+    return request.username or address_of(request.client)
 
 
 def _read(chat: Any, served: Served) -> Conversation:

@@ -8,8 +8,9 @@ import httpx
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from checkpoints import forward
 
-from llama_core import SamplingParams, model_forward
+from llama_core import SamplingParams
 from web.settings import GUIDE, Settings
 
 QUESTION = [{"role": "user", "content": "What is temperature?"}]
@@ -34,7 +35,7 @@ def prompt_of(manager):
 
 def shares_after(model, ids):
     """The model's logarithms of shares for the token after `ids`, in double precision."""
-    logits = np.asarray(model_forward(model.params, jnp.asarray([ids]), model.config)[0][0, -1], np.float64)
+    logits = np.asarray(forward(model.params, jnp.asarray([ids]), model.config)[0][0, -1], np.float64)
     return logits - np.logaddexp.reduce(logits)
 
 
