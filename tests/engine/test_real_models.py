@@ -13,6 +13,7 @@ from engine_steps import ids, params
 
 from llama_core import Engine, SamplingParams, load_checkpoint
 from llama_core.engine.errors import NotFinite
+from llama_core.runtime.forms import PLAIN
 
 
 @pytest.fixture
@@ -43,12 +44,13 @@ def test_same_seed_same_reply_alone_and_in_company(engine):
     assert ids(engine.submit([3, 4, 5], different)) != alone
 
 
-@pytest.mark.parametrize("form", ["plain", "cudnn"], indirect=True)
+@pytest.mark.parametrize("form", ["plain"], indirect=True)
 def test_a_real_llama_tells_its_published_stories(form):
+    """One after the other; the tests above put replies side by side."""
     if not STORIES.is_dir():
         pytest.skip("stories260K is not here")
     model, cases = load_checkpoint(STORIES), json.loads((STORIES / "expected.json").read_text())["cases"]
-    with Engine(model, slots=4, max_seq_len=512, form=form) as engine:
+    with Engine(model, slots=1, max_seq_len=512, form=form) as engine:
         for case in cases:
             assert model.tokenizer.encode(case["prompt"], bos=True) == case["prompt_ids"]
         generations = [engine.submit(case["prompt_ids"], params(len(case["greedy_ids"]))) for case in cases]
@@ -93,7 +95,7 @@ def test_a_reply_that_broke_leaves_nothing_in_its_slot(model, checkpoint, serve)
 
 def test_a_closed_engine_gives_its_memory_back_at_once(checkpoint):
     model = load_checkpoint(checkpoint[0])
-    with Engine(model, slots=2, max_seq_len=64) as engine:
+    with Engine(model, slots=1, max_seq_len=64, form=dataclasses.replace(PLAIN, chunk_sizes=(8, 16))) as engine:
         request = engine.submit([5, 6], SamplingParams(max_new_tokens=3))
         ids(request)
         held = [weakref.ref(model.params.norm), weakref.ref(engine._scheduler.programs.state.cache.keys[0])]
