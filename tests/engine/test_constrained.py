@@ -17,6 +17,8 @@ from llama_core import SamplingParams
 from llama_core.engine import BadRequest
 from llama_core.sampling.grammar import JSON_OPTIONS, GrammarCompiler, GrammarError, NextTokens
 
+# The programs of both forms for GPUs are made of the same steps.
+pytestmark = pytest.mark.parametrize("form", ["plain", "cudnn"], indirect=True)
 PROMPT = [5, 6, 7]
 SCHEMA = {
     "type": "object",
