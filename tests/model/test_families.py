@@ -168,7 +168,7 @@ def test_the_layers_that_the_config_names_slide_and_others_read_the_same_in_ours
     assert not slides or again.sliding_window == 9
 
 
-@pytest.mark.parametrize("family, slides", zip(FAMILIES, SLIDES, strict=True))
+@pytest.mark.parametrize("family, slides", list(zip(FAMILIES, SLIDES, strict=True)))
 def test_layers_that_slide_do_so_and_saving_keeps_them(tmp_path, family, slides):
     reference_model(family=family, head_dim=8).save_pretrained(tmp_path)
     write_tokenizer(tmp_path)
