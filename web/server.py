@@ -26,6 +26,7 @@ from web.api.gradio_chat import add_gradio_chat
 from web.api.metrics import Metrics
 from web.api.replies import Replies
 from web.api.routes import api_routes
+from web.beside import take_short_turns
 from web.languages import LANGUAGES, TranslatedBlocks, speaking
 from web.middleware import AnswersInLanguage, BodyLimit, HostCheck, LoginLimit, SecurityHeaders, allowed_hosts
 from web.models.manager import ModelManager
@@ -175,6 +176,7 @@ class Server(uvicorn.Server):
 
     def __init__(self, app: FastAPI, manager: ModelManager):
         super().__init__(http_config(app))
+        take_short_turns()
         self._manager = manager
         # Since when a connection has asked nothing after its last request.
         self._waits: dict[tuple[Any, Any], float] = {}
