@@ -93,11 +93,28 @@ Glass.View = (() => {
       return { home, at: from, token: this.spans.next, mark: this.spans.mark, open: [] };
     }
     draw(part, source, to, isFinal) {
+      const drawn = new Glass.Blocks(source, part.at, to, this.spans), { blocks } = drawn;
+      const words = blocks.length === 1 && this.spans.tokens.length ? drawn.words(blocks[0], isFinal) : null, { words: before } = part;
+      if (words && before?.kind === words.kind && words.value.startsWith(before.value)) this.goOn(part, words);
+      else this.drawBlocks(part, drawn, isFinal ? blocks.length : unchanging(drawn, to));
+      part.words = words;
+    }
+    // A block of words alone in which more have come: those, and the token before them, which may go on in them.
+    goOn({ open, token, mark }, { value, offsets }) {
+      for (const tail of open.splice(1)) tail.remove();
+      const home = open[0].querySelector("code") || open[0], { starts, marks } = this.spans;
+      while (home.lastChild?.matches(".gone, .part, .end, .mark")) home.lastChild.remove();
+      const last = home.lastChild, index = last ? Number(last.dataset.i) : token;
+      last?.remove();
+      this.spans.rewind(index, last ? marks.filter(([place]) => place <= index).length : mark);
+      const from = last ? offsets.findIndex((place) => place >= starts[index]) : 0;
+      home.append(...this.spans.text(value.slice(from), offsets.slice(from)));
+    }
+    drawBlocks(part, drawn, settled) {
+      const { blocks, base } = drawn;
       for (const element of part.open) element.remove();
       this.spans.rewind(part.token, part.mark);
-      const drawn = new Glass.Blocks(source, part.at, to, this.spans), { blocks, base } = drawn;
       part.open = [];
-      const settled = isFinal ? blocks.length : unchanging(drawn, to);
       blocks.forEach((block, place) => {
         const isOpen = place >= settled || place === blocks.length - 1;
         if (place === Math.min(settled, blocks.length - 1)) Object.assign(part, { at: base + lineStart(drawn, block), token: this.spans.next, mark: this.spans.mark });
