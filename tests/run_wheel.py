@@ -102,6 +102,7 @@ def ask(bin: Path) -> None:
             print(f"answered after {time.monotonic() - began:.0f} s: {answer!r}", flush=True)
         finally:
             app.terminate()
+            app.communicate()  # to its last word
 
 
 def run_by_others(wheel: Path, folder: Path) -> None:

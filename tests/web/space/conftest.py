@@ -68,6 +68,8 @@ class FakeSpaces(http.server.BaseHTTPRequestHandler):
         """Each has the shape of the guide."""
         if path.startswith("/api/"):
             name = "/".join(path.removeprefix("/api/models/").split("/")[:2])
+            if "/tree/" in path:
+                return self.say(tree(MODEL))
             siblings = [{"rfilename": name, "size": len(data), "blobId": oid(data)} for name, data in MODEL.items()]
             gated = "manual" if "gated" in name else False
             return self.say({"id": name, "sha": SHA, "gated": gated, "private": False, "siblings": siblings})
@@ -91,14 +93,20 @@ class FakeSpaces(http.server.BaseHTTPRequestHandler):
     def of_space(self, space, name, rest, body):
         match rest:
             case ["tree", *_]:
-                files = space["files"]
-                return self.say([{"type": "file", "path": p, "size": len(d), "oid": oid(d)} for p, d in files.items()])
+                return self.say(tree(space["files"]))
             case ["preupload", *_]:
                 return self.say({"files": [self.mode(space, row) for row in json.loads(body)["files"]]})
             case ["info", "lfs", "objects", "batch"]:
                 return self.batch(json.loads(body))
             case ["commit", *_]:
                 return self.commit(space, name, [json.loads(line) for line in body.splitlines()])
+            case [] | ["revision", *_]:
+                return self.say({"id": name, "sha": space["sha"], "siblings": []})
+            case _:
+                return self.set_up(space, rest, body)
+
+    def set_up(self, space, rest, body):
+        match rest:
             case ["runtime"]:
                 stages = space["stages"]
                 stage = stages.pop(0) if len(stages) > 1 else stages[0]
@@ -129,10 +137,8 @@ class FakeSpaces(http.server.BaseHTTPRequestHandler):
                 space["stages"] = ["APP_STARTING", "RUNNING"]
                 return self.say({"stage": "APP_STARTING"})
             case ["settings"]:
-                space["private"] = json.loads(body)["private"]
+                space["private"] = json.loads(body)["visibility"] == "private"
                 return self.say({})
-            case _:
-                return self.say({"id": name, "sha": space["sha"], "siblings": []})
 
     def mode(self, space, row):
         known = space["files"].get(row["path"])
@@ -187,6 +193,10 @@ class FakeSpaces(http.server.BaseHTTPRequestHandler):
 def oid(data):
     """As git names a file."""
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+
+
+def tree(files):
+    return [{"type": "file", "path": path, "size": len(data), "oid": oid(data)} for path, data in files.items()]
 
 
 def sha256(data):
