@@ -139,6 +139,8 @@ class FakeSpaces(http.server.BaseHTTPRequestHandler):
             case ["settings"]:
                 space["private"] = json.loads(body)["visibility"] == "private"
                 return self.say({})
+            case _:
+                return self.say({"error": "not played here"}, 404)
 
     def mode(self, space, row):
         known = space["files"].get(row["path"])
