@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
+from llama_core.sampling.grammar import MAX_CHARACTERS
 from llama_core.sampling.params import MAX_ALTERNATIVES, SamplingParams
 
 MOST_CHOICES = 16
@@ -15,6 +16,10 @@ MOST_TOOLS = 128
 Stop = Annotated[str, Field(min_length=1, max_length=200)]
 FunctionName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 Whole = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Regex = Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS)]
+Texts = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1, fail_fast=True)]
+# What a reply has to be: a method of `GrammarCompiler`, and what it takes.
+Rule = tuple[Literal["json_object", "json_schema", "regex", "choice"], Any]
 
 
 class Form(BaseModel):
@@ -114,10 +119,59 @@ class JsonSchema(Form):
 
 
 class ResponseFormat(Form):
-    """What the reply has to be."""
+    """What the reply has to be. `regex` and `choice` are ours."""
 
-    type: Literal["text", "json_object", "json_schema"] = "text"
+    type: Literal["text", "json_object", "json_schema", "regex", "choice"] = "text"
     json_schema: JsonSchema | None = None
+    regex: Regex | None = Field(None, description="in the syntax of Rust's regex, matched by the whole reply")
+    choice: Texts | None = Field(None, description="texts of which the reply is one")
+
+    @model_validator(mode="after")
+    def _has_what_it_names(self) -> "ResponseFormat":
+        if self.type not in ("text", "json_object") and getattr(self, self.type) is None:
+            raise ValueError(f"the type {self.type} needs the field {self.type}")
+        return self
+
+    @property
+    def rule(self) -> Rule | None:
+        """None: it may be any text."""
+        match self.type:
+            case "text":
+                return None
+            case "json_object":
+                return "json_object", None
+            case "json_schema":
+                assert self.json_schema is not None, "it was checked"
+                return "json_schema", self.json_schema.schema_
+            case _:
+                return self.type, getattr(self, self.type)
+
+
+class StructuredOutputs(Form):
+    """What the reply has to be, as vLLM's clients say it: one of these."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)  # what is not known here would not be kept to
+
+    json_: dict[str, Any] | None = Field(None, alias="json", description="a JSON schema")
+    json_object: Literal[True] | None = None
+    regex: Regex | None = None
+    choice: Texts | None = None
+
+    @model_validator(mode="after")
+    def _is_one(self) -> "StructuredOutputs":
+        if len(self._rules) != 1:
+            raise ValueError("expected one of json, json_object, regex and choice")
+        return self
+
+    @property
+    def _rules(self) -> list[Rule]:
+        rows = {"json_schema": self.json_, "json_object": self.json_object, "regex": self.regex, "choice": self.choice}
+        return [(kind, what) for kind, what in rows.items() if what is not None]
+
+    @property
+    def rule(self) -> Rule:
+        """The one that is given."""
+        return self._rules[0]
 
 
 def _numbers() -> dict[str, Any]:
@@ -156,6 +210,8 @@ class Generation(Sampled):
     n: int = Field(1, ge=1, le=MOST_CHOICES)
     stop: Stop | Annotated[list[Stop], Field(max_length=MOST_STOPS)] | None = None
     max_tokens: Whole | None = None
+    response_format: ResponseFormat | None = None
+    structured_outputs: StructuredOutputs | None = Field(None, description="the same in the form of vLLM's clients")
 
     @property
     def wanted_tokens(self) -> int | None:
@@ -176,7 +232,6 @@ class ChatRequest(Generation):
     max_completion_tokens: Whole | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=MAX_ALTERNATIVES)
-    response_format: ResponseFormat | None = None
     tools: list[Tool] | None = Field(None, max_length=MOST_TOOLS)
     tool_choice: Literal["none", "auto", "required"] | NamedTool = "auto"
     parallel_tool_calls: bool = Field(True, description="whether a reply may call several tools")
