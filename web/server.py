@@ -56,7 +56,7 @@ STYLES = (
 )
 SCRIPTS = (
     *("connection", "glass", "toasts", "tokens"),
-    *_of("text", "offsets lazy spans inline code formula blocks view colours differences"),
+    *_of("text", "offsets lazy spans inline code formula blocks pieces view colours differences"),
     *_of("panels", "sheet word first_screen map"),
     *_of(
         "chat", "tree files store status composer settings replies sides messages conversation page_file chats latest"
