@@ -21,7 +21,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from web.access import api_keys, page_login
 from web.api.clients import Clients
-from web.api.errors import PREFIX, add_error_handlers, nothing_here
+from web.api.errors import add_error_handlers, nothing_here
 from web.api.gradio_chat import add_gradio_chat
 from web.api.metrics import Metrics
 from web.api.replies import Replies
@@ -29,6 +29,7 @@ from web.api.routes import api_routes
 from web.languages import LANGUAGES, TranslatedBlocks, speaking
 from web.middleware import AnswersInLanguage, BodyLimit, HostCheck, LoginLimit, SecurityHeaders, allowed_hosts
 from web.models.manager import ModelManager
+from web.refusals import PREFIX
 from web.request_log import Notes, RequestLog, print_json
 from web.settings import Settings, listed
 from web.source import source_page
