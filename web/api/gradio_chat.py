@@ -1,5 +1,6 @@
 """The chat for Gradio's own clients: `gradio_client`, and Spaces that load this one."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -30,7 +31,8 @@ def add_gradio_chat(page: gr.Blocks, replies: Replies) -> None:
         assert http is not None, "Gradio's clients come over HTTP"
         messages = [*history, {"role": "user", "content": message}]
         try:
-            asked = ChatRequest(**{**options, "messages": messages, "tools": None})
+            given = {**options, "messages": messages, "tools": None}
+            asked = await asyncio.to_thread(ChatRequest.model_validate, given)
             async for text in replies.texts(http, asked):
                 yield text
         except pydantic.ValidationError as problem:

@@ -13,6 +13,9 @@ MOST_STOPS = 16
 MOST_PROMPTS = 16
 MOST_TOOLS = 128
 
+# Without `fail_fast` every wrong entry of a list becomes an error; only the first is told.
+Ids = Annotated[list[int], Field(fail_fast=True)]
+PromptIds = Annotated[list[int], Field(min_length=1, fail_fast=True)]
 Stop = Annotated[str, Field(min_length=1, max_length=200)]
 FunctionName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 Whole = Annotated[int, Field(ge=1, le=2**31 - 1)]
@@ -61,7 +64,7 @@ class Message(Form):
     `tool` answer one of them."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[TextPart] | None = None
+    content: str | Annotated[list[TextPart], Field(fail_fast=True)] | None = None
     tool_calls: list[ToolCall] | None = Field(None, max_length=MOST_TOOLS)
     tool_call_id: str | None = Field(None, max_length=100)
 
@@ -81,7 +84,7 @@ class Message(Form):
         return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
 
 
-Messages = Annotated[list[Message], Field(min_length=1)]
+Messages = Annotated[list[Message], Field(min_length=1, fail_fast=True)]
 
 
 class Function(Form):
@@ -228,7 +231,7 @@ class ChatRequest(Generation):
     """POST /v1/chat/completions. If the last message is the assistant's, the reply goes on from it."""
 
     messages: Messages
-    reply_ids: list[int] = Field([], description="token ids that the reply begins with, after such a message (ours)")
+    reply_ids: Ids = Field([], description="token ids that the reply begins with, after such a message (ours)")
     max_completion_tokens: Whole | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=MAX_ALTERNATIVES)
@@ -247,9 +250,9 @@ class CompletionRequest(Generation):
 
     prompt: (
         str
-        | Annotated[list[int], Field(min_length=1)]
+        | PromptIds
         | Annotated[list[str], Field(min_length=1, max_length=MOST_PROMPTS)]
-        | Annotated[list[Annotated[list[int], Field(min_length=1)]], Field(min_length=1, max_length=MOST_PROMPTS)]
+        | Annotated[list[PromptIds], Field(min_length=1, max_length=MOST_PROMPTS)]
     )
     logprobs: int | None = Field(None, ge=0, le=MAX_ALTERNATIVES)
     echo: bool = False
@@ -267,8 +270,8 @@ class AlternativesRequest(Sampled):
     reply to it."""
 
     messages: Messages | None = None
-    prompt: str | Annotated[list[int], Field(min_length=1)] | None = None
-    reply_ids: list[int] = Field([], description="token ids that the reply begins with")
+    prompt: str | PromptIds | None = None
+    reply_ids: Ids = Field([], description="token ids that the reply begins with")
     top_logprobs: int = Field(10, ge=1, le=MAX_ALTERNATIVES)
 
     @model_validator(mode="after")

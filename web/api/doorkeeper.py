@@ -1,0 +1,49 @@
+"""What every request to the API passes first: whoever has no key goes no further, and a body is read in a thread."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+import pydantic
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+
+from web.access import is_one_of, key_of
+from web.api.errors import ApiError, invalid
+
+
+class BodyInThread(Request):
+    """A request whose JSON is parsed and checked as `form` in a thread. FastAPI does both on the event loop, where the
+    replies of others are written; what has the form already it takes as it is."""
+
+    def __init__(self, request: Request, form: type[pydantic.BaseModel]):
+        super().__init__(request.scope, request.receive)
+        self._form = form
+
+    async def json(self) -> pydantic.BaseModel:
+        """The body. Raises `ApiError`."""
+        body = await self.body()
+        try:
+            return await asyncio.to_thread(self._form.model_validate_json, body)
+        except pydantic.ValidationError as problem:
+            raise invalid(problem.errors(include_url=False, include_context=False, include_input=False)) from None
+
+
+def checked_route(keys: Sequence[str]) -> type[APIRoute]:
+    """Routes for those who have one of the `keys`, before anything of theirs is read; without keys for everybody."""
+
+    class CheckedRoute(APIRoute):
+        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+            """As FastAPI calls it."""
+            handle, body = super().get_route_handler(), self.body_field
+
+            async def check_and_handle(request: Request) -> Response:
+                if keys and not is_one_of(key_of(request), keys):
+                    words = "the API key is missing or wrong; send it as Authorization: Bearer KEY"
+                    raise ApiError(words, 401, "invalid_api_key")
+                form = body.field_info.annotation if body else None
+                return await handle(BodyInThread(request, form) if form else request)
+
+            return check_and_handle
+
+    return CheckedRoute
