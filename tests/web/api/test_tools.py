@@ -191,7 +191,7 @@ def tool(parameters, name="f"):
         ({"tools": [tool({"type": "array"})]}, "tools", "object"),
         ({"tools": [tool(deep(100))]}, "tools", "levels"),
         ({"tools": [tool({}, name="a b")]}, "tools.0.function.name", "match"),
-        ({"tools": [tool({"type": "object", "not": {}})], "tool_choice": "required"}, None, "JSON schema"),
+        ({"tools": [tool({"type": "object", "not": {}})], "tool_choice": "required"}, "tools", "JSON schema"),
         ({"tool_choice": "required", "response_format": {"type": "json_object"}}, "tool_choice", "response_format"),
         ({"messages": [*QUESTION, {"role": "tool", "content": "x", "tool_call_id": "1"}]}, "messages", "no call"),
     ],
