@@ -6,6 +6,7 @@ import gradio as gr
 import pytest
 from fastapi import Request
 from fastapi.testclient import TestClient
+from starlette.websockets import WebSocketDisconnect
 
 from web.api.clients import Clients
 from web.languages import TranslatedBlocks
@@ -186,6 +187,11 @@ def test_other_names_are_those_of_the_settings(serve):
     assert serve(host="0.0.0.0").get("/health", headers={"Host": "any.example"}).status_code == 200
     assert serve(host="0.0.0.0", allowed_hosts="a.b").get("/health", headers={"Host": "c.d"}).status_code == 421
     assert serve(allowed_hosts="*").get("/health", headers={"Host": "c.d"}).status_code == 200
+
+
+def test_there_are_no_websockets_below_v1(client):
+    with pytest.raises(WebSocketDisconnect), client.websocket_connect("/v1/models"):
+        pass
 
 
 def in_pieces(count):

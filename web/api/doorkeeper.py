@@ -14,7 +14,8 @@ from web.api.errors import ApiError, invalid
 
 class BodyInThread(Request):
     """A request whose JSON is parsed and checked as `form` in a thread. FastAPI does both on the event loop, where the
-    replies of others are written; what has the form already it takes as it is."""
+    replies of others are written; what has the form already it takes as it is. (The parser itself lets no other thread
+    run: 1 ms for a MB of text, three times as fast as `json`.)"""
 
     def __init__(self, request: Request, form: type[pydantic.BaseModel]):
         super().__init__(request.scope, request.receive)

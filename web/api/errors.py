@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocketClose
 
 from llama_core.engine.errors import EngineDead, NotFinite, QueueFull
 from llama_core.errors import UserError
@@ -129,6 +130,9 @@ def nothing_here(known: APIRouter) -> ASGIApp:
     """Refuses what is asked below `PREFIX` and is none of the `known` routes."""
 
     async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await WebSocketClose()(scope, receive, send)
+            return
         asked = {**scope, "root_path": scope["app_root_path"]}  # this app itself is mounted at the prefix
         routes = [route for route in known.routes if isinstance(route, Route)]
         others = [route for route in routes if route.matches(asked)[0] is Match.PARTIAL]
