@@ -156,7 +156,7 @@ class StructuredOutputs(Form):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)  # what is not known here would not be kept to
 
     json_: dict[str, Any] | None = Field(None, alias="json", description="a JSON schema")
-    json_object: Literal[True] | None = None
+    json_object: bool | None = None
     regex: Regex | None = None
     choice: Texts | None = None
 
@@ -168,7 +168,8 @@ class StructuredOutputs(Form):
 
     @property
     def _rules(self) -> list[Rule]:
-        rows = {"json_schema": self.json_, "json_object": self.json_object, "regex": self.regex, "choice": self.choice}
+        anything = self.json_object or None
+        rows = {"json_schema": self.json_, "json_object": anything, "regex": self.regex, "choice": self.choice}
         return [(kind, what) for kind, what in rows.items() if what is not None]
 
     @property

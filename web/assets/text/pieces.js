@@ -4,7 +4,7 @@ Glass.pieces = (() => {
   // How four families write a call (web/api/tools.py has where that is published). In tags it may stand anywhere, as bare
   // JSON, alone or in a list, only where the answer begins.
   const TAG = /<tool_call>\s*(?=\{)/g;
-  const BEGIN = /\s*(?:\[TOOL_CALLS\]|<\|python_tag\|>)?\s*\[?\s*(?=\{\s*"name"\s*:\s*"[\w.-]{1,64}"\s*,\s*"(?:arguments|parameters)"\s*:\s*\{)/y;
+  const BEGIN = /\s*(?:(?:\[TOOL_CALLS\]|<\|python_tag\|>)\s*)?(?:\[\s*)?(?=\{\s*"name"\s*:\s*"[\w.-]{1,64}"\s*,\s*"(?:arguments|parameters)"\s*:\s*\{)/y;
   const BETWEEN = /(?:<\/tool_call>|[\s;,\]])*/y; // after a call, and before the next
   const NAME = /\{\s*"name"\s*:\s*"([\w.-]{1,64})"/y;
 
@@ -64,8 +64,8 @@ Glass.pieces = (() => {
   // Null if these words are no call.
   function calledName(words) {
     try {
-      const { name, arguments: given, parameters = given } = JSON.parse(words), isObject = Object(parameters) === parameters && !Array.isArray(parameters);
-      return typeof name === "string" && isObject ? name : null;
+      const { name, arguments: given, parameters = given } = JSON.parse(words);
+      return typeof name === "string" && Object(parameters) === parameters && !Array.isArray(parameters) ? name : null;
     } catch { return null; }
   }
 })();
