@@ -168,9 +168,13 @@ class StructuredOutputs(Form):
 
     @property
     def _rules(self) -> list[Rule]:
-        anything = self.json_object or None
-        rows = {"json_schema": self.json_, "json_object": anything, "regex": self.regex, "choice": self.choice}
-        return [(kind, what) for kind, what in rows.items() if what is not None]
+        rules: tuple[Rule, ...] = (
+            ("json_schema", self.json_),
+            ("json_object", self.json_object or None),
+            ("regex", self.regex),
+            ("choice", self.choice),
+        )
+        return [rule for rule in rules if rule[1] is not None]
 
     @property
     def rule(self) -> Rule:
