@@ -92,7 +92,6 @@ class PageEvents:
                 # In a thread, like all that takes time for a long chat: words are streamed on this event loop.
                 conversation = await beside(_read, chat, served)
                 ends.enter_context(self.clients.limits.turn(who))
-                self.clients.limits.admit(who)
                 pending = await beside(actions.begin_reply, action, conversation, served.model, controls)
             except UserError as problem:
                 yield outputs(refused(conversation.request, problem))

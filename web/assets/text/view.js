@@ -68,11 +68,13 @@ Glass.View = (() => {
       this.drawn = [...spans.tokens];
     }
     drawMarkdown(source) {
-      const pieces = thoughts(source);
+      const pieces = Glass.pieces(source);
+      if (this.parts.some(({ kind }, place) => kind !== pieces[place]?.kind)) this.clear(); // text turned out to be a call
       pieces.forEach((piece, place) => {
         const part = this.parts[place] ||= this.begin(piece), isLast = place === pieces.length - 1;
         if (part.isClosed) return;
-        this.draw(part, source, piece.to, !isLast || !this.node.live);
+        if (piece.kind === "call") this.drawCall(part, source, piece);
+        else this.draw(part, source, piece.to, !isLast || !this.node.live);
         part.isClosed = !isLast;
       });
       this.tail();
@@ -86,11 +88,25 @@ Glass.View = (() => {
         this.grow();
       });
     }
+    clear() {
+      this.element.replaceChildren();
+      this.parts = [];
+      this.spans.rewind(0, 0);
+    }
     // A part has a home on the page, and where its drawing goes on: in the source, among the tokens and the marks.
-    begin({ isThought, from }) {
-      const home = isThought ? make("div", {}) : this.element;
-      if (isThought) this.element.append(make("details", { class: "thought" }, make("summary", {}, T.thought), home));
-      return { home, at: from, token: this.spans.next, mark: this.spans.mark, open: [] };
+    begin({ kind, from }) {
+      const home = kind === "text" ? this.element : make("div", {}), title = make("summary", {}, T.thought);
+      if (kind !== "text") this.element.append(make("details", { class: `fold ${kind}` }, title, home));
+      return { kind, home, title, at: from, token: this.spans.next, mark: this.spans.mark, open: [] };
+    }
+    // As it was written.
+    drawCall(part, source, { name, from, to }) {
+      for (const element of part.open) element.remove();
+      this.spans.rewind(part.token, part.mark);
+      part.title.textContent = name ? Glass.fill(T.call_of, { name }) : T.call;
+      const places = [...Array(to - from).keys()].map((place) => from + place);
+      part.open = [make("pre", { dir: "ltr" }, make("code", {}, ...this.spans.text(source.slice(from, to), places)))];
+      part.home.append(...part.open);
     }
     draw(part, source, to, isFinal) {
       const drawn = new Glass.Blocks(source, part.at, to, this.spans), { blocks } = drawn;
@@ -158,15 +174,6 @@ Glass.View = (() => {
       if (fold) fold.open = true;
       target?.focus();
     }
-  }
-
-  // What the model thought before it answered, if it said so, and the answer.
-  function thoughts(source) {
-    const [begin] = source.match(/^\s*<think>\n*/) || [];
-    if (begin === undefined) return [{ from: 0, to: source.length }];
-    const end = source.indexOf("</think>");
-    if (end < 0) return [{ isThought: true, from: begin.length, to: source.length }];
-    return [{ isThought: true, from: begin.length, to: end }, { from: end + "</think>".length, to: source.length }];
   }
 
   // How many blocks words to come cannot change: all but the last, and the one before it if the last may turn out to go
