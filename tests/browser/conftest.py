@@ -75,7 +75,7 @@ def open_page(browser):
         if not blocked and not re.match(r"http://127\.0\.0\.1:|data:|blob:", request.url):
             foreign.append(request.url)
 
-    def open_(app, width=1280, height=800, theme="light", beside=None, locale="en-US"):
+    def open_(app, width=1280, height=800, theme="light", beside=None, locale="en-US", touch=False):
         context = (
             beside.context
             if beside
@@ -84,6 +84,8 @@ def open_page(browser):
                 accept_downloads=True,
                 reduced_motion="reduce",
                 locale=locale,
+                has_touch=touch,
+                is_mobile=touch,
             )
         )
         page = context.new_page()

@@ -32,7 +32,7 @@ def test_a_word_of_the_stored_sentence_is_open_and_another_one_branches_at_once(
     chosen = other.locator("bdi").text_content()
     other.click()
     expect(reply(page).locator(".forced")).to_have_text(re.compile(rf"^\s*{chosen}"))
-    wait_until_ready(page, "the model finished")
+    wait_until_ready(page, "Finished")
     expect(questions(page)).to_have_text(re.compile("Tell me a story about a llama"))
     expect(reply(page).locator(".versions span")).to_have_text("2/2")
     assert tokens(page).count() > 10
@@ -46,7 +46,7 @@ def test_examples_are_there_for_each_model_and_a_larger_one_is_offered_by_the_gu
     expect(page.get_by_role("dialog", name="Models")).to_be_visible()
     page.keyboard.press("Escape")
     page.locator(".examples button").first.click()
-    wait_until_ready(page, "the model finished")
+    wait_until_ready(page, "Finished")
     expect(page.locator(".toolbar")).to_be_visible()
     other = open_page(fake, *look)
     expect(other.locator(".examples button")).to_have_count(4)

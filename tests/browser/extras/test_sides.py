@@ -67,7 +67,7 @@ def test_two_replies_are_written_together_compared_and_one_is_kept(page, fake, s
     left, right = fake.ask("fake")[-2:]
     assert left["prompt"] == right["prompt"]
     page.get_by_role("button", name="Stop", exact=True).click()
-    wait_until_ready(page, "stopped by you")
+    wait_until_ready(page, "Stopped")
     assert all(one["ended"] and len(one["tokens"]) < 100 for one in fake.ask("fake")[-2:])
 
     fake.ask("fake/pace/300", post=True)
@@ -97,7 +97,7 @@ def test_two_replies_are_written_together_compared_and_one_is_kept(page, fake, s
 def test_two_replies_can_be_wanted_first_and_left_alone(page, fake):
     page.get_by_role("button", name="Compare two replies").click()
     page.get_by_role("button", name="Ask both").click()
-    expect(page.locator("#status")).to_contain_text("write a message first")
+    expect(page.locator("#status")).to_contain_text("Write a message first")
     page.keyboard.type("Hello")
     page.keyboard.press("Enter")
     expect(page.locator(".sides .keep")).to_have_count(2)

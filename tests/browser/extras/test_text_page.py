@@ -50,7 +50,7 @@ def test_a_text_is_continued_without_bubbles_and_without_gaps(base, page, shoot)
     page.get_by_role("button", name="Retry").click()
     expect(page.locator(f"{SHEET} footer .versions span")).to_have_text("2/2")
     wait_until_ready(page)
-    page.get_by_role("button", name="Undo").click()
+    page.get_by_role("button", name="Take back to the box").click()
     expect(box).to_have_value(" then")
     assert page.evaluate(TEXT) == text
 

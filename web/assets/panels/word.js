@@ -51,6 +51,9 @@ Glass.word = (() => {
 
   return {
     open,
+    get isOpen() { return document.documentElement.classList.contains("word-open") && sidebar().classList.contains("open"); },
+    // What is below the alternatives: layers and attention.
+    get isUnfolded() { return Boolean(document.querySelector("#inside .label-wrap.open")); },
     mount(element, watch) {
       home = element;
       element.addEventListener("click", choose);
