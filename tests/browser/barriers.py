@@ -1,4 +1,4 @@
-"""What axe-core finds, and what it does not look for: pictures that cannot be told apart, targets too small for a finger."""
+"""What axe-core finds, and what it does not look for: pictures that look alike, targets too small for a finger."""
 
 import io
 

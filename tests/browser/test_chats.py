@@ -20,7 +20,6 @@ from steps import (
     write,
 )
 
-
 # Enter that takes what an input method offers.
 OFFER = """(box) => ['keydown', 'keyup'].forEach((kind) => box.dispatchEvent(
     new KeyboardEvent(kind, { key: 'Enter', isComposing: true, bubbles: true, cancelable: true })))"""
@@ -94,12 +93,10 @@ def new_chat(page):
 
 
 # What the chats are under in the list, so many days from now.
-GROUPS = """async (days) => { const now = Date.now, set = Date.prototype.setHours;
-    Date.now = () => now() + 86_400_000 * days;
-    Date.prototype.setHours = function (...time) { return set.apply(this, time) + 86_400_000 * days; };
+GROUPS = """async (days) => { const midnight = Date.prototype.setHours;
+    Date.prototype.setHours = function (...time) { return midnight.apply(this, time) + 86_400_000 * days; };
     await Glass.chats.draw();
-    Date.now = now;
-    Date.prototype.setHours = set;
+    Date.prototype.setHours = midnight;
     return [...document.querySelectorAll('#chats h3')].map((title) => title.textContent); }"""
 
 

@@ -18,13 +18,12 @@ def guide(start_app):
     return start_app("--slots", "2")
 
 
-def test_a_word_of_the_stored_sentence_is_open_and_another_one_branches_at_once(guide, open_page, look, shoot):
+def test_a_word_of_the_stored_sentence_is_open_and_another_one_branches_at_once(guide, open_page, look):
     page = open_page(guide, *look)
     sample = page.get_by_role("region", name="A sentence as a model saw it")
     opened = sample.locator(".word[aria-pressed=true]")
     expect(opened).to_be_in_viewport()
     expect(sample.locator(".odds button")).to_have_count(4)
-    shoot(page, f"first-{page.viewport_size['width']}")
     look_for_barriers(page)
     sample.locator(".word", has_text="kind").click()
     expect(opened).to_have_text(" kind")

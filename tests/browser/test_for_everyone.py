@@ -106,7 +106,7 @@ def test_a_phone_scrolls_one_way_and_covers_nothing(fake, open_page):
 
 
 def test_a_finger_finds_nothing_smaller_than_40_pixels(fake, open_page):
-    page = open_page(fake, 390, 844, touch=True)
+    page = open_page(fake, 390, 844, has_touch=True, is_mobile=True)
     assert page.evaluate("matchMedia('(pointer: coarse)').matches")
     assert page.evaluate(SMALL) == []
     converse(page, "Hello")

@@ -10,7 +10,6 @@ from checkpoints import STORIES
 from playwright.sync_api import expect
 from steps import (
     converse,
-    is_phone,
     make_endless,
     questions,
     reply,
@@ -118,7 +117,7 @@ def guide(start_app):
     return start_app("--slots", "2")
 
 
-def test_the_guide_says_what_it_is_and_answers_an_example(guide, open_page, look, shoot):
+def test_the_guide_says_what_it_is_and_answers_an_example(guide, open_page, look):
     page = open_page(guide, *look)
     expect(page.locator("h1")).to_be_in_viewport()
     expect(page.locator(".welcome")).to_contain_text("a tiny built-in model")
@@ -131,8 +130,6 @@ def test_the_guide_says_what_it_is_and_answers_an_example(guide, open_page, look
     expect(words(page)).to_contain_text(re.compile(r"\w{3}"))
     expect(tokens(page).last).to_have_attribute("aria-label", re.compile(r"^end of the reply \d"))
     expect(page.locator("h1")).to_be_in_viewport()  # all of it fits: nothing was scrolled away
-    if not is_phone(page):
-        shoot(page, "guide")
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +149,7 @@ def test_a_real_llama_tells_its_published_story(stories, open_page):
     assert (case["prompt"] + told).split() == case["text"].split()
 
 
-def test_a_branch_of_a_real_llama_recomputes_nothing(stories, open_page, shoot):
+def test_a_branch_of_a_real_llama_recomputes_nothing(stories, open_page):
     page = open_page(stories)
     set_knob(page, "Temperature", 0)
     set_knob(page, "Max tokens", 60)
@@ -160,7 +157,6 @@ def test_a_branch_of_a_real_llama_recomputes_nothing(stories, open_page, shoot):
     tokens(page).nth(8).click()
     before = [tokens(page).nth(i).text_content() for i in range(8)]
     expect(page.locator(".odds")).to_be_visible()
-    shoot(page, "branch")
     page.locator(".odds button:not([aria-current])").first.click()
     expect(reply(page).locator(".versions span")).to_have_text("2/2")
     wait_until_ready(page)

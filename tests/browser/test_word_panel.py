@@ -10,7 +10,7 @@ from steps import converse, is_phone, reply, set_knob, tokens, version, wait_unt
 ALL = len(WORDS) + 256
 
 
-def test_a_click_opens_the_alternatives_beside_the_text_and_choosing_one_branches(page, fake, shoot):
+def test_a_click_opens_the_alternatives_beside_the_text_and_choosing_one_branches(page, fake):
     converse(page, "Tell me a story")
     expect(tokens(page)).to_have_count(40)
     tokens(page).nth(5).click()
@@ -24,7 +24,6 @@ def test_a_click_opens_the_alternatives_beside_the_text_and_choosing_one_branche
         word = document.querySelectorAll('#conversation .tok')[5].getBoundingClientRect();
         return word.right > panel.left && word.bottom > panel.top && word.top < panel.bottom; }""")
     assert not covered
-    shoot(page, f"word-{page.viewport_size['width']}")
     before = fake.ask("fake")[-1]
     assert all(ratio >= 3 for ratio in slider_contrasts(page.locator("#knob-temperature input[type=range]")))
     other = odds.nth(1).locator("bdi").text_content()
@@ -107,13 +106,11 @@ def test_another_chat_has_no_word_of_the_old_one(page):
     expect(page.locator("#plot .odds")).to_have_count(0)
 
 
-def test_under_the_hood_draws_what_is_added_to_what_passes_by(noise, open_page, look, shoot):
+def test_under_the_hood_draws_what_is_added_to_what_passes_by(noise, open_page, look):
     page = open_page(noise, *look)
     page.get_by_role("tab", name="Under the hood").click()
     expect(page.locator("#picture .residual")).to_have_count(2)  # around attention and around the feed-forward part
     expect(page.locator("#numbers")).to_contain_text(re.compile(r"KV cache in use\s*\d+ of"))
-    if not is_phone(page):
-        shoot(page, "hood")
     look_for_barriers(page)
     with page.context.expect_page() as waiting:
         page.locator("#code-links a").first.click()
