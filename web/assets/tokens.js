@@ -23,7 +23,7 @@ Glass.tokens = (() => {
       this.home = home;
       // Who cannot see it hears the same as the name of the word.
       home.append(this.box = make("div", { class: "tip", "aria-hidden": "true", hidden: true }));
-      for (const left of ["mouseleave", "focusout", "pointerdown"]) home.addEventListener(left, () => this.hide());
+      for (const left of ["focusout", "pointerdown"]) home.addEventListener(left, () => this.hide());
       addEventListener("keydown", ({ key }) => { if (key === "Escape") this.hide(); }, true);
     }
     show(token, target) {

@@ -43,7 +43,6 @@ class Reader:
     def talk(self):
         """The first screen, a reply, the panel of a word, the map."""
         page, script = self.page, self.script
-        expect(page.locator("#status")).to_have_text(script["ready"])
         assert {script["promise"], script["send"], script["message_hint"]} <= self.look()
         send(page, "Hello")
         expect(page.locator("#status")).to_contain_text(self.text["length_reason"].format(limit=40))

@@ -14,7 +14,11 @@ Glass.View = (() => {
       element.setAttribute("aria-label", T.tokens_label);
       element.addEventListener("keydown", (event) => this.key(event));
       element.addEventListener("click", (event) => this.on(event, (target) => this.choose(target, false)));
-      element.addEventListener("mousemove", (event) => this.on(event, (target) => tip.hover(() => this.token(target), target, event)));
+      element.addEventListener("mousemove", (event) => {
+        if (event.target.closest(".tok")) this.on(event, (target) => tip.hover(() => this.token(target), target, event));
+        else tip.hide();
+      });
+      element.addEventListener("mouseleave", () => tip.hide());
       element.addEventListener("focusin", (event) => this.on(event, (target) => {
         this.stop(target);
         if (target.matches(":focus-visible")) tip.show(this.token(target), target);
