@@ -88,5 +88,6 @@ def test_nothing_is_said_in_english_and_another_language_can_be_chosen(fake, ope
         reader.look()
         page.get_by_label(reader.script["language"]).select_option(other)
     expect(page.locator("html")).to_have_attribute("lang", other)
+    expect(page.locator("#message textarea")).to_have_value("And now?")  # it was not sent
     hint = SCRIPT.tables[other]["message_hint"]
     expect(page.locator("#message textarea")).to_have_attribute("placeholder", hint)
