@@ -4,14 +4,14 @@
   const CONTROLS = "button, input, textarea, select, summary", isTouch = matchMedia("(pointer: coarse)").matches;
   let chain = []; // what has the focus, and all around it
 
-  const canHave = (element) => element.isConnected && !element.matches(":disabled, [tabindex='-1']") && element.checkVisibility({ visibilityProperty: true });
+  const isThere = (element) => element.isConnected && !element.matches(":disabled") && element.checkVisibility({ visibilityProperty: true });
   function look() {
     const [last, ...around] = chain;
     if (document.activeElement !== document.body || !last || isTouch) return;
     chain = [];
-    if (last.isConnected && !last.matches(":disabled") && last.checkVisibility({ visibilityProperty: true })) return; // a click beside everything
+    if (isThere(last)) return; // a click beside everything
     for (const home of around) {
-      const near = home.isConnected && [...home.querySelectorAll(CONTROLS)].find(canHave);
+      const near = [...home.querySelectorAll(CONTROLS)].find((element) => isThere(element) && element.tabIndex >= 0);
       if (near) { near.focus(); return; }
     }
     Glass.composer.focus();
