@@ -3,7 +3,7 @@
 ENGLISH_SCRIPT = {
     "language_code": "en",
     "language": "Language",
-    "language_auto": "Of the browser",
+    "language_auto": "Automatic",
     "number_input": "number input for {label}",
     "range_slider": "range slider for {label}",
     "app": "Glass Llama",

@@ -32,6 +32,7 @@ Glass.latest = (() => {
     show() {
       isLeft = false;
       document.scrollingElement.scrollTop = document.scrollingElement.scrollHeight;
+      before = document.scrollingElement.scrollTop; // not a way up, also if there is less text than before
     },
   };
 })();

@@ -18,6 +18,7 @@ Glass.word = (() => {
   }
 
   function drawn() {
+    if (innerWidth < 768) from?.scrollIntoView({ block: "nearest" }); // above the sheet, which covers half of the screen
     if (!wantsFocus || !buttons().length) return;
     wantsFocus = false;
     buttons()[0].focus();
