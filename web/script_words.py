@@ -68,6 +68,8 @@ ENGLISH_SCRIPT = {
     "task_done": "done",
     "task_open": "open",
     "thought": "Thoughts",
+    "call": "Call of a tool",
+    "call_of": "Call of {name}",
     "likely": "sure",
     "unlikely": "unsure",
     "forced": "chosen by you",

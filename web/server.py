@@ -21,14 +21,16 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from web.access import api_keys, page_login
 from web.api.clients import Clients
-from web.api.errors import PREFIX, add_error_handlers, nothing_here
+from web.api.errors import add_error_handlers, nothing_here
 from web.api.gradio_chat import add_gradio_chat
 from web.api.metrics import Metrics
 from web.api.replies import Replies
 from web.api.routes import api_routes
+from web.beside import take_short_turns
 from web.languages import COOKIE, LANGUAGES, TranslatedBlocks, speaking
 from web.middleware import AnswersInLanguage, BodyLimit, HostCheck, LoginLimit, SecurityHeaders, allowed_hosts
 from web.models.manager import ModelManager
+from web.refusals import PREFIX
 from web.request_log import Notes, RequestLog, print_json
 from web.settings import Settings, listed
 from web.source import source_page
@@ -56,7 +58,7 @@ STYLES = (
 )
 SCRIPTS = (
     *("connection", "glass", "toasts", "tokens"),
-    *_of("text", "offsets lazy spans inline code formula blocks view colours differences"),
+    *_of("text", "offsets lazy spans inline code formula blocks pieces view colours differences"),
     *_of("panels", "sheet word first_screen map"),
     *_of(
         "chat", "tree files store status composer settings replies sides messages conversation page_file chats latest"
@@ -176,6 +178,7 @@ class Server(uvicorn.Server):
 
     def __init__(self, app: FastAPI, manager: ModelManager):
         super().__init__(http_config(app))
+        take_short_turns()
         self._manager = manager
         # Since when a connection has asked nothing after its last request.
         self._waits: dict[tuple[Any, Any], float] = {}

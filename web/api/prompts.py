@@ -2,14 +2,15 @@
 these run in a thread beside the event loop."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from llama_core.checkpoint import Model
-from llama_core.sampling.grammar import Grammar
+from llama_core.sampling.grammar import Grammar, GrammarCompiler, GrammarError
 from llama_core.sampling.params import SamplingParams
 from web.api.errors import ApiError
-from web.api.schema import AlternativesRequest, ChatRequest, CompletionRequest, Generation, ResponseFormat, Sampled
+from web.api.schema import AlternativesRequest, ChatRequest, CompletionRequest, Generation, Rule, Sampled
 from web.api.tool_use import ToolUse, rows_of, tool_use
 from web.chat.actions import stop_at_markers
 from web.settings import Settings
@@ -42,24 +43,49 @@ def of_chat(request: ChatRequest, model: Model, context: int) -> list[Asked]:
         raise ApiError("top_logprobs needs logprobs to be true", param="top_logprobs")
     params = _params(request, model, request.wanted_tokens, wanted, context)
     ids = model.chat.for_tools.prompt_ids(messages, tools.shown) if tools else model.chat.prompt_ids(messages)
-    grammar = _grammar(request.response_format, model)
+    grammar = _grammar(request, model)
     if tools and tools.schema is not None:
         if grammar is not None or begun:
             words = "a call that has to come goes with neither response_format nor a begun reply; leave one of them out"
             raise ApiError(words, param="tool_choice")
-        grammar = model.grammars.json_schema(tools.schema, on_one_line=True)
+        with _named("tools"):
+            grammar = model.grammars.json_schema(tools.schema, on_one_line=True)
         ids = ids + model.tokenizer.encode_template(tools.form.begins)
     return [Asked(ids, params, begun, grammar=grammar, tools=tools)]
 
 
-def _grammar(wanted: ResponseFormat | None, model: Model) -> Grammar | None:
-    if wanted is None or wanted.type == "text":
-        return None
-    if wanted.type == "json_object":
-        return model.grammars.json_object()
-    if wanted.json_schema is None:
-        raise ApiError("response_format has no json_schema", param="response_format")
-    return model.grammars.json_schema(wanted.json_schema.schema_)
+def _grammar(request: Generation, model: Model) -> Grammar | None:
+    """What the reply has to be, compiled; None: any text."""
+    given = {"response_format": request.response_format, "structured_outputs": request.structured_outputs}
+    rules = {name: form.rule for name, form in given.items() if form is not None and form.rule is not None}
+    if len(rules) > 1:
+        words = "response_format and structured_outputs both say what the reply has to be; leave one of them out"
+        raise ApiError(words, param="structured_outputs")
+    for name, rule in rules.items():
+        with _named(name):
+            return _compiled(rule, model.grammars)
+    return None
+
+
+def _compiled(rule: Rule, grammars: GrammarCompiler) -> Grammar:
+    match rule:
+        case "json_object", _:
+            return grammars.json_object()
+        case "json_schema", schema:
+            return grammars.json_schema(schema)
+        case "regex", pattern:
+            return grammars.regex(pattern)
+        case _, texts:
+            return grammars.choice(texts)
+
+
+@contextmanager
+def _named(param: str) -> Iterator[None]:
+    """A grammar that cannot be used is refused with the parameter that it came in."""
+    try:
+        yield
+    except GrammarError as problem:
+        raise ApiError(str(problem), param=param) from None
 
 
 def of_completion(request: CompletionRequest, model: Model, context: int) -> list[Asked]:
@@ -67,7 +93,7 @@ def of_completion(request: CompletionRequest, model: Model, context: int) -> lis
     if request.echo and request.logprobs is not None:
         raise ApiError("echo with logprobs is not supported: those of the prompt are not computed", param="logprobs")
     params = _params(request, model, request.max_tokens or 16, request.logprobs, context)  # 16: as OpenAI has it
-    tokenizer, asked = model.tokenizer, []
+    tokenizer, grammar, asked = model.tokenizer, _grammar(request, model), []
     for prompt in request.prompts:
         begins = tokenizer.bos_id is not None and tokenizer.begins_with_bos
         ids = tokenizer.encode(prompt, bos=begins) if isinstance(prompt, str) else prompt
@@ -77,7 +103,7 @@ def of_completion(request: CompletionRequest, model: Model, context: int) -> lis
             echo = prompt
         else:
             echo = tokenizer.decode([token_id for token_id in prompt if token_id < model.config.vocab_size])
-        asked.append(Asked(ids, params, echo=echo))
+        asked.append(Asked(ids, params, echo=echo, grammar=grammar))
     return asked
 
 

@@ -13,6 +13,7 @@ from llama_core.engine.request import Request
 from llama_core.engine.text import Reply, TextToken
 from llama_core.errors import UserError
 from llama_core.sampling.params import SamplingParams
+from web.beside import beside
 from web.chat import status
 from web.chat.actions import Controls, KnobError, PendingReply, moved, sampling_params, stop_at_markers
 from web.chat.codec import dump, write_conversation
@@ -108,7 +109,7 @@ class ReplyManager:
         try:
             params = stop_at_markers(sampling_params(controls), served.model.tokenizer)
             # In a thread: for a long chat it takes a while, and the words of others are streamed on this event loop.
-            conversation, prompt, written = await asyncio.to_thread(_prompt, pending, params, served)
+            conversation, prompt, written = await beside(_prompt, pending, params, served)
             if not self._is_started(seat, starting):
                 return  # abandoned
             request = self.running[seat] = served.engine.submit(

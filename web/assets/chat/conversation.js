@@ -204,6 +204,7 @@ Glass.conversation = (() => {
       for (const which of this.chat.until(number)) this.chat.select(this.chat.nodes[which].parent, which);
       this.save();
       this.draw();
+      this.drawFar(number);
       const { row } = this.rows.get(number);
       row.scrollIntoView({ block: "nearest" });
       row.querySelector("footer button")?.focus({ preventScroll: true });

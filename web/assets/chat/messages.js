@@ -76,26 +76,32 @@ Glass.Messages = (() => {
         for (const child of [...row.children]) if (child !== body) child.remove();
         row.prepend(head);
       }
-      const entry = { row, body, view, looks: this.looks(number), isDrawn: mine || isNear || Boolean(view) };
+      const entry = { row, body, view, looks: this.looks(number), isDrawn: isNear || Boolean(view) };
       this.rows.set(number, entry);
       if (!entry.isDrawn || mine) body.textContent = textOf(node);
-      else this.reply(number);
-      if (!entry.isDrawn) this.sight.observe(row);
-      if (mine && !this.isText && isLong(body.textContent)) row.append(unfolding(body));
-      row.append(this.foot(number));
+      if (mine && !this.isText && isLong(body.textContent)) body.classList.add("folded");
+      if (entry.isDrawn) this.drawAll(number);
+      else this.sight.observe(row);
       return entry;
+    }
+    // With the tokens and all that can be done: of hundreds of messages only those that come near.
+    drawAll(number) {
+      const { row, body } = this.rows.get(number);
+      if (this.chat.nodes[number].role !== "user") this.reply(number);
+      if (body.matches(".folded")) row.append(unfolding(body));
+      row.append(this.foot(number));
     }
     // Messages that come into sight.
     seen(rows) {
-      for (const { target, isIntersecting } of rows) {
-        const number = Number(target.dataset.node), entry = this.rows.get(number);
-        if (!isIntersecting) continue;
-        this.sight.unobserve(target);
-        if (entry?.row !== target || entry.isDrawn) continue;
-        entry.isDrawn = true;
-        entry.body.replaceChildren();
-        this.reply(number);
-      }
+      for (const { target, isIntersecting } of rows) if (isIntersecting) this.drawFar(Number(target.dataset.node));
+    }
+    drawFar(number) {
+      const entry = this.rows.get(number);
+      if (!entry || entry.isDrawn) return;
+      this.sight.unobserve(entry.row);
+      entry.isDrawn = true;
+      if (this.chat.nodes[number].role !== "user") entry.body.replaceChildren();
+      this.drawAll(number);
     }
     redraw(number) {
       const old = this.rows.get(number), place = this.placeOfFocus();
@@ -195,7 +201,6 @@ Glass.Messages = (() => {
   // A pasted page or an attached file is folded to its first lines.
   const isLong = (words) => words.length > MOST_LETTERS || words.split("\n").length > MOST_LINES;
   function unfolding(body) {
-    body.classList.add("folded");
     const more = button(T.unfold, "", () => {
       const isFolded = body.classList.toggle("folded");
       more.textContent = isFolded ? T.unfold : T.fold;

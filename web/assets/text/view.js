@@ -72,11 +72,13 @@ Glass.View = (() => {
       this.drawn = [...spans.tokens];
     }
     drawMarkdown(source) {
-      const pieces = thoughts(source);
+      const pieces = Glass.pieces(source);
+      if (this.parts.some(({ kind }, place) => kind !== pieces[place]?.kind)) this.clear(); // text turned out to be a call
       pieces.forEach((piece, place) => {
         const part = this.parts[place] ||= this.begin(piece), isLast = place === pieces.length - 1;
         if (part.isClosed) return;
-        this.draw(part, source, piece.to, !isLast || !this.node.live);
+        if (piece.kind === "call") this.drawCall(part, source, piece);
+        else this.draw(part, source, piece.to, !isLast || !this.node.live);
         part.isClosed = !isLast;
       });
       this.tail();
@@ -90,18 +92,49 @@ Glass.View = (() => {
         this.grow();
       });
     }
-    // A part has a home on the page, and where its drawing goes on: in the source, among the tokens and the marks.
-    begin({ isThought, from }) {
-      const home = isThought ? make("div", {}) : this.element;
-      if (isThought) this.element.append(make("details", { class: "thought" }, make("summary", {}, T.thought), home));
-      return { home, at: from, token: this.spans.next, mark: this.spans.mark, open: [] };
+    clear() {
+      this.element.replaceChildren();
+      this.parts = [];
+      this.spans.rewind(0, 0);
     }
-    draw(part, source, to, isFinal) {
+    // A part has a home on the page, and where its drawing goes on: in the source, among the tokens and the marks.
+    begin({ kind, from }) {
+      const home = kind === "text" ? this.element : make("div", {}), title = make("summary", {}, T.thought);
+      if (kind !== "text") this.element.append(make("details", { class: `fold ${kind}` }, title, home));
+      return { kind, home, title, at: from, token: this.spans.next, mark: this.spans.mark, open: [] };
+    }
+    // As it was written.
+    drawCall(part, source, { name, from, to }) {
       for (const element of part.open) element.remove();
       this.spans.rewind(part.token, part.mark);
-      const drawn = new Glass.Blocks(source, part.at, to, this.spans), { blocks, base } = drawn;
+      part.title.textContent = name ? Glass.fill(T.call_of, { name }) : T.call;
+      const places = [...Array(to - from).keys()].map((place) => from + place);
+      part.open = [make("pre", { dir: "ltr" }, make("code", {}, ...this.spans.text(source.slice(from, to), places)))];
+      part.home.append(...part.open);
+    }
+    draw(part, source, to, isFinal) {
+      const drawn = new Glass.Blocks(source, part.at, to, this.spans), { blocks } = drawn;
+      const words = blocks.length === 1 && this.spans.tokens.length ? drawn.words(blocks[0], isFinal) : null, { words: before } = part;
+      if (words && before?.kind === words.kind && words.value.startsWith(before.value)) this.goOn(part, words);
+      else this.drawBlocks(part, drawn, isFinal ? blocks.length : unchanging(drawn, to));
+      part.words = words;
+    }
+    // A block of words alone in which more have come: those, and the token before them, which may go on in them.
+    goOn({ open, token, mark }, { value, offsets }) {
+      for (const tail of open.splice(1)) tail.remove();
+      const home = open[0].querySelector("code") || open[0], { starts, marks } = this.spans;
+      while (home.lastChild?.matches(".gone, .part, .end, .mark")) home.lastChild.remove();
+      const last = home.lastChild, index = last ? Number(last.dataset.i) : token;
+      last?.remove();
+      this.spans.rewind(index, last ? marks.filter(([place]) => place <= index).length : mark);
+      const from = last ? offsets.findIndex((place) => place >= starts[index]) : 0;
+      home.append(...this.spans.text(value.slice(from), offsets.slice(from)));
+    }
+    drawBlocks(part, drawn, settled) {
+      const { blocks, base } = drawn;
+      for (const element of part.open) element.remove();
+      this.spans.rewind(part.token, part.mark);
       part.open = [];
-      const settled = isFinal ? blocks.length : unchanging(drawn, to);
       blocks.forEach((block, place) => {
         const isOpen = place >= settled || place === blocks.length - 1;
         if (place === Math.min(settled, blocks.length - 1)) Object.assign(part, { at: base + lineStart(drawn, block), token: this.spans.next, mark: this.spans.mark });
@@ -144,15 +177,6 @@ Glass.View = (() => {
       if (fold) fold.open = true;
       target?.focus();
     }
-  }
-
-  // What the model thought before it answered, if it said so, and the answer.
-  function thoughts(source) {
-    const [begin] = source.match(/^\s*<think>\n*/) || [];
-    if (begin === undefined) return [{ from: 0, to: source.length }];
-    const end = source.indexOf("</think>");
-    if (end < 0) return [{ isThought: true, from: begin.length, to: source.length }];
-    return [{ isThought: true, from: begin.length, to: end }, { from: end + "</think>".length, to: source.length }];
   }
 
   // How many blocks words to come cannot change: all but the last, and the one before it if the last may turn out to go
