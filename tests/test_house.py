@@ -67,9 +67,16 @@ def test_every_folder_says_what_it_is_for():
 
 @pytest.mark.parametrize("page", pages(), ids=named)
 def test_relative_links_lead_somewhere(page: Path):
-    targets = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+    text = page.read_text(encoding="utf-8")
+    targets = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text) + re.findall(r'src="([^"]+)"', text)
     relative = [target for target in targets if not re.match(r"[a-z]+:", target)]
     assert [target for target in relative if not (page.parent / target).exists()] == []
+
+
+def test_every_picture_is_shown():
+    told = "".join(page.read_text(encoding="utf-8") for page in pages())
+    pictures = [path.name for kind in ("png", "webp") for path in (ROOT / "docs").glob(f"*.{kind}")]
+    assert [name for name in pictures if name not in told] == []
 
 
 @pytest.mark.parametrize("page", ["ARCHITECTURE.md", "CONTRIBUTING.md"])

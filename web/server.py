@@ -27,7 +27,7 @@ from web.api.metrics import Metrics
 from web.api.replies import Replies
 from web.api.routes import api_routes
 from web.beside import take_short_turns
-from web.languages import LANGUAGES, TranslatedBlocks, speaking
+from web.languages import COOKIE, LANGUAGES, TranslatedBlocks, speaking
 from web.middleware import AnswersInLanguage, BodyLimit, HostCheck, LoginLimit, SecurityHeaders, allowed_hosts
 from web.models.manager import ModelManager
 from web.refusals import PREFIX
@@ -64,7 +64,7 @@ SCRIPTS = (
         "chat", "tree files store status composer settings replies sides messages conversation page_file chats latest"
     ),
     *_of("panels", "theme language sidebars"),
-    "help",
+    *("help", "focus"),
 )
 
 
@@ -158,10 +158,11 @@ def head(language: str) -> str:
         sentences = json.dumps(dict(SCRIPT), ensure_ascii=False).replace("<", "\\u003c")
     code = "\n".join((ASSETS / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS)
     styles = "\n".join((ASSETS / f"{name}.css").read_text(encoding="utf-8") for name in STYLES)
+    languages = {"cookie": COOKIE, "names": LANGUAGES}
     viewport = "width=device-width, initial-scale=1, interactive-widget=resizes-content"
     return (
         f'<meta name="viewport" content="{viewport}">\n<style>{styles}</style>\n'
-        f"<script>window.GLASS_TEXT = {sentences};\nwindow.GLASS_LANGUAGES = {json.dumps(LANGUAGES)};\n{code}</script>"
+        f"<script>window.GLASS_TEXT = {sentences};\nwindow.GLASS_LANGUAGES = {json.dumps(languages)};\n{code}</script>"
     )
 
 

@@ -130,7 +130,7 @@ def outputs(update: PageUpdate, about: Conversation | None = None, side: str = "
     if line is not None and about:
         line = f'<div data-chat="{about.id}" data-request="{about.request}">{line}</div>'
     streams = [None, update.stream] if side == "right" else [update.stream, None]
-    parts = [update.chat, *streams, line, update.plot, update.lens, gr.Accordion(open=True) if update.unfolds else None]
+    parts = [update.chat, *streams, line, update.plot, update.lens]
     return [gr.skip() if part is None else part for part in parts]
 
 
