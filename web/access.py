@@ -1,6 +1,7 @@
 """Who is let in: the keys of programs and the names of the page. Secrets are compared in constant time, and no
 message or log has one."""
 
+import hashlib
 import hmac
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -32,18 +33,27 @@ def api_keys(settings: Settings) -> tuple[str, ...]:
 def page_login(settings: Settings) -> Callable[[str, str], bool] | None:
     """Whether a name and password may see the page; None: it asks nobody."""
     pairs = listed(settings.login)
-    return (lambda name, password: is_one_of(f"{name}:{password}", pairs)) if pairs else None
+    if not pairs:
+        return None
+    return lambda name, password: is_one_of(f"{name}:{password}".encode("utf-8", "surrogateescape"), pairs)
 
 
-def is_one_of(given: str, secrets: Iterable[str]) -> bool:
+def is_one_of(given: bytes, secrets: Iterable[str]) -> bool:
     """Whether `given` is one of them. All are compared, each in a time that does not tell how much is right."""
-    data = given.encode("utf-8", "surrogateescape")
-    return any([hmac.compare_digest(data, secret.encode()) for secret in secrets])
+    return any([hmac.compare_digest(given, secret.encode()) for secret in secrets])
 
 
-def bearer_key(request: Request) -> str:
-    """The key that a program sent, as Starlette decoded the header (latin-1); empty without one."""
-    return request.headers.get("Authorization", "").removeprefix("Bearer ")
+def key_of(request: Request) -> bytes:
+    """The key that a program sent, in any letters; empty without one."""
+    sent = request.headers.get("Authorization", "").encode("latin-1")  # as Starlette decoded it
+    scheme, _, key = sent.partition(b" ")
+    return key.strip() if scheme.lower() == b"bearer" else sent
+
+
+def key_name(request: Request) -> str:
+    """Which key a program sent, without saying it; empty without one."""
+    key = key_of(request)
+    return hashlib.sha256(key).hexdigest() if key else ""
 
 
 def address_of(client: Address | None) -> str:

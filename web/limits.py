@@ -66,23 +66,13 @@ class ClientLimits:
         self._max_streams = settings.max_streams
         self._turns: Counter[str] = Counter()
 
-    def admit(self, client: str) -> None:
-        """Count a request, or refuse it."""
-        for window, name in ((self._requests, "requests"), (self._tokens, "tokens")):
-            wait = window.wait(client) if window else 0
-            if window and wait:
-                seconds = math.ceil(wait)
-                words = f"more than {window.limit} {name} a minute; try again in {seconds} seconds"
-                raise LimitReached(words, "rate_limit_exceeded", seconds)
-        if self._requests:
-            self._requests.use(client, 1)
-
     @contextmanager
     def turn(self, client: str) -> Iterator[None]:
-        """While a client is answered."""
-        if self._max_streams and self._turns[client] >= self._max_streams:
-            words = f"{self._max_streams} requests are answered already, the most for one client"
-            raise LimitReached(f"{words}; try again when one ended", "too_many_streams", TURN_RETRY_SECONDS)
+        """Count a request, which is answered until this is left, or refuse it. One that is refused does not count: who
+        asks again and again while an answer of theirs is written would have used up their requests by then."""
+        self._require_room(client)
+        if self._requests:
+            self._requests.use(client, 1)
         self._turns[client] += 1
         try:
             yield
@@ -90,6 +80,17 @@ class ClientLimits:
             self._turns[client] -= 1
             if not self._turns[client]:
                 del self._turns[client]
+
+    def _require_room(self, client: str) -> None:
+        if self._max_streams and self._turns[client] >= self._max_streams:
+            words = f"{self._max_streams} requests are answered already, the most for one client"
+            raise LimitReached(f"{words}; try again when one ended", "too_many_streams", TURN_RETRY_SECONDS)
+        for window, name in ((self._requests, "requests"), (self._tokens, "tokens")):
+            wait = window.wait(client) if window else 0
+            if window and wait:
+                seconds = math.ceil(wait)
+                words = f"more than {window.limit} {name} a minute; try again in {seconds} seconds"
+                raise LimitReached(words, "rate_limit_exceeded", seconds)
 
     def spend(self, client: str, tokens: int) -> None:
         """Count tokens that were read and written for a client."""

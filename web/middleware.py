@@ -7,12 +7,13 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import HTTPConnection
-from starlette.responses import JSONResponse, PlainTextResponse
+from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
 from web.languages import ENGLISH, language_of, speaking
 from web.limits import LOGINS_PER_MINUTE, MovingWindow
+from web.refusals import is_api, refusal
 from web.settings import Settings, listed
 from web.strings import TEXT
 
@@ -109,7 +110,8 @@ class HostCheck:
             await WebSocketClose(1008)(scope, receive, send)
         else:
             words = TEXT["other_host"].format(host=header[:100])
-            await PlainTextResponse(words, 421)(scope, receive, send)
+            answer = refusal(scope, words, 421, "other_host") if is_api(scope) else PlainTextResponse(words, 421)
+            await answer(scope, receive, send)
 
 
 def host_name(header: str) -> str:
@@ -183,11 +185,8 @@ class BodyLimit:
     async def _refuse(self, broken: str, scope: Scope, receive: Receive, send: Send) -> None:
         status, code = BODY_LIMITS[broken]
         words = TEXT[broken].format(limit=self.limit // 1_000_000, seconds=self.seconds)
-        # Gradio's script shows what stands in "detail", programs read "error" as OpenAI has it. The connection ends:
-        # the rest of the body is not read.
-        error = {"message": words, "type": "invalid_request_error", "param": None, "code": code}
-        refusal = JSONResponse({"detail": words, "error": error}, status, headers={"Connection": "close"})
-        await refusal(scope, receive, send)
+        # The connection ends: the rest of the body is not read.
+        await refusal(scope, words, status, code, {"Connection": "close"})(scope, receive, send)
 
 
 class LoginLimit:
@@ -204,7 +203,7 @@ class LoginLimit:
         seconds = math.ceil(self._attempts.wait(address))
         if seconds:
             words = TEXT["logins"].format(limit=LOGINS_PER_MINUTE, seconds=seconds)
-            await JSONResponse({"detail": words}, 429, {"Retry-After": str(seconds)})(scope, receive, send)
+            await refusal(scope, words, 429, headers={"Retry-After": str(seconds)})(scope, receive, send)
             return
         self._attempts.use(address, 1)
         await self.app(scope, receive, send)

@@ -157,7 +157,9 @@ class GrammarCompiler:
         if not texts or isinstance(texts, str) or not all(isinstance(text, str) and text for text in texts):
             raise GrammarError(f"{name} is {_one_line(repr(texts))}; expected at least one text, and none empty")
         _check_size(name, "".join(texts))
-        return self._compile(name, LLMatcher.grammar_from_lark(f"start: {' | '.join(map(json.dumps, texts))}"))
+        # One word of the grammar, which an automaton follows: of rules there may be 2000 at a place.
+        words = " | ".join(map(json.dumps, texts))
+        return self._compile(name, LLMatcher.grammar_from_lark(f"start: TEXT\nTEXT: {words}"))
 
     def lark(self, text: str) -> Grammar:
         """Text in a context-free grammar in llguidance's form of Lark, where `<|name|>` and `<[7]>` are special tokens.

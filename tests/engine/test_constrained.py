@@ -1,6 +1,7 @@
 """Replies that follow a grammar: they always hold to it, and the others do not notice."""
 
 import json
+import re
 
 import jax
 import jsonschema
@@ -71,6 +72,15 @@ def test_a_reply_that_ends_by_itself_is_valid(engine, model, form, request):
 
     check()
     assert len(ended) >= count and sum(ended) > 0.5 * len(ended)
+
+
+@pytest.mark.parametrize("pattern", [r"\d{1,3}(\.\d\d)?", "(?i)(warm|hot) (tea|milk)!*", "[^aeiou]{4}", "é+|ü{2,5}"])
+def test_a_reply_that_ends_by_itself_matches_its_pattern(engine, model, pattern):
+    grammar = model.grammars.regex(pattern)
+    replies = [engine.submit(PROMPT, warm(seed, max_new_tokens=40), grammar=grammar) for seed in range(3)]
+    texts = [text_of(model, reply) for reply in replies]
+    ended = [text for text, reply in zip(texts, replies, strict=True) if reply.finish_reason == "stop"]
+    assert ended and all(re.fullmatch(pattern, text) for text in ended)
 
 
 @pytest.fixture(scope="module")

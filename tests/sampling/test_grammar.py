@@ -87,6 +87,11 @@ def test_a_choice_is_one_of_its_texts_and_no_other(options, other):
     assert accepts(grammar, other) == (other in options)
 
 
+def test_a_choice_may_be_of_thousands(compiler):
+    grammar = compiler.choice([f"option {i}" for i in range(5000)])
+    assert accepts(grammar, "option 4999") and not accepts(grammar, "option 5000") and not accepts(grammar, "option ")
+
+
 @pytest.mark.parametrize("pattern", ["a(b|c)*d?", r"\d{2,3}-[^x]", "é|ü+"])
 @pytest.mark.parametrize("text", ["a", "abcbd", "ad", "12-y", "1-y", "123-x", "é", "üü", "üé", ""])
 def test_a_regular_expression_matches_from_beginning_to_end(compiler, pattern, text):

@@ -6,6 +6,7 @@ import gradio as gr
 import pytest
 from fastapi import Request
 from fastapi.testclient import TestClient
+from starlette.websockets import WebSocketDisconnect
 
 from web.api.clients import Clients
 from web.languages import TranslatedBlocks
@@ -170,6 +171,8 @@ def test_a_page_that_gives_its_own_name_our_address_is_not_answered(client):
             assert answer.status_code == 421 and "--allowed-hosts" in answer.text
             assert answer.headers["content-type"].startswith("text/plain") and "nosniff" in answer.headers.values()
         assert client.post("/gradio_api/queue/join", headers={"Host": name}, json={}).status_code == 421
+        for_programs = client.get("/v1/models", headers={"Host": name})
+        assert (for_programs.status_code, for_programs.json()["error"]["code"]) == (421, "other_host")
 
 
 def test_this_machine_is_answered_by_each_of_its_names(client):
@@ -186,6 +189,11 @@ def test_other_names_are_those_of_the_settings(serve):
     assert serve(allowed_hosts="*").get("/health", headers={"Host": "c.d"}).status_code == 200
 
 
+def test_there_are_no_websockets_below_v1(client):
+    with pytest.raises(WebSocketDisconnect), client.websocket_connect("/v1/models"):
+        pass
+
+
 def in_pieces(count):
     """A body that does not say its length."""
     for _ in range(count):
@@ -194,11 +202,14 @@ def in_pieces(count):
 
 def test_what_is_too_large_is_refused_before_it_is_parsed(serve):
     client = serve(max_request_mb=1)
-    for path in ("/read", "/gradio_api/queue/join"):
+    for path in ("/read", "/gradio_api/queue/join", "/v1/completions"):
         for body in (b"{" * 1_000_001, in_pieces(11)):
             answer = client.post(path, content=body, headers={"Content-Type": "application/json"})
-            assert answer.status_code == 413 and "larger than 1 MB, the most" in answer.json()["detail"], path
-            assert answer.json()["error"]["code"] == "request_too_large"
+            assert answer.status_code == 413 and "larger than 1 MB, the most" in answer.text
+            if path.startswith("/v1"):
+                assert answer.json()["error"]["code"] == "request_too_large"
+            else:
+                assert set(answer.json()) == {"detail"}  # what Gradio's scripts show
 
 
 def test_what_is_not_too_large_is_read(serve):

@@ -55,9 +55,9 @@ class Answer:
         body: dict[str, Any] = {"delta": delta} if self.is_chat else {"text": text}
         return {"index": index, **body, "finish_reason": finish, "logprobs": logprobs}
 
-    def call(self, index: int, number: int, call: dict[str, Any]) -> dict[str, Any]:
-        """A call of a tool, which comes in one piece."""
-        delta = {"tool_calls": [{"index": number, **call}]}
+    def call(self, index: int, number: int, part: dict[str, Any]) -> dict[str, Any]:
+        """A piece of a call of a tool, or the whole one."""
+        delta = {"tool_calls": [{"index": number, **part}]}
         return {"index": index, "delta": delta, "finish_reason": None, "logprobs": None}
 
     def beginning(self, index: int) -> dict[str, Any]:

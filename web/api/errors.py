@@ -1,4 +1,4 @@
-"""Errors as OpenAI's clients expect them (platform.openai.com/docs/guides/error-codes)."""
+"""Errors as OpenAI's clients expect them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,14 +10,14 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocketClose
 
 from llama_core.engine.errors import EngineDead, NotFinite, QueueFull
 from llama_core.errors import UserError
 from web.limits import LimitReached
+from web.refusals import PREFIX, error_body, is_api
 
-PREFIX = "/v1"
 RETRY_SECONDS = 5  # when the queue is full
-KINDS = {401: "authentication_error", 429: "rate_limit_error"}
 UNEXPECTED = "an unexpected error, see the console of the server"
 
 
@@ -43,8 +43,8 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
 }
 
 
-class ApiError(Exception):
-    """A refusal with its HTTP status; `code` tells programs apart what `message` tells people. `retry_after` is in
+class ApiError(HTTPException):
+    """A refusal with its HTTP status; `code` tells programs apart what `detail` tells people. `retry_after` is in
     seconds."""
 
     def __init__(
@@ -55,15 +55,17 @@ class ApiError(Exception):
         param: str | None = None,
         retry_after: int | None = None,
     ):
-        super().__init__(message)
-        self.message, self.status, self.code, self.param = message, status, code, param
+        super().__init__(status, message)
+        self.code, self.param = code, param
         self.retry_after = RETRY_SECONDS if retry_after is None and status == 503 else retry_after
 
     @property
     def body(self) -> dict[str, Any]:
         """The JSON of the answer."""
-        kind = KINDS.get(self.status, "server_error" if self.status >= 500 else "invalid_request_error")
-        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+        return error_body(self.detail, self.status_code, self.code, self.param)
+
+    def __str__(self) -> str:
+        return self.detail
 
 
 def as_api_error(problem: UserError) -> ApiError:
@@ -93,9 +95,9 @@ def add_error_handlers(app: FastAPI) -> None:
 
     async def of_api(request: Request, problem: Exception) -> Response:
         assert isinstance(problem, ApiError)
-        request.state.notes["code"] = problem.code or str(problem.status)
+        request.state.notes["code"] = problem.code or str(problem.status_code)
         headers = None if problem.retry_after is None else {"Retry-After": str(problem.retry_after)}
-        return JSONResponse(problem.body, problem.status, headers)
+        return JSONResponse(problem.body, problem.status_code, headers)
 
     async def of_user(request: Request, problem: Exception) -> Response:
         assert isinstance(problem, UserError)
@@ -107,7 +109,7 @@ def add_error_handlers(app: FastAPI) -> None:
 
     async def of_http(request: Request, problem: Exception) -> Response:
         assert isinstance(problem, HTTPException)
-        if not request.url.path.startswith(PREFIX):
+        if not is_api(request.scope):
             return JSONResponse({"detail": problem.detail}, problem.status_code, problem.headers)
         answer = await of_api(request, ApiError(str(problem.detail), problem.status_code))
         answer.headers.update(problem.headers or {})
@@ -128,6 +130,9 @@ def nothing_here(known: APIRouter) -> ASGIApp:
     """Refuses what is asked below `PREFIX` and is none of the `known` routes."""
 
     async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await WebSocketClose()(scope, receive, send)
+            return
         asked = {**scope, "root_path": scope["app_root_path"]}  # this app itself is mounted at the prefix
         routes = [route for route in known.routes if isinstance(route, Route)]
         others = [route for route in routes if route.matches(asked)[0] is Match.PARTIAL]

@@ -10,6 +10,7 @@ from llama_core.errors import UserError
 from web.api.errors import ApiError, invalid
 from web.api.replies import Replies
 from web.api.schema import ChatRequest
+from web.beside import beside
 
 DESCRIPTION = (
     "Chat with the model. history holds the earlier messages, with role and content; options are those of "
@@ -30,7 +31,8 @@ def add_gradio_chat(page: gr.Blocks, replies: Replies) -> None:
         assert http is not None, "Gradio's clients come over HTTP"
         messages = [*history, {"role": "user", "content": message}]
         try:
-            asked = ChatRequest(**{**options, "messages": messages, "tools": None})
+            given = {**options, "messages": messages, "tools": None}
+            asked = await beside(ChatRequest.model_validate, given)
             async for text in replies.texts(http, asked):
                 yield text
         except pydantic.ValidationError as problem:

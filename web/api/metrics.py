@@ -8,8 +8,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from llama_core.engine.request import Request
-from web.api.errors import PREFIX
 from web.models.manager import ModelManager
+from web.refusals import PREFIX
 from web.request_log import Notes
 
 # Paths of their own in the figures. A stranger can ask for any path, and each would be kept for ever.

@@ -2,17 +2,21 @@
 these run in a thread beside the event loop."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from llama_core.checkpoint import Model
-from llama_core.sampling.grammar import Grammar
+from llama_core.sampling.grammar import Grammar, GrammarCompiler, GrammarError
 from llama_core.sampling.params import SamplingParams
+from llama_core.tokenizer import Tokenizer
 from web.api.errors import ApiError
-from web.api.schema import AlternativesRequest, ChatRequest, CompletionRequest, Generation, ResponseFormat, Sampled
+from web.api.schema import AlternativesRequest, ChatRequest, CompletionRequest, Generation, Rule, Sampled
 from web.api.tool_use import ToolUse, rows_of, tool_use
 from web.chat.actions import stop_at_markers
 from web.settings import Settings
+
+REWRITTEN = 4
 
 
 @dataclass(frozen=True)
@@ -42,24 +46,49 @@ def of_chat(request: ChatRequest, model: Model, context: int) -> list[Asked]:
         raise ApiError("top_logprobs needs logprobs to be true", param="top_logprobs")
     params = _params(request, model, request.wanted_tokens, wanted, context)
     ids = model.chat.for_tools.prompt_ids(messages, tools.shown) if tools else model.chat.prompt_ids(messages)
-    grammar = _grammar(request.response_format, model)
+    grammar = _grammar(request, model)
     if tools and tools.schema is not None:
         if grammar is not None or begun:
             words = "a call that has to come goes with neither response_format nor a begun reply; leave one of them out"
             raise ApiError(words, param="tool_choice")
-        grammar = model.grammars.json_schema(tools.schema, on_one_line=True)
+        with _named("tools"):
+            grammar = model.grammars.json_schema(tools.schema, on_one_line=True)
         ids = ids + model.tokenizer.encode_template(tools.form.begins)
     return [Asked(ids, params, begun, grammar=grammar, tools=tools)]
 
 
-def _grammar(wanted: ResponseFormat | None, model: Model) -> Grammar | None:
-    if wanted is None or wanted.type == "text":
-        return None
-    if wanted.type == "json_object":
-        return model.grammars.json_object()
-    if wanted.json_schema is None:
-        raise ApiError("response_format has no json_schema", param="response_format")
-    return model.grammars.json_schema(wanted.json_schema.schema_)
+def _grammar(request: Generation, model: Model) -> Grammar | None:
+    """What the reply has to be, compiled; None: any text."""
+    given = {"response_format": request.response_format, "structured_outputs": request.structured_outputs}
+    rules = {name: form.rule for name, form in given.items() if form is not None and form.rule is not None}
+    if len(rules) > 1:
+        words = "response_format and structured_outputs both say what the reply has to be; leave one of them out"
+        raise ApiError(words, param="structured_outputs")
+    for name, rule in rules.items():
+        with _named(name):
+            return _compiled(rule, model.grammars)
+    return None
+
+
+def _compiled(rule: Rule, grammars: GrammarCompiler) -> Grammar:
+    match rule:
+        case "json_object", _:
+            return grammars.json_object()
+        case "json_schema", schema:
+            return grammars.json_schema(schema)
+        case "regex", pattern:
+            return grammars.regex(pattern)
+        case _, texts:
+            return grammars.choice(texts)
+
+
+@contextmanager
+def _named(param: str) -> Iterator[None]:
+    """A grammar that cannot be used is refused with the parameter that it came in."""
+    try:
+        yield
+    except GrammarError as problem:
+        raise ApiError(str(problem), param=param) from None
 
 
 def of_completion(request: CompletionRequest, model: Model, context: int) -> list[Asked]:
@@ -67,7 +96,7 @@ def of_completion(request: CompletionRequest, model: Model, context: int) -> lis
     if request.echo and request.logprobs is not None:
         raise ApiError("echo with logprobs is not supported: those of the prompt are not computed", param="logprobs")
     params = _params(request, model, request.max_tokens or 16, request.logprobs, context)  # 16: as OpenAI has it
-    tokenizer, asked = model.tokenizer, []
+    tokenizer, grammar, asked = model.tokenizer, _grammar(request, model), []
     for prompt in request.prompts:
         begins = tokenizer.bos_id is not None and tokenizer.begins_with_bos
         ids = tokenizer.encode(prompt, bos=begins) if isinstance(prompt, str) else prompt
@@ -77,7 +106,7 @@ def of_completion(request: CompletionRequest, model: Model, context: int) -> lis
             echo = prompt
         else:
             echo = tokenizer.decode([token_id for token_id in prompt if token_id < model.config.vocab_size])
-        asked.append(Asked(ids, params, echo=echo))
+        asked.append(Asked(ids, params, echo=echo, grammar=grammar))
     return asked
 
 
@@ -121,6 +150,27 @@ def _params(
         logprobs=logprobs,
     )
     return stop_at_markers(params, model.tokenizer)
+
+
+def require_room(request: Sampled, tokenizer: Tokenizer, room: int) -> None:
+    """Raises `ApiError` for a prompt that cannot fit into `room` tokens however it is cut, before time is spent on it.
+    Tokenizers that rewrite a text make it shorter by `REWRITTEN` times at most: wide letters, composed ones."""
+    least = _characters(request) // (REWRITTEN * tokenizer.longest_token)
+    if least > room:
+        words = f"the prompt has {least} tokens or more, and prompt and reply together may have {room}; shorten it"
+        raise ApiError(words, code="context_length_exceeded", param="messages")
+
+
+def _characters(request: Sampled) -> int:
+    """Of its longest prompt."""
+    match request:
+        case ChatRequest(messages=messages) | AlternativesRequest(messages=list(messages)):
+            return sum(len(message.text) for message in messages)
+        case CompletionRequest(prompts=prompts):
+            return max((len(prompt) for prompt in prompts if isinstance(prompt, str)), default=0)
+        case AlternativesRequest(prompt=str(text)):
+            return len(text)
+    return 0
 
 
 def require_size(asked: Sequence[Asked], most_tokens: int) -> None:

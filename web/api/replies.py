@@ -1,7 +1,5 @@
 """Answers to programs within their limits: what each request has in common from its arrival to its end."""
 
-import asyncio
-import hashlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -11,13 +9,14 @@ from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from llama_core.checkpoint import Model
-from web.access import address_of, bearer_key
+from web.access import address_of, key_name
 from web.api import prompts
 from web.api.answers import Answer, finish_of
 from web.api.clients import Clients
 from web.api.errors import ApiError
 from web.api.run import INTERVAL, Run
 from web.api.schema import AlternativesRequest, ChatRequest, Generation, Sampled, SamplingChange
+from web.beside import beside
 from web.models.manager import ModelManager
 from web.settings import Settings
 
@@ -73,10 +72,10 @@ class Replies:
         served, settings, who = self._manager.served, self._settings, _client(http, self._has_keys)
         prompts.require_model(asked.model, served.model.name)
         prompts.within_limits(asked, settings)
-        self._clients.limits.admit(who)
+        prompts.require_room(asked, served.model.tokenizer, served.engine.max_seq_len)
         ends.enter_context(self._clients.limits.turn(who))
         context = settings.max_reply_tokens or served.engine.max_seq_len
-        made = await asyncio.to_thread(make, asked, served.model, context)
+        made = await beside(make, asked, served.model, context)
         prompts.require_size(made, settings.max_prompt_tokens)
         run = Run(served, made, count, _scope(http), Answer(is_chat, served.model.name))
         self._running[run.answer.id] = run
@@ -112,11 +111,9 @@ class Stream(StreamingResponse):
 
 def _client(request: Request, has_keys: bool) -> str:
     """Whose limits count: those of a key, or else of an address, which cannot be made up."""
-    if has_keys:
-        return hashlib.sha256(bearer_key(request).encode()).hexdigest()
-    return address_of(request.client)
+    return key_name(request) if has_keys else address_of(request.client)
 
 
 def _scope(request: Request) -> str:
     """Whose prompts are found again: those of who sent the same key, or else came from the same address."""
-    return request.headers.get("Authorization") or address_of(request.client)
+    return key_name(request) or address_of(request.client)

@@ -1,17 +1,18 @@
 """The routes of the API: OpenAI's /v1/models, /v1/chat/completions and /v1/completions, and ours, /v1/replies and
 /v1/tokens/alternatives."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 
-from web.access import bearer_key, is_one_of
 from web.api import prompts
-from web.api.errors import PREFIX, REFUSALS, ApiError
+from web.api.doorkeeper import checked_route
+from web.api.errors import REFUSALS
 from web.api.replies import Replies
 from web.api.schema import AlternativesRequest, ChatRequest, CompletionRequest, SamplingChange
 from web.models.manager import ModelManager
+from web.refusals import PREFIX
 
 # For the description of the API: with `stream` the answer comes as events.
 STREAMED: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
@@ -20,7 +21,7 @@ STREAMED: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-strea
 def api_routes(manager: ModelManager, replies: Replies, keys: Sequence[str]) -> APIRouter:
     """The API over whatever `manager` serves at the time of a request, for those who have one of the `keys`; without
     keys for everybody."""
-    router = APIRouter(prefix=PREFIX, dependencies=[Depends(_key_check(keys))], responses=REFUSALS)
+    router = APIRouter(prefix=PREFIX, route_class=checked_route(keys), responses=REFUSALS)
     began = 0  # of /v1/models: when the model was made is not known
 
     def described(served_name: str) -> dict[str, Any]:
@@ -52,14 +53,3 @@ def api_routes(manager: ModelManager, replies: Replies, keys: Sequence[str]) -> 
         return await replies.alternatives(http, asked)
 
     return router
-
-
-def _key_check(keys: Sequence[str]) -> Callable[[Request], None]:
-    def check(request: Request) -> None:
-        # Headers are decoded as latin-1; a key may have other letters, in UTF-8.
-        if keys and not is_one_of(bearer_key(request).encode("latin-1").decode("utf-8", "surrogateescape"), keys):
-            raise ApiError(
-                "the API key is missing or wrong; send it as Authorization: Bearer KEY", 401, "invalid_api_key"
-            )
-
-    return check

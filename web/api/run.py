@@ -20,7 +20,7 @@ from web.api.answers import Answer, Logprobs, finish_of, usage_of
 from web.api.errors import ApiError, as_api_error
 from web.api.prompts import Asked, seeded
 from web.api.schema import SamplingChange
-from web.api.tools import Call, ToolCallParser
+from web.api.tools import Call, CertainCall, ToolCallParser
 from web.models.manager import Served
 
 INTERVAL = 0.02  # seconds between two pieces of a stream
@@ -38,7 +38,7 @@ class Choice:
     request: Request
     reply: Reply
     logprobs: Logprobs | None
-    parser: ToolCallParser | None = None
+    parser: ToolCallParser | CertainCall | None = None
     calls: list[Call] = field(default_factory=list)
 
     @property
@@ -46,16 +46,22 @@ class Choice:
         """OpenAI's word for its end."""
         return finish_of(self.reply.finish_reason, bool(self.calls))
 
-    def take(self, batch: Sequence[TextToken]) -> tuple[str, list[Call]]:
-        """The text of these tokens, and the calls that are complete with them."""
+    def take(self, batch: Sequence[TextToken]) -> tuple[str, list[tuple[int, Call]]]:
+        """The text of these tokens, and what is new of calls, each with its number among them."""
         tools = self.asked.tools
         if tools is None or self.parser is None:
             return "".join(text for _, text in batch), []
-        text, calls = self.parser.push("".join(text or tools.markers.get(token.id, "") for token, text in batch))
-        if not tools.is_parallel:
-            calls = calls[: 1 - len(self.calls)]
-        self.calls += calls
-        return text, calls
+        text, parts = self.parser.push("".join(text or tools.markers.get(token.id, "") for token, text in batch))
+        told = []
+        for part in parts:
+            if "id" not in part:
+                self.calls[-1]["function"]["arguments"] += part["function"]["arguments"]
+            elif tools.is_parallel or not self.calls:
+                self.calls.append({**part, "function": {**part["function"]}})
+            else:
+                break
+            told.append((len(self.calls) - 1, part))
+        return text, told
 
     def rest(self) -> str:
         """At the end of the reply: text that might have become a call."""
@@ -170,11 +176,11 @@ class Run:
             async for batch in choice.reply.batches(INTERVAL):
                 said = self._said(batch)
                 logprobs = None if choice.logprobs is None else choice.logprobs.of(said)
-                text, calls = choice.take(batch)
+                text, parts = choice.take(batch)
                 if text or (logprobs is not None and said):
                     await queue.put(self.answer.part(choice.index, text, None, logprobs))
-                for number, call in enumerate(calls, len(choice.calls) - len(calls)):
-                    await queue.put(self.answer.call(choice.index, number, call))
+                for number, part in parts:
+                    await queue.put(self.answer.call(choice.index, number, part))
             if rest := choice.rest():
                 await queue.put(self.answer.part(choice.index, rest))
             await queue.put(self.answer.part(choice.index, "", choice.finish))

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
+from llama_core.sampling.grammar import MAX_CHARACTERS
 from llama_core.sampling.params import MAX_ALTERNATIVES, SamplingParams
 
 MOST_CHOICES = 16
@@ -12,9 +13,16 @@ MOST_STOPS = 16
 MOST_PROMPTS = 16
 MOST_TOOLS = 128
 
+# Without `fail_fast` every wrong entry of a list becomes an error; only the first is told.
+Ids = Annotated[list[int], Field(fail_fast=True)]
+PromptIds = Annotated[list[int], Field(min_length=1, fail_fast=True)]
 Stop = Annotated[str, Field(min_length=1, max_length=200)]
 FunctionName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 Whole = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Regex = Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS)]
+Texts = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1, fail_fast=True)]
+# What a reply has to be: a method of `GrammarCompiler`, and what it takes.
+Rule = tuple[Literal["json_object", "json_schema", "regex", "choice"], Any]
 
 
 class Form(BaseModel):
@@ -56,7 +64,7 @@ class Message(Form):
     `tool` answer one of them."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[TextPart] | None = None
+    content: str | Annotated[list[TextPart], Field(fail_fast=True)] | None = None
     tool_calls: list[ToolCall] | None = Field(None, max_length=MOST_TOOLS)
     tool_call_id: str | None = Field(None, max_length=100)
 
@@ -76,7 +84,7 @@ class Message(Form):
         return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
 
 
-Messages = Annotated[list[Message], Field(min_length=1)]
+Messages = Annotated[list[Message], Field(min_length=1, fail_fast=True)]
 
 
 class Function(Form):
@@ -114,10 +122,64 @@ class JsonSchema(Form):
 
 
 class ResponseFormat(Form):
-    """What the reply has to be."""
+    """What the reply has to be. `regex` and `choice` are ours."""
 
-    type: Literal["text", "json_object", "json_schema"] = "text"
+    type: Literal["text", "json_object", "json_schema", "regex", "choice"] = "text"
     json_schema: JsonSchema | None = None
+    regex: Regex | None = Field(None, description="in the syntax of Rust's regex, matched by the whole reply")
+    choice: Texts | None = Field(None, description="texts of which the reply is one")
+
+    @model_validator(mode="after")
+    def _has_what_it_names(self) -> "ResponseFormat":
+        if self.type not in ("text", "json_object") and getattr(self, self.type) is None:
+            raise ValueError(f"the type {self.type} needs the field {self.type}")
+        return self
+
+    @property
+    def rule(self) -> Rule | None:
+        """None: it may be any text."""
+        match self.type:
+            case "text":
+                return None
+            case "json_object":
+                return "json_object", None
+            case "json_schema":
+                assert self.json_schema is not None, "it was checked"
+                return "json_schema", self.json_schema.schema_
+            case _:
+                return self.type, getattr(self, self.type)
+
+
+class StructuredOutputs(Form):
+    """What the reply has to be, as vLLM's clients say it: one of these."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)  # what is not known here would not be kept to
+
+    json_: dict[str, Any] | None = Field(None, alias="json", description="a JSON schema")
+    json_object: bool | None = None
+    regex: Regex | None = None
+    choice: Texts | None = None
+
+    @model_validator(mode="after")
+    def _is_one(self) -> "StructuredOutputs":
+        if len(self._rules) != 1:
+            raise ValueError("expected one of json, json_object, regex and choice")
+        return self
+
+    @property
+    def _rules(self) -> list[Rule]:
+        rules: tuple[Rule, ...] = (
+            ("json_schema", self.json_),
+            ("json_object", self.json_object or None),
+            ("regex", self.regex),
+            ("choice", self.choice),
+        )
+        return [rule for rule in rules if rule[1] is not None]
+
+    @property
+    def rule(self) -> Rule:
+        """The one that is given."""
+        return self._rules[0]
 
 
 def _numbers() -> dict[str, Any]:
@@ -156,6 +218,8 @@ class Generation(Sampled):
     n: int = Field(1, ge=1, le=MOST_CHOICES)
     stop: Stop | Annotated[list[Stop], Field(max_length=MOST_STOPS)] | None = None
     max_tokens: Whole | None = None
+    response_format: ResponseFormat | None = None
+    structured_outputs: StructuredOutputs | None = Field(None, description="the same in the form of vLLM's clients")
 
     @property
     def wanted_tokens(self) -> int | None:
@@ -172,11 +236,10 @@ class ChatRequest(Generation):
     """POST /v1/chat/completions. If the last message is the assistant's, the reply goes on from it."""
 
     messages: Messages
-    reply_ids: list[int] = Field([], description="token ids that the reply begins with, after such a message (ours)")
+    reply_ids: Ids = Field([], description="token ids that the reply begins with, after such a message (ours)")
     max_completion_tokens: Whole | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=MAX_ALTERNATIVES)
-    response_format: ResponseFormat | None = None
     tools: list[Tool] | None = Field(None, max_length=MOST_TOOLS)
     tool_choice: Literal["none", "auto", "required"] | NamedTool = "auto"
     parallel_tool_calls: bool = Field(True, description="whether a reply may call several tools")
@@ -192,9 +255,9 @@ class CompletionRequest(Generation):
 
     prompt: (
         str
-        | Annotated[list[int], Field(min_length=1)]
+        | PromptIds
         | Annotated[list[str], Field(min_length=1, max_length=MOST_PROMPTS)]
-        | Annotated[list[Annotated[list[int], Field(min_length=1)]], Field(min_length=1, max_length=MOST_PROMPTS)]
+        | Annotated[list[PromptIds], Field(min_length=1, max_length=MOST_PROMPTS)]
     )
     logprobs: int | None = Field(None, ge=0, le=MAX_ALTERNATIVES)
     echo: bool = False
@@ -212,8 +275,8 @@ class AlternativesRequest(Sampled):
     reply to it."""
 
     messages: Messages | None = None
-    prompt: str | Annotated[list[int], Field(min_length=1)] | None = None
-    reply_ids: list[int] = Field([], description="token ids that the reply begins with")
+    prompt: str | PromptIds | None = None
+    reply_ids: Ids = Field([], description="token ids that the reply begins with")
     top_logprobs: int = Field(10, ge=1, le=MAX_ALTERNATIVES)
 
     @model_validator(mode="after")

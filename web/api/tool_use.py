@@ -8,7 +8,7 @@ from typing import Any
 from llama_core.checkpoint import Model
 from web.api.errors import ApiError
 from web.api.schema import ChatRequest, Message, NamedTool, Tool, ToolCall
-from web.api.tools import ToolCallParser, ToolForm, form_of, schema_of_call
+from web.api.tools import CertainCall, ToolCallParser, ToolForm, form_of, schema_of_call
 
 NO_PARAMETERS = {"properties": {}, "additionalProperties": False}
 MOST_LEVELS = 64  # of objects and lists inside each other; templates and grammars walk them by recursion
@@ -27,9 +27,9 @@ class ToolUse:
     schema: dict[str, Any] | None = None
     is_parallel: bool = True
 
-    def parser(self) -> ToolCallParser:
+    def parser(self) -> ToolCallParser | CertainCall:
         """A parser for one reply."""
-        return ToolCallParser(self.form, self.names, is_open=self.schema is not None)
+        return ToolCallParser(self.form, self.names) if self.schema is None else CertainCall(self.form)
 
 
 def tool_use(request: ChatRequest, model: Model) -> ToolUse | None:

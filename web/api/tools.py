@@ -19,7 +19,7 @@ ID_CHARACTERS = string.ascii_letters + string.digits
 ID_LENGTH = 9  # Mistral's templates take no other
 MOST_BETWEEN = 100  # characters and markers between two calls; a model that goes on with white space writes text again
 
-Call = dict[str, Any]  # in OpenAI's form
+Call = dict[str, Any]  # in OpenAI's form; what comes of it later has no id
 
 
 @dataclass(frozen=True)
@@ -83,22 +83,20 @@ def _with_references_below(place: str, schema: Any) -> Any:
     return [_with_references_below(place, part) for part in schema] if isinstance(schema, list) else schema
 
 
-def new_call(name: str, arguments: Mapping[str, Any]) -> Call:
-    """A call with an id of its own."""
+def new_call(name: str, arguments: str = "") -> Call:
+    """A call with an id of its own; `arguments` are JSON, or come later."""
     call_id = "".join(secrets.choice(ID_CHARACTERS) for _ in range(ID_LENGTH))
-    text = without_surrogates(json.dumps(arguments, ensure_ascii=False))
-    return {"id": call_id, "type": "function", "function": {"name": name, "arguments": text}}
+    return {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
 
 
 class ToolCallParser:
     """Finds the calls of known functions in a reply as it is written: `push` gives the text that may be shown and the
     calls that are complete, `end` the rest. What looks like a call and is none comes as text: nothing is lost."""
 
-    def __init__(self, form: ToolForm, names: Collection[str], is_open: bool = False):
-        """`is_open`: the prompt ends with what opens a call."""
+    def __init__(self, form: ToolForm, names: Collection[str]):
         self._form, self._names = form, names
         self._held = ""  # neither shown nor found to be a call yet
-        self._is_beginning, self._in_calls, self._had_call = True, is_open, False
+        self._is_beginning, self._in_calls, self._had_call = True, False, False
         self._object: ObjectEnd | None = None  # of the call that is being written
         between = "|".join((*map(re.escape, form.markers), r"[\s;,\[\]]"))
         self._between = re.compile(f"(?:{between}){{0,{MOST_BETWEEN}}}")
@@ -170,7 +168,39 @@ class ToolCallParser:
             return None
         name, arguments = value.get("name"), value.get(self._form.arguments)
         is_known = isinstance(name, str) and name in self._names
-        return new_call(name, arguments) if is_known and isinstance(arguments, dict) else None
+        if not is_known or not isinstance(arguments, dict):
+            return None
+        return new_call(name, without_surrogates(json.dumps(arguments, ensure_ascii=False)))
+
+
+class CertainCall:
+    """The call that has to come, told as it is written: first its name, then its arguments, piece by piece. A grammar
+    keeps it to the form of `schema_of_call` on one line, so that nothing else can come of it."""
+
+    def __init__(self, form: ToolForm):
+        self._begins = re.compile(rf'\[?{{"name": "([^"]+)", "{form.arguments}": ')
+        self._text, self._told = "", 0  # how much of the text was told
+        self._arguments: ObjectEnd | None = None
+
+    def push(self, text: str) -> tuple[str, list[Call]]:
+        """The next piece of the reply: no text, and what is new of the call."""
+        self._text += text
+        parts: list[Call] = []
+        if self._arguments is None:
+            begin = self._begins.match(self._text)
+            if begin is None:
+                return "", []
+            parts.append(new_call(begin[1]))
+            self._told, self._arguments = begin.end(), ObjectEnd(begin.end())
+        until = self._arguments.find(self._text) or len(self._text)
+        if until > self._told:
+            parts.append({"function": {"arguments": self._text[self._told : until]}})
+            self._told = until
+        return "", parts
+
+    def end(self) -> str:
+        """A reply that was cut off before its call had a name is text."""
+        return self._text if self._arguments is None else ""
 
 
 class ObjectEnd:
@@ -179,10 +209,11 @@ class ObjectEnd:
     def __init__(self, start: int):
         self.start = self._position = start
         self._depth, self._in_string = 0, False
+        self._end: int | None = None
 
     def find(self, text: str) -> int | None:
         """The index after the object; None if the text ends before."""
-        while self._position < len(text):
+        while self._end is None and self._position < len(text):
             character = text[self._position]
             self._position += 2 if character == "\\" else 1  # what is escaped ends no string
             if character == '"':
@@ -190,5 +221,5 @@ class ObjectEnd:
             elif character in "{}" and not self._in_string:
                 self._depth += 1 if character == "{" else -1
             if not self._depth:
-                return self._position
-        return None
+                self._end = self._position
+        return self._end

@@ -47,6 +47,12 @@ SHOW = """([source, live]) => {
     return tokens.length; }"""
 
 
+# More of a reply that is being written.
+GROW = """(text) => { const node = Glass.chat.chat.nodes[1];
+    node.tokens.push(...text.match(/[^]{1,3}/g).map((it, i) => [i, it, .5, .5, []]));
+    Glass.chat.grow({number: 1, node}); }"""
+
+
 def show(page, source, live=False):
     page.wait_for_function("window.VendoredMarkdown")
     return page.evaluate(SHOW, [source, live])
@@ -105,15 +111,12 @@ def test_colours_are_a_setting(page):
 def test_earlier_blocks_stay_while_a_reply_is_written(fake, open_page):
     page = open_page(fake)
     show(page, "First *block*.\n\n<think>\n\n1. one\n\n2", live=True)
-    grow = """(text) => { const node = Glass.chat.chat.nodes[1];
-        node.tokens.push(...text.match(/[^]{1,3}/g).map((it, i) => [i, it, .5, .5, []]));
-        Glass.chat.grow({number: 1, node}); }"""
     page.evaluate("""() => { window.first = document.querySelector('.assistant .body p');
         getSelection().selectAllChildren(first); }""")
-    page.evaluate(grow, ". two\n\n```python\nx = 1\n")
+    page.evaluate(GROW, ". two\n\n```python\nx = 1\n")
     expect(page.locator(".assistant ol li")).to_have_count(2)  # "2" became an item of the list
     page.evaluate("window.list = document.querySelector('.assistant ol')")
-    page.evaluate(grow, "y = 2\n```\n\nAnd the end")
+    page.evaluate(GROW, "y = 2\n```\n\nAnd the end")
     page.evaluate("() => { Glass.chat.chat.nodes[1].live = false; Glass.chat.redraw(1); }")
     assert page.evaluate("first.isConnected && list.isConnected && String(getSelection()) === 'First block.'")
     of_spans, rendered, indices = page.evaluate(READ)
@@ -125,3 +128,49 @@ def test_earlier_blocks_stay_while_a_reply_is_written(fake, open_page):
     thought.locator("summary").click()
     expect(thought.locator("strong")).to_have_text("so")
     expect(page.locator(".assistant .body > p")).to_have_text("The answer.")
+
+
+CALL = '{"name": "weather", "arguments": {"city": "<b onclick=1>Rome</b> *is* \\"}{", "days": 2}}'
+OTHER = '{"arguments": {}, "name": "clock"}'
+# What models of four families write, and the calls and the words in it.
+WRITTEN = [
+    (CALL.replace("arguments", "parameters") + "; " + CALL.replace("arguments", "parameters"), ["weather"] * 2, ""),
+    (
+        f"Let *me* see.\n<tool_call>\n{CALL}\n</tool_call>\n<tool_call>{OTHER}</tool_call>\nDone.",
+        ["weather", "clock"],
+        "Let me see. Done.",
+    ),
+    (f"[TOOL_CALLS] [{CALL}, {CALL}]", ["weather"] * 2, ""),
+    ('{"a": 1} is JSON, and <tool_call> a tag.', [], '{"a": 1} is JSON, and <tool_call> a tag.'),
+    (f"```\n<tool_call>\n{CALL}\n</tool_call>\n```\nThat is a call.", [], "That is a call."),
+]
+
+
+def test_a_call_of_a_tool_is_a_folded_block_of_text(fake, open_page):
+    page = open_page(fake, 390, 844, "dark")
+    body, folds = page.locator(".assistant .body"), page.locator(".assistant details.call")
+    for written, names, words in WRITTEN:
+        count = show(page, written)
+        expect(folds.locator("summary")).to_have_text([f"Call of {name}" for name in names])
+        assert " ".join(body.locator("> p").all_inner_texts()).strip() == words
+        for fold in folds.all():
+            expect(fold.locator("pre")).to_be_hidden()
+        if names:
+            folds.last.locator("summary").press("Enter")
+            expect(folds.last.locator("pre")).to_be_visible()
+            assert folds.last.locator("pre").inner_text() in written
+            folds.first.evaluate("(fold) => { fold.open = true; }")
+        assert page.evaluate(WALK, count) == list(range(count))
+        assert body.locator("b, em:text('is'), [onclick]").count() == 0
+        for width in (390, 1280):
+            page.set_viewport_size({"width": width, "height": 844})
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+    # While it is written: words, until they can only be a call.
+    show(page, '{"name": "wea', live=True)
+    expect(body.locator("> p")).to_have_text('{"name": "wea')
+    page.evaluate(GROW, 'ther", "parameters": {"ci')
+    expect(folds.locator("summary")).to_have_text("Call of weather")
+    page.evaluate(GROW, 'ty": "Rome"}}')
+    expect(folds.locator("pre")).to_have_text('{"name": "weather", "parameters": {"city": "Rome"}}')
+    expect(body.locator("> p")).to_have_count(0)

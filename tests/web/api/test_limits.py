@@ -76,6 +76,19 @@ def test_answers_at_the_same_time_are_counted_to_their_end():
         pass
 
 
+def test_a_request_that_is_refused_uses_up_nothing():
+    limits = ClientLimits(Settings(max_streams=1, requests_per_minute=2))
+    with limits.turn("a"):
+        for _ in range(5):
+            with pytest.raises(LimitReached, match="try again when one ended"), limits.turn("a"):
+                pass
+    with limits.turn("a"):
+        pass
+    with pytest.raises(LimitReached) as refusal, limits.turn("a"):
+        pass
+    assert refusal.value.code == "rate_limit_exceeded"
+
+
 def test_too_many_requests_say_when_to_come_back(open_client):
     client = open_client(requests_per_minute=2)
     for _ in range(2):

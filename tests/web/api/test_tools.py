@@ -17,7 +17,7 @@ from web.api.prompts import Asked, of_chat
 from web.api.run import Choice
 from web.api.schema import ChatRequest
 from web.api.tool_use import ToolUse
-from web.api.tools import HERMES, LLAMA, MISTRAL, ToolCallParser, form_of, schema_of_call
+from web.api.tools import HERMES, LLAMA, MISTRAL, CertainCall, ToolCallParser, form_of, schema_of_call
 
 PARAMETERS = {
     "type": "object",
@@ -76,6 +76,24 @@ def test_calls_are_found_and_nothing_is_lost(form, written, text, arguments, siz
     assert shown + parser.end() == text
     assert [json.loads(call["function"]["arguments"]) for call in calls] == arguments
     assert all(len(call["id"]) == 9 and call["id"].isalnum() for call in calls)
+
+
+@pytest.mark.parametrize("form", [LLAMA, HERMES, MISTRAL])
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_a_call_that_has_to_come_is_told_as_it_is_written(form, size):
+    written = f'{{"name": "weather", "{form.arguments}": {S}}}'
+    written = f"[{written}]" if form.is_list else written
+    for length in range(len(written) + 1):
+        parser, parts = CertainCall(form), []
+        for start in range(0, length, size):
+            text, found = parser.push(written[start : min(start + size, length)])
+            parts += found
+            assert not text
+        told = "".join(part["function"]["arguments"] for part in parts)
+        begin = written.index(S)
+        assert told == written[begin : min(length, begin + len(S))]
+        assert parser.end() == ("" if parts else written[:length])
+        assert [part["function"].get("name") for part in parts[:1]] == ["weather"] * (length >= begin)
 
 
 def test_a_familys_form_is_read_off_its_template():
@@ -153,8 +171,12 @@ def test_a_live_server_calls_and_takes_answers(client, family):
     chunks = [
         chunk.choices[0] for chunk in client.chat.completions.create(stream=True, **asked_with(tool_choice=named))
     ]
-    [streamed] = [call for chunk in chunks for call in chunk.delta.tool_calls or []]
-    assert streamed.function.model_dump() == call.function.model_dump() and streamed.index == 0
+    first, *rest = [call for chunk in chunks for call in chunk.delta.tool_calls or []]
+    assert (first.function.name, first.type, len(first.id)) == ("weather", "function", 9)
+    assert {part.index for part in (first, *rest)} == {0} and not any(part.id for part in rest)
+    # In pieces, none of which is the whole.
+    pieces = [part.function.arguments for part in (first, *rest) if part.function.arguments]
+    assert "".join(pieces) == call.function.arguments and len(pieces) > 1
     assert chunks[-1].finish_reason == "tool_calls"
     assert not any(chunk.delta.content for chunk in chunks)
 
@@ -191,7 +213,7 @@ def tool(parameters, name="f"):
         ({"tools": [tool({"type": "array"})]}, "tools", "object"),
         ({"tools": [tool(deep(100))]}, "tools", "levels"),
         ({"tools": [tool({}, name="a b")]}, "tools.0.function.name", "match"),
-        ({"tools": [tool({"type": "object", "not": {}})], "tool_choice": "required"}, None, "JSON schema"),
+        ({"tools": [tool({"type": "object", "not": {}})], "tool_choice": "required"}, "tools", "JSON schema"),
         ({"tool_choice": "required", "response_format": {"type": "json_object"}}, "tool_choice", "response_format"),
         ({"messages": [*QUESTION, {"role": "tool", "content": "x", "tool_call_id": "1"}]}, "messages", "no call"),
     ],
