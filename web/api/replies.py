@@ -72,6 +72,7 @@ class Replies:
         served, settings, who = self._manager.served, self._settings, _client(http, self._has_keys)
         prompts.require_model(asked.model, served.model.name)
         prompts.within_limits(asked, settings)
+        prompts.require_room(asked, served.model.tokenizer, served.engine.max_seq_len)
         ends.enter_context(self._clients.limits.turn(who))
         context = settings.max_reply_tokens or served.engine.max_seq_len
         made = await beside(make, asked, served.model, context)
