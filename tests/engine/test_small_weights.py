@@ -75,7 +75,8 @@ def test_the_engine_says_what_the_numbers_say(engine, small, logits_after):
         ids += [*found, 5]
     assert engine.stats().tokens_cached > len(PROMPT)
     logits = engine.next_token_logits(ids)
-    np.testing.assert_allclose(logits[small.drawable], logits_after(ids)[-1][small.drawable], atol=1e-3)
+    tolerance = 1e-3 if NATIVE.library else 1e-4  # tiles of AMX take a float32 as two bfloat16
+    np.testing.assert_allclose(logits[small.drawable], logits_after(ids)[-1][small.drawable], atol=tolerance)
 
 
 @pytest.mark.parametrize("engine", ["as on a GPU"], indirect=True)
