@@ -3,10 +3,11 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from llama_core.runtime.xla_flags import choose_cpu_kernels, take_gpu_memory_as_needed
+from llama_core.runtime.xla_flags import choose_cpu_kernels, take_gpu_memory_as_needed, use_our_cores_only
 
-choose_cpu_kernels()  # both before jax is imported
+choose_cpu_kernels()  # all of it before jax is imported
 take_gpu_memory_as_needed()
+use_our_cores_only()
 
 if TYPE_CHECKING:
     from llama_core.checkpoint import load_checkpoint, save_checkpoint

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from run_wheel import copy_sources
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("llama_core", "web", "guide", "benchmarks", "examples", "tests")
@@ -66,9 +67,16 @@ def test_every_folder_says_what_it_is_for():
 
 @pytest.mark.parametrize("page", pages(), ids=named)
 def test_relative_links_lead_somewhere(page: Path):
-    targets = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+    text = page.read_text(encoding="utf-8")
+    targets = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text) + re.findall(r'src="([^"]+)"', text)
     relative = [target for target in targets if not re.match(r"[a-z]+:", target)]
     assert [target for target in relative if not (page.parent / target).exists()] == []
+
+
+def test_every_picture_is_shown():
+    told = "".join(page.read_text(encoding="utf-8") for page in pages())
+    pictures = [path.name for kind in ("png", "webp") for path in (ROOT / "docs").glob(f"*.{kind}")]
+    assert [name for name in pictures if name not in told] == []
 
 
 @pytest.mark.parametrize("page", ["ARCHITECTURE.md", "CONTRIBUTING.md"])
@@ -113,6 +121,13 @@ def test_extras_are_those_of_the_requirements_files():
         assert packages == [line for line in lines if line and not line.startswith(("#", "-r"))]
 
 
+def test_the_version_is_that_of_the_changelog():
+    """A release is tagged with it (.github/workflows/release.yml)."""
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    newest = re.findall(r"^## (\d\S*)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)[0]
+    assert version == newest
+
+
 def test_loading_a_checkpoint_imports_nothing_of_the_engine():
     code = "import llama_core.checkpoint, sys; print([name for name in sys.modules if 'llama_core.engine' in name])"
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -121,17 +136,11 @@ def test_loading_a_checkpoint_imports_nothing_of_the_engine():
 
 def test_the_wheel_has_the_page_and_the_guide(tmp_path: Path):
     pytest.importorskip("setuptools")
-    tree = tmp_path / "tree"  # setuptools leaves a build folder behind, and takes what lies in an old one
-    tree.mkdir()
-    listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    if listed.returncode:
+    tree = tmp_path / "tree"
+    try:
+        copy_sources(tree)
+    except (OSError, subprocess.CalledProcessError):
         pytest.skip("not a git checkout")
-    for name in listed.stdout.splitlines():
-        if (ROOT / name).is_file():
-            (tree / name).parent.mkdir(parents=True, exist_ok=True)
-            (tree / name).write_bytes((ROOT / name).read_bytes())
     options = ["--no-deps", "--no-build-isolation", "--quiet", "--disable-pip-version-check"]
     subprocess.run([sys.executable, "-m", "pip", "wheel", ".", *options, "-w", tmp_path], cwd=tree, check=True)
     inside = set(zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist())

@@ -10,7 +10,7 @@ HOOD = {
     "inside": "Look inside",
     "hood_none": "Click a word of a reply first: here you see what each layer would have said and where the model "
     "looked.",
-    "hood_gone": "another model has taken over; click the word again",
+    "hood_gone": "Another model has taken over; click the word again",
     "hood_looking": "Looking inside… A program is compiled for the first look at a text of this length.",
     "hood_waiting": "Looking inside, one at a time: {count} before you…",
     "hood_full": "Many people are looking inside; try again in a moment.",

@@ -26,7 +26,8 @@ from web.api.gradio_chat import add_gradio_chat
 from web.api.metrics import Metrics
 from web.api.replies import Replies
 from web.api.routes import api_routes
-from web.languages import LANGUAGES, TranslatedBlocks, speaking
+from web.beside import take_short_turns
+from web.languages import COOKIE, LANGUAGES, TranslatedBlocks, speaking
 from web.middleware import AnswersInLanguage, BodyLimit, HostCheck, LoginLimit, SecurityHeaders, allowed_hosts
 from web.models.manager import ModelManager
 from web.refusals import PREFIX
@@ -63,7 +64,7 @@ SCRIPTS = (
         "chat", "tree files store status composer settings replies sides messages conversation page_file chats latest"
     ),
     *_of("panels", "theme language sidebars"),
-    "help",
+    *("help", "focus"),
 )
 
 
@@ -157,10 +158,11 @@ def head(language: str) -> str:
         sentences = json.dumps(dict(SCRIPT), ensure_ascii=False).replace("<", "\\u003c")
     code = "\n".join((ASSETS / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS)
     styles = "\n".join((ASSETS / f"{name}.css").read_text(encoding="utf-8") for name in STYLES)
+    languages = {"cookie": COOKIE, "names": LANGUAGES}
     viewport = "width=device-width, initial-scale=1, interactive-widget=resizes-content"
     return (
         f'<meta name="viewport" content="{viewport}">\n<style>{styles}</style>\n'
-        f"<script>window.GLASS_TEXT = {sentences};\nwindow.GLASS_LANGUAGES = {json.dumps(LANGUAGES)};\n{code}</script>"
+        f"<script>window.GLASS_TEXT = {sentences};\nwindow.GLASS_LANGUAGES = {json.dumps(languages)};\n{code}</script>"
     )
 
 
@@ -176,6 +178,7 @@ class Server(uvicorn.Server):
 
     def __init__(self, app: FastAPI, manager: ModelManager):
         super().__init__(http_config(app))
+        take_short_turns()
         self._manager = manager
         # Since when a connection has asked nothing after its last request.
         self._waits: dict[tuple[Any, Any], float] = {}

@@ -272,12 +272,12 @@ def _from_cache(repo_id: str, revision: str | None, choice: str, problem: Except
             return _of_gguf(_Snapshot(repo_id, revision, folder, None, models), choice)
         if not choice and all((folder / name).exists() for name in _weight_names(folder)):
             return _Snapshot(repo_id, revision, folder, None, {})
-        state = "only a part of it was"
+        state = "is downloaded only in part"
     except errors.LocalEntryNotFoundError:
-        state = "it was never"
+        state = "is not downloaded yet"
     raise HubError(
-        f"cannot reach the Hugging Face Hub for {repo_id} ({first_line(problem)}), and {state} fetched to this "
-        "machine; check the network, or give a folder"
+        f"cannot reach the Hugging Face Hub for {repo_id}, which {state}; check the network, or give a folder "
+        f"({first_line(problem)})"
     )
 
 

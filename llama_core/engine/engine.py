@@ -214,8 +214,7 @@ class Engine:
         cache_scope: CacheScope,
         grammar: Grammar | None = None,
     ) -> Request:
-        ids = [int(token_id) for token_id in (*prompt_ids, *reply_ids)]
-        self._check_prompt(ids)
+        ids = self._checked_prompt(prompt_ids, reply_ids)
         self._check_params(params)
         if params.seed is None:
             params = dataclasses.replace(params, seed=secrets.randbits(32))
@@ -238,24 +237,25 @@ class Engine:
             raise BadRequest("the grammar was compiled for another model; use the GrammarCompiler of this one")
         return Constraint(grammar.begin(reply_ids))
 
-    def _check_prompt(self, ids: list[int]) -> None:
-        if not ids:
+    def _checked_prompt(self, prompt_ids: Sequence[int], reply_ids: Sequence[int]) -> list[int]:
+        count = len(prompt_ids) + len(reply_ids)  # before anything is done with each of them
+        if not count:
             raise BadRequest("the prompt is empty; give at least one token")
-        if len(ids) >= self.max_seq_len:
+        if count >= self.max_seq_len:
             raise BadRequest(
-                f"the prompt has {len(ids)} tokens, and prompt and reply together may have {self.max_seq_len}; "
+                f"the prompt has {count} tokens, and prompt and reply together may have {self.max_seq_len}; "
                 "shorten it, begin a new conversation, or start the app with a larger --max-seq-len if the model allows"
             )
+        ids = [int(token_id) for token_id in (*prompt_ids, *reply_ids)]
         self._check_ids("the prompt", ids)
+        return ids
 
     def _check_params(self, params: SamplingParams) -> None:
         self._check_ids("logit_bias", [token_id for token_id, _ in params.bias_pairs])
         self._check_ids("stop_token_ids", params.stop_token_ids)
-        stops = len(self._scheduler.stop_ids(params))
-        if stops > MAX_STOP_TOKENS:
-            raise BadRequest(
-                f"stop_token_ids and the model's end-of-text tokens are {stops} ids; at most {MAX_STOP_TOKENS} may be"
-            )
+        if (stops := len(self._scheduler.stop_ids(params))) > MAX_STOP_TOKENS:
+            words = f"stop_token_ids and the model's end-of-text tokens are {stops} ids"
+            raise BadRequest(f"{words}; at most {MAX_STOP_TOKENS} may be")
 
     def _check_ids(self, what: str, ids: Sequence[int]) -> None:
         unknown = next((token_id for token_id in ids if not 0 <= token_id < self._vocab_size), None)

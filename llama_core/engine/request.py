@@ -3,6 +3,7 @@ any other thread or event loop can read it meanwhile."""
 
 import asyncio
 import contextlib
+import math
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -235,7 +236,7 @@ class Request:
     async def batches(self, interval: float = 0.0) -> AsyncIterator[list[Token]]:
         """Whatever tokens have come: the first as soon as there is one, then what came meanwhile, at least `interval`
         seconds apart."""
-        loop, changed, count = asyncio.get_running_loop(), asyncio.Event(), 0
+        loop, changed, count, latest = asyncio.get_running_loop(), asyncio.Event(), 0, -math.inf
 
         def listener() -> None:
             loop.call_soon_threadsafe(changed.set)
@@ -246,15 +247,19 @@ class Request:
             while True:
                 changed.clear()
                 ended = self.finish_reason is not None  # before looking for tokens: none comes after it
-                batch = list(self.tokens[count:])
-                if batch:
+                early = latest + interval - loop.time()
+                if len(self.token_ids) == count:
+                    if ended:
+                        break
+                    await changed.wait()
+                elif early > 0 and not ended:
+                    await asyncio.sleep(early)
+                else:
+                    batch = list(self.tokens[count:])
                     count += len(batch)
                     yield batch
-                    await asyncio.sleep(0 if ended else interval)
-                elif ended:
-                    break
-                else:
-                    await changed.wait()
+                    latest = loop.time()
+                    await asyncio.sleep(0)
         finally:
             with self._changed:
                 self._listeners.discard(listener)

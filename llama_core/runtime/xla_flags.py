@@ -1,9 +1,11 @@
-"""Flags for XLA. JAX reads them once, when it starts, so `llama_core` sets them before it imports anything else."""
+"""What XLA reads from the environment, once, when it starts: `llama_core` sets it before it imports anything else."""
 
 import importlib.metadata
 import os
 
 from packaging.version import InvalidVersion, Version
+
+from llama_core.runtime.cores import usable_cores
 
 # Versions of jaxlib that are known to have the flag; pre-releases of the last are not.
 FIRST, AFTER = Version("0.10.1"), Version("0.13.dev0")
@@ -16,6 +18,14 @@ def take_gpu_memory_as_needed() -> None:
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     if "XLA_PYTHON_CLIENT_MEM_FRACTION" not in os.environ:  # its older name; JAX refuses both at once
         os.environ.setdefault("XLA_CLIENT_MEM_FRACTION", "0.9")
+
+
+def use_our_cores_only() -> None:
+    """On CPUs, compute with as many threads as there are cores for this process. XLA counts the cores of the machine,
+    and where a container may keep fewer of them busy, the system stops all threads for the rest of each period. It
+    reads NPROC when the first device is asked for; what the environment says stays.
+    """
+    os.environ.setdefault("NPROC", str(usable_cores()))
 
 
 def choose_cpu_kernels() -> None:

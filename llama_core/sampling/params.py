@@ -42,30 +42,16 @@ class SamplingParams:
     """
 
     temperature: float = _knob(
-        0.7,
-        "Temperature",
-        "Flattens (high) or sharpens (low) the choice. 0 always takes the likeliest token.",
-        0.0,
-        2.0,
-        0.05,
-        limit=100.0,
+        0.7, "Temperature", "Higher is more random. 0 always picks the likeliest token.", 0.0, 2.0, 0.05, limit=100.0
     )
-    top_k: int = _knob(
-        0, "Top-k", "Only the k likeliest tokens may be chosen. 0 switches this off.", 0, 200, 1, limit=2**31 - 1
-    )
+    top_k: int = _knob(0, "Top-k", "Keeps the k likeliest tokens. 0 is off.", 0, 200, 1, limit=2**31 - 1)
     top_p: float = _knob(
-        1.0,
-        "Top-p",
-        "Only the likeliest tokens that together reach this share may be chosen. 1 switches this off.",
-        0.0,
-        1.0,
-        0.01,
-        limit=1.0,
+        1.0, "Top-p", "Keeps the likeliest tokens that together reach this share. 1 is off.", 0.0, 1.0, 0.01, limit=1.0
     )
     min_p: float = _knob(
         0.0,
         "Min-p",
-        "Only tokens at least this share as likely as the likeliest may be chosen. 0 switches this off.",
+        "Drops tokens less likely than this fraction of the likeliest. 0 is off.",
         0.0,
         1.0,
         0.01,
@@ -74,7 +60,7 @@ class SamplingParams:
     repetition_penalty: float = _knob(
         1.0,
         "Repetition penalty",
-        "Divides the score of every token that the text holds already. 1 switches this off.",
+        "Divides the score of every token that the text holds already. 1 is off.",
         0.5,
         2.0,
         0.05,

@@ -21,6 +21,7 @@ GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?
 MAX_RUN, MAX_TEXT = 25_000, 400_000
 # The largest vocabularies have 262144 tokens. A table up to this id takes 16 MB.
 MAX_TOKEN_ID = 2 * 1024**2
+_RUN = re.compile(r"\S+|\s+")
 _LONG_RUN = re.compile(rf"\S{{1,{MAX_RUN}}}|\s{{1,{MAX_RUN}}}")
 
 # Llama 3 has 256 special tokens after its 128000 ranks. These have names; keys count from the first special token
@@ -106,15 +107,33 @@ def token_table(tokens: dict[int, bytes], special: dict[str, int], visible: dict
 
 
 def _split_long_text(text: str) -> list[str]:
-    """The text in parts that tiktoken can take; nearly always one."""
+    """The text in parts that tiktoken can take, cut between runs of letters and of spaces; nearly always one."""
     if len(text) <= MAX_RUN:
         return [text]
-    parts, size, previous = [""], 0, ""
-    for run in _LONG_RUN.findall(text):
-        is_same_run = len(previous) == MAX_RUN and previous[-1].isspace() == run[0].isspace()
-        if is_same_run or size + len(run) > MAX_TEXT:
-            parts.append("")
-            size = 0
-        parts[-1] += run
-        size, previous = size + len(run), run
+    # A run of more than MAX_RUN covers two of these places.
+    step = MAX_RUN // 2
+    is_long = any(_RUN.match(text, at).end() - at >= step for at in range(0, len(text), step))  # type: ignore[union-attr]
+    return _cut_long_runs(text) if is_long else _cut_between_runs(text)
+
+
+def _cut_between_runs(text: str) -> list[str]:
+    parts, begin = [], 0
+    while begin < len(text):
+        end = begin + MAX_TEXT
+        while end < len(text) and text[end - 1].isspace() == text[end].isspace():
+            end -= 1
+        parts.append(text[begin:end])
+        begin = end
     return parts
+
+
+def _cut_long_runs(text: str) -> list[str]:
+    parts, begin, before = [], 0, 0  # where the part begins, and the last run
+    for run in _LONG_RUN.finditer(text):
+        start, end = run.span()
+        is_same_run = start - before == MAX_RUN and text[start - 1].isspace() == text[start].isspace()
+        if is_same_run or end - begin > MAX_TEXT:
+            parts.append(text[begin:start])
+            begin = start
+        before = start
+    return [*parts, text[begin:]]

@@ -70,6 +70,11 @@ class Tokenizer:
         """The largest id plus one."""
         return len(self.token_bytes)
 
+    @cached_property
+    def longest_token(self) -> int:
+        """How many bytes of text a token stands for at most."""
+        return max(map(len, self.token_bytes), default=1)
+
     @property
     def writable(self) -> list[bool]:
         """For each id whether there is a token with it, text or special: the ids of some tokenizers have holes."""

@@ -1,6 +1,9 @@
-"""What axe-core finds."""
+"""What axe-core finds, and what it does not look for: pictures that look alike, targets too small for a finger."""
+
+import io
 
 from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
 
 RULES = ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa", "best-practice"]
 
@@ -13,3 +16,39 @@ def look_for_barriers(page):
         broken = Axe().run(page, options={"runOnly": RULES, "resultTypes": ["violations"]}).response["violations"]
         found += [(theme, rule["id"], [node["html"][:200] for node in rule["nodes"]]) for rule in broken]
     assert found == []
+
+
+def slider_contrasts(slider):
+    """Of a slider that stands between a quarter and a half: the filled part to the empty one, the edge of the track and
+    the thumb to what is around them."""
+    picture = Image.open(io.BytesIO(slider.screenshot())).convert("RGB")
+    column = [[picture.getpixel((round(picture.width * x), y)) for y in range(picture.height)] for x in (0.1, 0.8)]
+    filled, empty = (pixels[picture.height // 2] for pixels in column)
+    beside = column[1][0]
+    thumb = [picture.getpixel((x, picture.height // 2)) for x in range(picture.width // 4, picture.width // 2)]
+    return [
+        contrast(filled, empty),
+        max(contrast(pixel, beside) for pixel in column[1]),
+        max(contrast(pixel, empty) for pixel in thumb),
+    ]
+
+
+def contrast(one, other):
+    """As WCAG 2.2 defines it."""
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def luminance(colour):
+    parts = [part / 255 for part in colour]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+# What can be pressed and is seen, smaller than 40 pixels; words in a text are as large as the text.
+SMALL = """() => [...document.querySelectorAll('button, input, select, textarea, summary, [role=tab], [role=treeitem]')]
+    .filter((e) => e.checkVisibility({ visibilityProperty: true }) && e.tabIndex >= 0 && !e.matches('.word, .address'))
+    .map((e) => e.matches('[type=radio], [type=checkbox]') ? e.closest('label') : e)
+    .map((e) => [e.getBoundingClientRect(), e.outerHTML.slice(0, 150)])
+    .filter(([r]) => r.width > 2 && (r.width < 39.5 || r.height < 39.5))
+    .map(([r, html]) => [r.width, r.height, html])"""

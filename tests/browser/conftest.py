@@ -4,7 +4,7 @@ import os
 import re
 
 import pytest
-from apps import FAKE_APP, ROOT, SCREENS, App, browser_path, launch
+from apps import FAKE_APP, SCREENS, App, browser_path, launch
 from playwright.sync_api import expect, sync_playwright
 from steps import settle
 
@@ -54,17 +54,6 @@ def browser():
         browser.close()
 
 
-@pytest.fixture(scope="session")
-def shoot(request, tmp_path_factory):
-    """Takes a picture of a page; with `pytest --screenshots` into docs/, for the README."""
-    folder = ROOT / "docs" if request.config.getoption("--screenshots") else tmp_path_factory.mktemp("screenshots")
-
-    def take(page, name):
-        page.screenshot(path=folder / f"{name}.png")
-
-    return take
-
-
 @pytest.fixture
 def open_page(browser):
     """Pages that fail the test if they ask another host for anything, or if a script on them fails."""
@@ -75,7 +64,7 @@ def open_page(browser):
         if not blocked and not re.match(r"http://127\.0\.0\.1:|data:|blob:", request.url):
             foreign.append(request.url)
 
-    def open_(app, width=1280, height=800, theme="light", beside=None, locale="en-US"):
+    def open_(app, width=1280, height=800, theme="light", beside=None, **more):
         context = (
             beside.context
             if beside
@@ -83,7 +72,7 @@ def open_page(browser):
                 viewport={"width": width, "height": height},
                 accept_downloads=True,
                 reduced_motion="reduce",
-                locale=locale,
+                **{"locale": "en-US", **more},
             )
         )
         page = context.new_page()

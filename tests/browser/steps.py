@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from playwright.sync_api import expect
 
-ENDED = re.compile("the model finished|reached the limit|stopped by you|ended by an error|is full")
+ENDED = re.compile("Finished|Length limit|Stopped|Ended by an error|Context full")
 
 
 # A conversation of 60 or more messages, the replies with 100 tokens and their alternatives.

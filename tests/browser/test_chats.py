@@ -20,8 +20,14 @@ from steps import (
     write,
 )
 
+# Enter that takes what an input method offers.
+OFFER = """(box) => ['keydown', 'keyup'].forEach((kind) => box.dispatchEvent(
+    new KeyboardEvent(kind, { key: 'Enter', isComposing: true, bubbles: true, cancelable: true })))"""
+
 
 def test_retry_edit_walk_and_undo_lose_nothing(page):
+    page.fill("#message textarea", "half a word")
+    page.locator("#message textarea").evaluate(OFFER)
     converse(page, "first question")
     first = words(page).text_content()
     page.get_by_role("button", name="Retry").click()
@@ -29,15 +35,17 @@ def test_retry_edit_walk_and_undo_lose_nothing(page):
     wait_until_ready(page)
     page.get_by_role("button", name="Edit").click()
     page.locator(".message textarea").fill("another question")
+    page.locator(".message textarea").evaluate(OFFER)
     page.get_by_role("button", name="Submit").click()
     expect(questions(page)).to_have_count(1)
+    expect(questions(page).locator(".versions span")).to_have_text("2/2")
     expect(questions(page)).to_contain_text("another question")
     wait_until_ready(page)
     questions(page).get_by_role("button", name="Earlier version").click()
     expect(questions(page)).to_contain_text("first question")
     reply(page).get_by_role("button", name="Earlier version").click()
     assert words(page).text_content() == first
-    page.get_by_role("button", name="Undo").click()
+    page.get_by_role("button", name="Take back to the box").click()
     expect(questions(page)).to_have_count(0)
     expect(page.locator("#message textarea")).to_have_value("first question")
     converse(page, "third question")
@@ -45,7 +53,7 @@ def test_retry_edit_walk_and_undo_lose_nothing(page):
 
 
 def test_a_cut_reply_goes_on_and_a_reply_begins_as_told(page, fake):
-    converse(page, "first question", "reached the limit of 40")
+    converse(page, "first question", "Length limit (40)")
     page.get_by_role("button", name="Continue").click()
     expect(tokens(page)).to_have_count(80)
     wait_until_ready(page)
@@ -59,19 +67,19 @@ def test_a_cut_reply_goes_on_and_a_reply_begins_as_told(page, fake):
 
 def test_a_reply_stops_at_a_text_and_its_chat_remembers_it(page):
     stops = "zebra\non\\n cat"
-    write(page, "Stop at", stops)
+    write(page, "Stop sequences", stops)
     write(page, "System prompt", "Be short")
-    converse(page, "Tell me more", "came to one of the texts to stop at")
+    converse(page, "Tell me more", "Stop sequence reached")
     said = "Glass.textOf(Glass.chat.chat.nodes.at(-1))"  # as it came, not as Markdown shows it
     before, count = page.evaluate(said), tokens(page).count()
     new_chat(page)
-    write(page, "Stop at", "")
-    converse(page, "Tell me more", "reached the limit")
+    write(page, "Stop sequences", "")
+    converse(page, "Tell me more", "Length limit")
     assert count < 40 and page.evaluate(said).startswith(before + "on\n cat")
     write(page, "System prompt", "Be long")
     with sidebar(page, "library"):
         page.locator("#chats li .open").nth(1).click()
-    expect(page.get_by_label("Stop at")).to_have_value(stops)
+    expect(page.get_by_label("Stop sequences")).to_have_value(stops)
     expect(page.get_by_label("System prompt")).to_have_value("Be short")
     reload(page)
     expect(page.get_by_label("System prompt")).to_have_value("Be short")
@@ -82,6 +90,14 @@ def new_chat(page):
         page.get_by_role("button", name="New chat").click()
     expect(replies(page)).to_have_count(0)
     expect(page.locator("#message textarea")).to_be_in_viewport()  # nothing lies over the new one
+
+
+# What the chats are under in the list, so many days from now.
+GROUPS = """async (days) => { const midnight = Date.prototype.setHours;
+    Date.prototype.setHours = function (...time) { return midnight.apply(this, time) + 86_400_000 * days; };
+    await Glass.chats.draw();
+    Date.prototype.setHours = midnight;
+    return [...document.querySelectorAll('#chats h3')].map((title) => title.textContent); }"""
 
 
 def test_chats_stay_in_the_browser_and_are_deleted_on_purpose(page, fake, open_page):
@@ -98,16 +114,31 @@ def test_chats_stay_in_the_browser_and_are_deleted_on_purpose(page, fake, open_p
     listed = page.locator("#chats li .open")
     with sidebar(page, "library"):
         expect(listed).to_have_text(["about dogs", "about mice", "about cats"])
+        expect(page.locator("#chats h3")).to_have_text(["Today"])
+        page.get_by_role("button", name="Rename “about mice”").click()
+        page.get_by_label("Name of this chat").fill("Rodents")
+        page.get_by_label("Name of this chat").press("Enter")
+        expect(listed).to_have_text(["about dogs", "Rodents", "about cats"])
+        page.get_by_label("Search chats").fill("rod")
+        expect(listed).to_have_text(["Rodents"])
+        page.get_by_label("Search chats").fill("")
         listed.nth(2).click()
         expect(questions(page)).to_have_count(1)
     expect(questions(page)).to_contain_text("about cats")
     with sidebar(page, "library"):
         page.get_by_role("button", name="Delete “about cats”").click()
-        expect(listed).to_have_text(["about dogs", "about mice"])
+        expect(listed).to_have_text(["about dogs", "Rodents"])
     expect(replies(page)).to_have_count(0)
+    page.locator(".toast", has_text="Deleted “about cats”").get_by_role("button", name="Undo").click()
+    expect(questions(page)).to_contain_text("about cats")
+    days = [(0, "Today"), (1, "Yesterday"), (6, "Previous 7 days"), (9, "Older")]
+    assert [page.evaluate(GROUPS, count) for count, _ in days] == [[name] for _, name in days]
 
 
 def test_a_conversation_leaves_as_a_file_and_comes_back(page, tmp_path):
+    with sidebar(page, "library"):
+        page.get_by_role("button", name="Export JSON").click()
+    expect(page.locator(".toast")).to_contain_text("No chats yet")
     converse(page, "about cats")
     page.get_by_role("button", name="Retry").click()
     expect(version(page)).to_have_text("2/2")
@@ -181,9 +212,9 @@ def test_files_of_this_page_and_of_other_programs_are_read_and_all_else_is_refus
 def test_presets_are_saved_by_name(page):
     set_knob(page, "Temperature", 1.55)
     write(page, "System prompt", "Be brief")
-    write(page, "Stop at", "The end")
+    write(page, "Stop sequences", "The end")
     with sidebar(page, "settings"):
-        page.get_by_role("button", name="Save or delete presets").click()
+        page.get_by_role("button", name="Manage presets").click()
         page.get_by_label("Name of a new preset").fill("Mine")
         page.get_by_role("button", name="Save", exact=True).click()
         expect(page.locator("#preset-said")).to_contain_text("Saved as “Mine”")
@@ -195,7 +226,7 @@ def test_presets_are_saved_by_name(page):
         page.get_by_role("option", name="Mine").click()
         expect(page.get_by_label("number input for Temperature")).to_have_value("1.55")
         expect(page.get_by_label("System prompt")).to_have_value("Be brief")
-        expect(page.get_by_label("Stop at")).to_have_value("The end")
+        expect(page.get_by_label("Stop sequences")).to_have_value("The end")
 
 
 def test_a_full_storage_is_said_in_words_and_what_waited_is_kept_later(page):
@@ -221,6 +252,8 @@ def test_a_killed_server_takes_nothing_with_it(start_app, open_page):
     first.process.kill()
     first.process.wait(20)
     counts = [tokens(page).count() for page in pages]
+    for page in pages:
+        expect(page.locator(".toast")).to_have_text("Server lost, reconnecting…")
     again = start_app(program=(FAKE_APP[0], first.url.rpartition(":")[2], FAKE_APP[2]))
     for page, count in zip(pages, counts, strict=True):
         expect(reply(page)).to_contain_text("The reply was cut off.")

@@ -18,13 +18,12 @@ def guide(start_app):
     return start_app("--slots", "2")
 
 
-def test_a_word_of_the_stored_sentence_is_open_and_another_one_branches_at_once(guide, open_page, look, shoot):
+def test_a_word_of_the_stored_sentence_is_open_and_another_one_branches_at_once(guide, open_page, look):
     page = open_page(guide, *look)
     sample = page.get_by_role("region", name="A sentence as a model saw it")
     opened = sample.locator(".word[aria-pressed=true]")
     expect(opened).to_be_in_viewport()
     expect(sample.locator(".odds button")).to_have_count(4)
-    shoot(page, f"first-{page.viewport_size['width']}")
     look_for_barriers(page)
     sample.locator(".word", has_text="kind").click()
     expect(opened).to_have_text(" kind")
@@ -32,7 +31,7 @@ def test_a_word_of_the_stored_sentence_is_open_and_another_one_branches_at_once(
     chosen = other.locator("bdi").text_content()
     other.click()
     expect(reply(page).locator(".forced")).to_have_text(re.compile(rf"^\s*{chosen}"))
-    wait_until_ready(page, "the model finished")
+    wait_until_ready(page, "Finished")
     expect(questions(page)).to_have_text(re.compile("Tell me a story about a llama"))
     expect(reply(page).locator(".versions span")).to_have_text("2/2")
     assert tokens(page).count() > 10
@@ -46,7 +45,7 @@ def test_examples_are_there_for_each_model_and_a_larger_one_is_offered_by_the_gu
     expect(page.get_by_role("dialog", name="Models")).to_be_visible()
     page.keyboard.press("Escape")
     page.locator(".examples button").first.click()
-    wait_until_ready(page, "the model finished")
+    wait_until_ready(page, "Finished")
     expect(page.locator(".toolbar")).to_be_visible()
     other = open_page(fake, *look)
     expect(other.locator(".examples button")).to_have_count(4)

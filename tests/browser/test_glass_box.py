@@ -30,11 +30,11 @@ def test_the_place_in_line_and_the_facts_are_in_sight(page, fake):
     send(page, "Hello")
     expect(page.locator("#status")).to_contain_text("place 2 in line")
     fake.ask("fake/hold/0", post=True)
-    wait_until_ready(page, "reached the limit of 40 tokens")
+    wait_until_ready(page, "Length limit (40)")
     expect(page.locator("#status")).to_contain_text("45 of 4096 tokens of context")
     facts = reply(page).locator(".facts")
     facts.get_by_text("tokens/s").click()
-    expect(facts.get_by_text(re.compile(r"first token after .* s · 40 tokens · prompt 5"))).to_be_visible()
+    expect(facts.get_by_text(re.compile(r"first token after .* s · 40 tokens · 5 prompt tokens"))).to_be_visible()
 
 
 def test_turns_that_no_longer_fit_are_shown_as_left_out(page, fake):
@@ -50,7 +50,7 @@ def test_turns_that_no_longer_fit_are_shown_as_left_out(page, fake):
 def test_a_problem_stands_below_what_was_written(page):
     send(page, "boom")
     expect(reply(page)).to_contain_text("The reply broke off: out of words")
-    wait_until_ready(page, "ended by an error")
+    wait_until_ready(page, "Ended by an error")
     expect(tokens(page)).to_have_count(3)
 
 

@@ -22,12 +22,11 @@ def load(sheet, name):
     sheet.get_by_role("button", name="Load", exact=True).click()
 
 
-def test_the_chip_names_the_model_and_its_sheet_says_what_each_would_take(page, sheet, shoot):
+def test_the_chip_names_the_model_and_its_sheet_says_what_each_would_take(page, sheet):
     expect(page.locator("#model-chip")).to_have_text(re.compile("fake · 12.3K"))
     expect(sheet.locator(".models", has_text="Built in").get_by_role("radio")).to_have_count(3)
     expect(sheet.get_by_role("radio", name=re.compile(r"^guide\s+✓ 2.02M · .* MB"))).to_be_visible()
     expect(sheet.locator("#model-now")).to_contain_text("Recommended by its makers, and set: Temperature 0.7")
-    shoot(page, f"model-{page.viewport_size['width']}")
     page.keyboard.press("Escape")
     expect(sheet).to_be_hidden()
     expect(page.locator("#model-chip")).to_be_focused()

@@ -42,4 +42,4 @@ def test_a_question_sent_while_the_stream_of_events_ends_is_answered(page):
     page.wait_for_function("before => sent > before", arg=sent)
     page.evaluate("window.holding = false; window.held.forEach((go) => go())")
     expect(questions(page)).to_have_count(1)
-    wait_until_ready(page, "reached the limit of 12 tokens")
+    wait_until_ready(page, "Length limit (12)")

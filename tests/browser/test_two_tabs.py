@@ -34,7 +34,7 @@ def test_a_reply_goes_on_when_its_chat_is_left_and_its_status_stays_with_it(page
 
 def test_what_was_undone_comes_back(page):
     converse(page, "one")
-    page.get_by_role("button", name="Undo").click()
+    page.get_by_role("button", name="Take back to the box").click()
     expect(questions(page)).to_have_count(0)
     page.get_by_role("button", name="Show what was undone").click()
     expect(questions(page).locator(".body")).to_have_text(["one"])

@@ -2,7 +2,7 @@
 
 import re
 
-from barriers import look_for_barriers
+from barriers import look_for_barriers, slider_contrasts
 from fake_engine import WORDS, next_id
 from playwright.sync_api import expect
 from steps import converse, is_phone, reply, set_knob, tokens, version, wait_until_ready
@@ -10,7 +10,7 @@ from steps import converse, is_phone, reply, set_knob, tokens, version, wait_unt
 ALL = len(WORDS) + 256
 
 
-def test_a_click_opens_the_alternatives_beside_the_text_and_choosing_one_branches(page, fake, shoot):
+def test_a_click_opens_the_alternatives_beside_the_text_and_choosing_one_branches(page, fake):
     converse(page, "Tell me a story")
     expect(tokens(page)).to_have_count(40)
     tokens(page).nth(5).click()
@@ -24,10 +24,13 @@ def test_a_click_opens_the_alternatives_beside_the_text_and_choosing_one_branche
         word = document.querySelectorAll('#conversation .tok')[5].getBoundingClientRect();
         return word.right > panel.left && word.bottom > panel.top && word.top < panel.bottom; }""")
     assert not covered
-    shoot(page, f"word-{page.viewport_size['width']}")
     before = fake.ask("fake")[-1]
+    assert all(ratio >= 3 for ratio in slider_contrasts(page.locator("#knob-temperature input[type=range]")))
+    other = odds.nth(1).locator("bdi").text_content()
     odds.nth(1).click()
     expect(version(page)).to_have_text("2/2")
+    if not is_phone(page):  # there the panel makes room for the text
+        expect(page.locator("#plot h2")).to_have_text(f"Instead of “{other}”")
     wait_until_ready(page)
     branch = fake.ask("fake")[-1]
     assert branch["prompt"][:-1] == [*before["prompt"], *before["tokens"][:5]]
@@ -64,18 +67,34 @@ def test_the_alternatives_follow_the_sliders_also_after_a_look_inside(noise, ope
         expect(page.locator(".odds .gone")).to_have_count(odds.count() - top_k)
     assert noise.ask("health") == asked
     look_for_barriers(page)
+    before = page.locator("#attention h3").text_content()
+    page.keyboard.press("Escape")
+    tokens(page).nth(7).click()  # another word, while what is inside is unfolded
+    expect(page.locator("#attention h3")).not_to_have_text(before)
+    last = page.locator("#lens tbody tr").first.locator("td").first.locator("bdi")
+    expect(odds.first.locator("bdi")).to_have_text(re.compile(rf"^{re.escape(last.text_content())}( ✓)?$"))
 
 
-def test_a_look_inside_from_the_tip_of_a_word_opens_its_panel(noise, open_page):
-    page = open_page(noise)
-    set_knob(page, "Max tokens", 12)
+def test_the_tip_of_a_word_is_one_line_beside_it(fake, open_page):
+    page = open_page(fake)
     converse(page, "Hello")
-    tokens(page).nth(6).focus()
-    page.locator(".popover .look").click()
-    expect(page.locator("#lens tbody tr")).to_have_count(4)
-    page.locator(".odds button").nth(1).click()
-    expect(version(page)).to_have_text("2/2")
-    expect(reply(page).locator(".forced")).to_have_attribute("data-i", "6")
+    tip, word = page.locator(".tip"), tokens(page).nth(1)
+    word.hover()
+    expect(tip).to_have_text(re.compile(r"^“.+”: 30 %( → 3\d % after sampling)?$"))
+    at, around = tip.bounding_box(), word.bounding_box()
+    assert at["height"] < 30 and at["y"] + at["height"] <= around["y"] + 1
+    tokens(page).nth(0).hover()
+    expect(tip).to_have_text(re.compile(r"^“.+”: 5.0 % → 5.5 % after sampling$"))
+    page.mouse.down()
+    tokens(page).nth(9).hover()  # selecting
+    expect(tip).to_be_hidden()
+    page.mouse.up()
+    tokens(page).nth(3).focus()
+    page.keyboard.press("ArrowRight")
+    expect(tip).to_have_text(re.compile("^“.+”: 99 %"))
+    page.keyboard.press("Escape")
+    expect(tip).to_be_hidden()
+    expect(page.locator("#message textarea")).to_be_focused()
 
 
 def test_another_chat_has_no_word_of_the_old_one(page):
@@ -87,13 +106,11 @@ def test_another_chat_has_no_word_of_the_old_one(page):
     expect(page.locator("#plot .odds")).to_have_count(0)
 
 
-def test_under_the_hood_draws_what_is_added_to_what_passes_by(noise, open_page, look, shoot):
+def test_under_the_hood_draws_what_is_added_to_what_passes_by(noise, open_page, look):
     page = open_page(noise, *look)
     page.get_by_role("tab", name="Under the hood").click()
     expect(page.locator("#picture .residual")).to_have_count(2)  # around attention and around the feed-forward part
     expect(page.locator("#numbers")).to_contain_text(re.compile(r"KV cache in use\s*\d+ of"))
-    if not is_phone(page):
-        shoot(page, "hood")
     look_for_barriers(page)
     with page.context.expect_page() as waiting:
         page.locator("#code-links a").first.click()

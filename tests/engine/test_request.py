@@ -2,6 +2,7 @@
 
 import asyncio
 import traceback
+from collections.abc import Sequence
 
 import fakes
 import pytest
@@ -82,6 +83,21 @@ def test_what_cannot_be_served_is_refused_at_the_door(start):
     engine.close()
     with pytest.raises(EngineError, match="closed"):
         engine.submit([1], params(1))
+
+
+class UnreadPrompt(Sequence):
+    """So long that it has to be refused by its length."""
+
+    def __len__(self):
+        return 1_000_000
+
+    def __getitem__(self, index):
+        raise AssertionError("its tokens were read")
+
+
+def test_a_prompt_that_cannot_fit_is_refused_unread(start, unchecked_types):
+    with pytest.raises(EngineError, match="1000000 tokens"):
+        start(max_seq_len=20)[0].submit(UnreadPrompt(), params(1))
 
 
 def test_closing_ends_what_runs(start):

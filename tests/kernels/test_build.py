@@ -129,6 +129,14 @@ def test_a_quota_limits_the_threads(tmp_path, quota, cores):
     assert usable_cores(tmp_path) == (everything if cores is None else cores)
 
 
+@pytest.mark.parametrize(("quota", "cores"), [("100000", 1), ("-1", None)])
+def test_so_does_one_of_the_older_kind(tmp_path, quota, cores):
+    (tmp_path / "cpu").mkdir()
+    for name, value in (("quota", quota), ("period", "100000")):
+        (tmp_path / "cpu" / f"cpu.cfs_{name}_us").write_text(f"{value}\n")
+    assert usable_cores(tmp_path) == (cores or usable_cores(tmp_path / "nowhere"))
+
+
 def test_a_space_limits_the_threads(tmp_path):
     space = {"SPACE_ID": "ada/chat", "CPU_CORES": "1"}
     assert usable_cores(tmp_path, space) == 1 and usable_cores(tmp_path, {**space, "CPU_CORES": "9999"}) < 9999

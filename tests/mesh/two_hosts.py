@@ -24,6 +24,8 @@ PROMPT = "hello there"
 @pytest.fixture
 def hosts(tmp_path):
     """Both processes, ready; the first one's address, and what each has printed."""
+    # What is started in the background of a script ignores Ctrl+C, and hands that down to what it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     ports = [free_port(), free_port()]
     told = ["--model=random:tiny", "--hosts=2", f"--coordinator=127.0.0.1:{ports[0]}", "--slots=1", "--max-seq-len=128"]
     logs = [tmp_path / "first", tmp_path / "second"]

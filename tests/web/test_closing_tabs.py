@@ -64,9 +64,9 @@ def test_tabs_that_close_while_they_wait_or_read_leave_no_error_in_the_log(serve
 
 def test_the_server_keeps_nothing_of_a_chat(server):
     with Tab(server.url) as tab:
-        assert "reached the limit" in tab.ask("Hello")
+        assert "Length limit" in tab.ask("Hello")
         for _ in range(2):
             with Tab(server.url) as closed:
                 closed.ask("Hello")
-        kept = tab.client.get(f"{server.url}/fake/kept/reached").json()
+        kept = tab.client.get(f"{server.url}/fake/kept/Length").json()
         assert kept == {"sessions": 3, "with_word": 0}

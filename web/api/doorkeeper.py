@@ -1,6 +1,5 @@
 """What every request to the API passes first: whoever has no key goes no further, and a body is read in a thread."""
 
-import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ from fastapi.routing import APIRoute
 
 from web.access import is_one_of, key_of
 from web.api.errors import ApiError, invalid
+from web.beside import beside
 
 
 class BodyInThread(Request):
@@ -25,7 +25,7 @@ class BodyInThread(Request):
         """The body. Raises `ApiError`."""
         body = await self.body()
         try:
-            return await asyncio.to_thread(self._model.model_validate_json, body)
+            return await beside(self._model.model_validate_json, body)
         except pydantic.ValidationError as problem:
             raise invalid(problem.errors(include_url=False, include_context=False, include_input=False)) from None
 

@@ -1,6 +1,5 @@
 """The chat for Gradio's own clients: `gradio_client`, and Spaces that load this one."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -11,6 +10,7 @@ from llama_core.errors import UserError
 from web.api.errors import ApiError, invalid
 from web.api.replies import Replies
 from web.api.schema import ChatRequest
+from web.beside import beside
 
 DESCRIPTION = (
     "Chat with the model. history holds the earlier messages, with role and content; options are those of "
@@ -32,7 +32,7 @@ def add_gradio_chat(page: gr.Blocks, replies: Replies) -> None:
         messages = [*history, {"role": "user", "content": message}]
         try:
             given = {**options, "messages": messages, "tools": None}
-            asked = await asyncio.to_thread(ChatRequest.model_validate, given)
+            asked = await beside(ChatRequest.model_validate, given)
             async for text in replies.texts(http, asked):
                 yield text
         except pydantic.ValidationError as problem:

@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from llama_core.checkpoint import Model
 from llama_core.sampling.grammar import Grammar, GrammarCompiler, GrammarError
 from llama_core.sampling.params import SamplingParams
+from llama_core.tokenizer import Tokenizer
 from web.api.errors import ApiError
 from web.api.schema import AlternativesRequest, ChatRequest, CompletionRequest, Generation, Rule, Sampled
 from web.api.tool_use import ToolUse, rows_of, tool_use
 from web.chat.actions import stop_at_markers
 from web.settings import Settings
+
+REWRITTEN = 4
 
 
 @dataclass(frozen=True)
@@ -147,6 +150,27 @@ def _params(
         logprobs=logprobs,
     )
     return stop_at_markers(params, model.tokenizer)
+
+
+def require_room(request: Sampled, tokenizer: Tokenizer, room: int) -> None:
+    """Raises `ApiError` for a prompt that cannot fit into `room` tokens however it is cut, before time is spent on it.
+    Tokenizers that rewrite a text make it shorter by `REWRITTEN` times at most: wide letters, composed ones."""
+    least = _characters(request) // (REWRITTEN * tokenizer.longest_token)
+    if least > room:
+        words = f"the prompt has {least} tokens or more, and prompt and reply together may have {room}; shorten it"
+        raise ApiError(words, code="context_length_exceeded", param="messages")
+
+
+def _characters(request: Sampled) -> int:
+    """Of its longest prompt."""
+    match request:
+        case ChatRequest(messages=messages) | AlternativesRequest(messages=list(messages)):
+            return sum(len(message.text) for message in messages)
+        case CompletionRequest(prompts=prompts):
+            return max((len(prompt) for prompt in prompts if isinstance(prompt, str)), default=0)
+        case AlternativesRequest(prompt=str(text)):
+            return len(text)
+    return 0
 
 
 def require_size(asked: Sequence[Asked], most_tokens: int) -> None:

@@ -1,6 +1,5 @@
 """Answers to programs within their limits: what each request has in common from its arrival to its end."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -17,6 +16,7 @@ from web.api.clients import Clients
 from web.api.errors import ApiError
 from web.api.run import INTERVAL, Run
 from web.api.schema import AlternativesRequest, ChatRequest, Generation, Sampled, SamplingChange
+from web.beside import beside
 from web.models.manager import ModelManager
 from web.settings import Settings
 
@@ -72,9 +72,10 @@ class Replies:
         served, settings, who = self._manager.served, self._settings, _client(http, self._has_keys)
         prompts.require_model(asked.model, served.model.name)
         prompts.within_limits(asked, settings)
+        prompts.require_room(asked, served.model.tokenizer, served.engine.max_seq_len)
         ends.enter_context(self._clients.limits.turn(who))
         context = settings.max_reply_tokens or served.engine.max_seq_len
-        made = await asyncio.to_thread(make, asked, served.model, context)
+        made = await beside(make, asked, served.model, context)
         prompts.require_size(made, settings.max_prompt_tokens)
         run = Run(served, made, count, _scope(http), Answer(is_chat, served.model.name))
         self._running[run.answer.id] = run

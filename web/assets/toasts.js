@@ -9,8 +9,13 @@ Glass.toasts = (() => {
     const toast = make("div", { class: "toast" }, make("span", {}, words), ...more);
     home.append(toast);
     say(words);
-    if (seconds) setTimeout(() => toast.remove(), 1000 * seconds);
+    if (seconds) setTimeout(() => fade(toast), 1000 * seconds);
     return toast;
+  }
+  // Not while somebody is at its button.
+  function fade(toast) {
+    if (toast.matches(":hover, :focus-within")) setTimeout(() => fade(toast), 1000);
+    else toast.remove();
   }
 
   // Until the server answers again.

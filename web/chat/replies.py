@@ -5,7 +5,7 @@ import contextlib
 import dataclasses
 import logging
 import threading
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 
 from llama_core.engine import Engine
@@ -13,10 +13,11 @@ from llama_core.engine.request import Request
 from llama_core.engine.text import Reply, TextToken
 from llama_core.errors import UserError
 from llama_core.sampling.params import SamplingParams
+from web.beside import beside
 from web.chat import status
 from web.chat.actions import Controls, KnobError, PendingReply, moved, sampling_params, stop_at_markers
 from web.chat.codec import dump, write_conversation
-from web.chat.conversation import Conversation, Record
+from web.chat.conversation import Conversation, Node
 from web.chat.prompt import Prompt, prompt_for
 from web.chat.stream import Labels, Stream, record_of
 from web.models.manager import Served
@@ -34,20 +35,21 @@ Count = Callable[[Request], None]
 @dataclass(frozen=True)
 class PageUpdate:
     """What the page shows next. None leaves that part as it is. `chat` has the messages that are new, or why there are
-    none; `unfolds`: "Look inside" does."""
+    none."""
 
     chat: str | None = None
     stream: str | None = None
     status: str | None = None
     plot: str | None = None
     lens: str | None = None
-    unfolds: bool = False
 
 
 @dataclass
 class Starting:
-    """A reply whose prompt is being made. `is_stopped`: Stop was pressed meanwhile."""
+    """A reply whose prompt is being made. `is_warm`: it need not wait for programs to be compiled; `is_stopped`: Stop
+    was pressed meanwhile."""
 
+    is_warm: bool
     is_stopped: bool = False
 
 
@@ -103,11 +105,11 @@ class ReplyManager:
         question came) frees the engine's slot.
         """
         conversation, stream, request = pending.conversation, None, None
-        starting = self.starting[seat] = Starting()
+        starting = self.starting[seat] = Starting(served.engine.ready)
         try:
             params = stop_at_markers(sampling_params(controls), served.model.tokenizer)
             # In a thread: for a long chat it takes a while, and the words of others are streamed on this event loop.
-            conversation, prompt, written = await asyncio.to_thread(_prompt, pending, params, served)
+            conversation, prompt, written = await beside(_prompt, pending, params, served)
             if not self._is_started(seat, starting):
                 return  # abandoned
             request = self.running[seat] = served.engine.submit(
@@ -117,8 +119,8 @@ class ReplyManager:
             if starting.is_stopped:
                 request.cancel()
             yield PageUpdate(written, stream.text, status.waiting(request, served.engine))
-            begun = conversation.nodes[pending.node].records
-            async with contextlib.aclosing(self._write(seat, request, begun, stream, served)) as updates:
+            writing = self._write(seat, request, conversation.nodes[pending.node], stream, served, starting.is_warm)
+            async with contextlib.aclosing(writing) as updates:
                 async for update in updates:
                     yield update
         except UserError as problem:
@@ -135,10 +137,10 @@ class ReplyManager:
                 count(request)
 
     async def _write(
-        self, seat: str, request: Request, begun: Sequence[Record], stream: Stream, served: Served
+        self, seat: str, request: Request, begun: Node, stream: Stream, served: Served, is_warm: bool
     ) -> AsyncGenerator[PageUpdate, None]:
         model = served.model
-        reply = Reply(request, model.tokenizer, [record.id for record in begun], is_start=model.chat.has_template)
+        reply = Reply(request, model.tokenizer, [row.id for row in begun.records], is_start=model.chat.has_template)
         writer = Writer(request, stream, Labels(model.tokenizer))
         interval = max(INTERVAL, INTERVAL_PER_REPLY * len(self.running))
         async with contextlib.aclosing(_batches(reply, interval)) as batches:
@@ -146,9 +148,10 @@ class ReplyManager:
                 if self.running.get(seat) is not request:
                     return  # abandoned
                 writer.write(batch)
-                yield PageUpdate(stream=stream.text if batch else None, status=_status(request, served.engine))
+                said = _status(request, served.engine, is_warm)
+                yield PageUpdate(stream=stream.text if batch else None, status=said)
         if self.running.get(seat) is request:
-            yield _ended(request, reply.stopped, stream, served.engine.max_seq_len)
+            yield _ended(request, reply.stopped, stream, served.engine.max_seq_len, is_warm)
 
     def _is_started(self, seat: str, starting: Starting) -> bool:
         """The prompt is made; false if the reply was abandoned meanwhile."""
@@ -199,15 +202,17 @@ def _prompt(pending: PendingReply, params: SamplingParams, served: Served) -> tu
     return conversation, prompt, write_conversation(conversation, pending.first)
 
 
-def _status(request: Request, engine: Engine) -> str:
-    return status.progress(request, engine.max_seq_len) if request.token_ids else status.waiting(request, engine)
+def _status(request: Request, engine: Engine, is_warm: bool) -> str:
+    if request.token_ids:
+        return status.progress(request, engine.max_seq_len, is_warm)
+    return status.waiting(request, engine)
 
 
-def _ended(request: Request, at_stop_sequence: bool, stream: Stream, context: int) -> PageUpdate:
+def _ended(request: Request, at_stop_sequence: bool, stream: Stream, context: int, is_warm: bool) -> PageUpdate:
     finish, words = status.reason(request.finish_reason or "error", request, context)
     if at_stop_sequence:
         finish, words = "cut", TEXT["cut_reason"]
-    facts = " · ".join(part for part in (*status.facts(request), words) if part)
+    facts = " · ".join(part for part in (*status.facts(request, is_warm), words) if part)
     is_empty = finish == "cancelled" and not request.token_ids
     stream.end(finish=finish, facts=facts, seed=str(request.params.seed), drop=is_empty)
     used = request.prompt_tokens + len(request.token_ids)
@@ -225,7 +230,7 @@ def _failed(conversation: Conversation, stream: Stream | None, problem: UserErro
 def refused(request: int, problem: UserError) -> PageUpdate:
     """Why the page's request of that number (0: the one that cannot be read) is not followed: nothing has changed.
     `field` is the control that has to be corrected, if it is one."""
-    answer = {"request": request, "problem": status.without_paths(str(problem))}
+    answer = {"request": request, "problem": status.sentence(status.without_paths(str(problem)))}
     if isinstance(problem, KnobError):
         answer["field"] = problem.field
     return PageUpdate(chat=dump(answer))

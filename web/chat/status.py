@@ -18,7 +18,13 @@ def line(*parts: str) -> str:
 
 def problem(text: str) -> str:
     """Something the person has to know before asking again."""
-    return f'<span class="problem">{escape(text)}</span>'
+    return f'<span class="problem">{escape(sentence(text))}</span>'
+
+
+def sentence(text: str) -> str:
+    """Errors begin in lower case, to stand after others' words; alone they are sentences. A name stays as it is."""
+    first = text.partition(" ")[0]
+    return text[:1].upper() + text[1:] if first.isalpha() and first.islower() else text
 
 
 def without_paths(text: str) -> str:
@@ -53,23 +59,24 @@ def waiting(request: Request, engine: Engine) -> str:
     return line(TEXT["in_line"].format(place=place) if place else TEXT["waiting"])
 
 
-def facts(request: Request) -> list[str]:
-    """Speed, time to first token and sizes of a request, as far as they are known."""
+def facts(request: Request, is_warm: bool) -> list[str]:
+    """Speed, time to first token and sizes of a request, as far as they are known. Not `is_warm`: it waited for
+    programs to be compiled, which says nothing about how fast it is."""
     speed, first, count = request.tokens_per_second, request.time_to_first_token, len(request.token_ids)
     prompt = TEXT["prompt"].format(count=request.prompt_tokens)
     if request.cached_tokens:
         prompt += TEXT["cached"].format(count=request.cached_tokens)
     return [
         TEXT["speed"].format(speed=speed) if speed else "",
-        TEXT["first"].format(seconds=first) if first is not None else "",
+        TEXT["first"].format(seconds=first) if first is not None and is_warm else "",
         TEXT["tokens_count" if count != 1 else "token"].format(count=count),
         prompt,
     ]
 
 
-def progress(request: Request, context: int) -> str:
+def progress(request: Request, context: int, is_warm: bool) -> str:
     """`facts` and how full the context of `context` tokens is."""
-    return line(*facts(request)) + " " + gauge(request.prompt_tokens + len(request.token_ids), context)
+    return line(*facts(request, is_warm)) + " " + gauge(request.prompt_tokens + len(request.token_ids), context)
 
 
 def gauge(used: int, context: int) -> str:

@@ -2,9 +2,10 @@
 is the source (web/strings.py); each other language is a JSON file here, with the same keys."""
 
 from web.languages.blocks import TranslatedBlocks, language_of
-from web.languages.sentences import ENGLISH, LANGUAGES, Sentences, language_now, requested_language, speaking
+from web.languages.sentences import COOKIE, ENGLISH, LANGUAGES, Sentences, language_now, requested_language, speaking
 
 __all__ = [
+    "COOKIE",
     "ENGLISH",
     "LANGUAGES",
     "Sentences",

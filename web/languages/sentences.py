@@ -8,7 +8,7 @@ from pathlib import Path
 
 ENGLISH = "en"
 LANGUAGES = {ENGLISH: "English", "de": "Deutsch", "zh": "中文"}
-COOKIE = "glass_llama_language"  # set by assets/panels/language.js
+COOKIE = "glass_llama_language"  # what the person chose, as assets/panels/language.js keeps it
 
 # Each request is answered in a context of its own (a task or a thread), so people hear their own language at once.
 _now: ContextVar[str] = ContextVar("language", default=ENGLISH)

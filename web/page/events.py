@@ -1,7 +1,6 @@
 """The handlers of the page's events: from what the browser posted to what the page shows next. Each handler reads
 `manager.served` once and passes it down, so that nothing mixes two models when another one is loaded."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from typing import Any
@@ -12,6 +11,7 @@ from llama_core.engine.request import Request
 from llama_core.errors import UserError
 from web.access import address_of
 from web.api.clients import Clients
+from web.beside import beside
 from web.chat import actions, status
 from web.chat.actions import Action, Controls
 from web.chat.codec import read_conversation
@@ -90,9 +90,9 @@ class PageEvents:
         with ExitStack() as ends:
             try:
                 # In a thread, like all that takes time for a long chat: words are streamed on this event loop.
-                conversation = await asyncio.to_thread(_read, chat, served)
+                conversation = await beside(_read, chat, served)
                 ends.enter_context(self.clients.limits.turn(who))
-                pending = await asyncio.to_thread(actions.begin_reply, action, conversation, served.model, controls)
+                pending = await beside(actions.begin_reply, action, conversation, served.model, controls)
             except UserError as problem:
                 yield outputs(refused(conversation.request, problem))
                 return
@@ -112,7 +112,7 @@ class PageEvents:
         """What is not a reply: a look at a token."""
         served, at = self.manager.served, Pointer(_session(request), action.node, action.index)
         try:
-            conversation = await asyncio.to_thread(_read, chat, served)
+            conversation = await beside(_read, chat, served)
             match action.do:
                 case "inspect":
                     async for update in self.inside.look(at, conversation, controls, served):
@@ -130,7 +130,7 @@ def outputs(update: PageUpdate, about: Conversation | None = None, side: str = "
     if line is not None and about:
         line = f'<div data-chat="{about.id}" data-request="{about.request}">{line}</div>'
     streams = [None, update.stream] if side == "right" else [update.stream, None]
-    parts = [update.chat, *streams, line, update.plot, update.lens, gr.Accordion(open=True) if update.unfolds else None]
+    parts = [update.chat, *streams, line, update.plot, update.lens]
     return [gr.skip() if part is None else part for part in parts]
 
 

@@ -40,12 +40,12 @@ class InsidePanel:
     async def look(
         self, at: Pointer, conversation: Conversation, controls: Controls, served: Served
     ) -> AsyncIterator[PageUpdate]:
-        """Unfolds: first it says that it takes a moment, then it shows the lens of the token (the attention follows it)
-        or why there is none, and its alternatives."""
-        yield PageUpdate(lens=under_the_hood.looking(self.inspected.looks), unfolds=True)
+        """For a word that was clicked while this is unfolded: first it says that it takes a moment, then it shows the
+        word's alternatives, and its lens (the attention follows it) or why there is none."""
+        yield PageUpdate(lens=under_the_hood.looking(self.inspected.looks))
         try:
-            plot = await self.inspected.plot(at, conversation, controls, served)
-            yield PageUpdate(lens=await self.inspected.look_inside(at.session, served), plot=plot)
+            yield PageUpdate(plot=await self.inspected.plot(at, conversation, controls, served))
+            yield PageUpdate(lens=await self.inspected.look_inside(at.session, served))
         except UserError as problem:
             yield PageUpdate(lens=f"<p>{status.problem(str(problem))}</p>")
 

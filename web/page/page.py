@@ -129,14 +129,7 @@ class Page:
     @property
     def outputs(self) -> list[Any]:
         """What `events.outputs` has values for."""
-        return [
-            self.conversation,
-            *self.streams,
-            self.line,
-            self.panel.plot,
-            self.panel.inside.lens,
-            self.panel.inside.fold,
-        ]
+        return [self.conversation, *self.streams, self.line, self.panel.plot, self.panel.inside.lens]
 
     def connect(self, page: gr.Blocks) -> None:
         """Which handler each event calls."""
@@ -183,12 +176,14 @@ class Page:
 
     async def _opened(self, request: gr.Request, before: Any, *values: Any) -> AsyncIterator[list[Any]]:
         """What the page shows first, and how the engine gets ready. A reply tells of itself, also of its end."""
-        parts, asked, waits = await asyncio.to_thread(self._swapped, before, *values), False, True
+        parts = await asyncio.to_thread(self._swapped, before, *values)
+        asked, waits, has_waited = False, True, False
         while waits:
             engine = self.manager.served.engine
             before, asked = asked, bool(self.events.replies.of_tab(request.session_hash or ""))
             waits = engine.healthy and not engine.ready
-            state = status.of_engine(engine) if not asked and (waits or not before) else gr.skip()
+            is_news = not engine.ready or (has_waited and not before)
+            state, has_waited = status.of_engine(engine) if is_news and not asked else gr.skip(), waits
             yield [*parts, state]  # also to say nothing: Gradio sends the last one once more at the end
             parts = [gr.skip()] * len(parts)
             await asyncio.sleep(POLL_SECONDS if waits else 0)

@@ -87,7 +87,7 @@ def deploy(given: argparse.Namespace) -> None:
     if price and not given.yes and not _agrees(f"This costs ${price:.2f} an hour. Go on? [y/N] ", "y"):
         raise SpaceError("nothing was done")
     api = _signed_in(api)
-    secret = _secret("Token for the Space itself (read access is enough): ") if needs_token else None
+    secret = _secret_of_space(str(api.token)) if needs_token else None
     commit = hub.deploy(api, plan, secret, _say)
     hub.wait(api, given.space, commit, WAIT_SECONDS, _say)
     print(f"open https://huggingface.co/spaces/{given.space}")
@@ -139,6 +139,13 @@ def _pair(text: str) -> tuple[str, str]:
 def _signed_in(api: HfApi | None = None) -> HfApi:
     token = (api.token if api else None) or get_token() or _secret("Your token, with write access: ")
     return HfApi(token=token)
+
+
+def _secret_of_space(own: str) -> str:
+    """The token with which the Space fetches its model: one that is typed, or where nobody can type our own."""
+    if not sys.stdin.isatty():
+        return own
+    return getpass.getpass("Token for the Space itself (read access is enough; empty: yours): ").strip() or own
 
 
 def _secret(question: str) -> str:

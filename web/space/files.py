@@ -16,6 +16,7 @@ LEFT_OUT = ("__pycache__", ".DS_Store")
 # A Space installs Gradio in the version of `sdk_version`, and with it a pydantic that must not be fixed.
 INSTALLED_BY_SPACE = ("gradio", "pydantic")
 PACKAGE = "glass-llama"
+MODEL = "GLASS_LLAMA_MODEL"  # the variable of a Space that names its model; none: the guide
 
 
 def app_files(root: Path = ROOT) -> Iterator[Path]:

@@ -13,29 +13,41 @@ class SpaceError(UserError):
 
 @dataclass(frozen=True)
 class Hardware:
-    """A flavour: its memory in GB (of a GPU the card's), its price in dollars an hour, and the number format that
-    `--dtype auto` takes there."""
+    """A flavour: its memory in GB (of GPUs that of each card), its price in dollars an hour, how many GPUs it has, and
+    the number format that `--dtype auto` takes there."""
 
     name: str
     memory: int
     price: float
-    has_gpu: bool = False
+    gpus: int = 0
     dtype: str = "float32"
 
+    @property
+    def has_gpu(self) -> bool:
+        """Whether there is any."""
+        return self.gpus > 0
 
-# huggingface.co/docs/hub/spaces-overview and spaces-gpus, August 2026. Prices change: `priced` asks the Hub.
+
+# huggingface.co/docs/hub/spaces-gpus, August 2026. Prices change: `price_of` asks the Hub.
 FLAVOURS = {
     row.name: row
     for row in (
         Hardware("cpu-basic", 16, 0.0),
         Hardware("cpu-upgrade", 32, 0.03),
-        Hardware("t4-small", 16, 0.40, True, "float16"),
-        Hardware("t4-medium", 16, 0.60, True, "float16"),
-        Hardware("l4x1", 24, 0.80, True, "bfloat16"),
-        Hardware("a10g-small", 24, 1.00, True, "bfloat16"),
-        Hardware("a10g-large", 24, 1.50, True, "bfloat16"),
-        Hardware("l40sx1", 48, 1.80, True, "bfloat16"),
-        Hardware("a100-large", 80, 2.50, True, "bfloat16"),
+        Hardware("t4-small", 16, 0.40, 1, "float16"),
+        Hardware("t4-medium", 16, 0.60, 1, "float16"),
+        Hardware("l4x1", 24, 0.80, 1, "bfloat16"),
+        Hardware("l4x4", 24, 3.80, 4, "bfloat16"),
+        Hardware("a10g-small", 24, 1.00, 1, "bfloat16"),
+        Hardware("a10g-large", 24, 1.50, 1, "bfloat16"),
+        Hardware("a10g-largex2", 24, 3.00, 2, "bfloat16"),
+        Hardware("a10g-largex4", 24, 5.00, 4, "bfloat16"),
+        Hardware("l40sx1", 48, 1.80, 1, "bfloat16"),
+        Hardware("l40sx4", 48, 8.30, 4, "bfloat16"),
+        Hardware("l40sx8", 48, 23.50, 8, "bfloat16"),
+        Hardware("a100-large", 80, 2.50, 1, "bfloat16"),
+        Hardware("a100x4", 80, 10.00, 4, "bfloat16"),
+        Hardware("a100x8", 80, 20.00, 8, "bfloat16"),
     )
 }
 

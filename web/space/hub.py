@@ -9,7 +9,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, Sp
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
 from llama_core.checkpoint.download import first_line
-from web.space.files import ROOT
+from web.space.files import MODEL, ROOT
 from web.space.hardware import Hardware, SpaceError
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ LOG_LINES = 40
 # What the Hub's refusals mean here; the status is all that tells them apart.
 MEANINGS = {
     401: "the token is wrong or has expired; get one with write access at https://huggingface.co/settings/tokens",
-    402: "this needs a paid plan: a CPU Space a PRO account (or a Team or Enterprise organisation), a GPU a payment "
-    "method; see https://huggingface.co/settings/billing",
+    402: "this needs a paid plan: any Space a PRO account (or a Team or Enterprise organisation), and hardware that "
+    "costs something a payment method; see https://huggingface.co/settings/billing",
     403: "the token may not do this; it needs write access to the Spaces of this name",
     404: "there is no such Space, or the token may not see it",
     409: "the name is taken",
@@ -68,7 +68,10 @@ def deploy(api: HfApi, plan: "Plan", token_for_space: str | None, say: Callable[
         _reconfigure(api, plan, secrets)
     say("sending the files" if there is None else "updating the files")
     with explain(f"sending the files to {plan.space}"):
-        return _send(api, plan, there or [])
+        commit = _send(api, plan, there or [])
+    if there is not None:
+        _start_again(api, plan.space)
+    return commit
 
 
 def _files_of(api: HfApi, space: str) -> list[str] | None:
@@ -85,7 +88,11 @@ def _files_of(api: HfApi, space: str) -> list[str] | None:
 def _reconfigure(api: HfApi, plan: "Plan", secrets: list[dict[str, str]]) -> None:
     """Only what differs: each change restarts the app."""
     with explain(f"setting up {plan.space}"):
+        if plan.is_private:
+            api.update_repo_settings(plan.space, repo_type="space", private=True)
         known = api.get_space_variables(plan.space)
+        if MODEL in known and MODEL not in plan.variables:
+            api.delete_space_variable(plan.space, MODEL)
         for name, value in plan.variables.items():
             if name not in known or known[name].value != value:
                 api.add_space_variable(plan.space, name, value)
@@ -110,6 +117,14 @@ def _send(api: HfApi, plan: "Plan", there: list[str]) -> str | None:
         plan.space, [*additions, *deletions], repo_type="space", commit_message="Glass Llama, as deployed"
     )
     return commit.oid
+
+
+def _start_again(api: HfApi, space: str) -> None:
+    """A paused Space starts for nobody but its owner, and the state of one that has failed would be taken for that of
+    the new version."""
+    with explain(f"starting {space}"):
+        if api.get_space_runtime(space).stage in FAILED | {"PAUSED"}:
+            api.restart_space(space)
 
 
 def wait(api: HfApi, space: str, commit: str | None, seconds: float, say: Callable[[str], None]) -> SpaceRuntime:

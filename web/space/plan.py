@@ -1,26 +1,28 @@
 """What `deploy` is going to do, in full and in words, before anything is sent."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from huggingface_hub import Volume
 
+from llama_core.checkpoint import memory_plan
 from llama_core.checkpoint.estimate import estimate
+from llama_core.checkpoint.memory_plan import AUTO, LONGEST_AUTOMATIC_CONTEXT, NONE, SLOTS
+from llama_core.model.mesh.sharding import choose_among
 from web.chat.status import bytes_in_words
 from web.settings import Settings, read_settings
-from web.space.files import app_files, is_hub_id, requirements, written_files
-from web.space.hardware import Hardware, SpaceError, find_hardware
+from web.space.files import MODEL, app_files, is_hub_id, requirements, written_files
+from web.space.hardware import GB, Hardware, SpaceError, find_hardware
 
 MOUNTED_AT = "/models/model"  # where a Space finds the model's repository with `--weights mount`
-MODEL = "GLASS_LLAMA_MODEL"
 SHARE = 0.9  # of the memory, for weights and cache; the rest is for the system and the libraries
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One Space: where, on what, with which model, files and variables. `needed` is the estimate of its memory in
-    bytes. `needs_token`: the model is gated or private, so the Space gets a token as a secret."""
+    """One Space: where, on what, with which model, files and variables. `memory` is the estimate of what the model
+    takes on each device. `needs_token`: the model is gated or private, so the Space gets a token as a secret."""
 
     space: str
     model: str
@@ -28,7 +30,7 @@ class Plan:
     variables: dict[str, str]
     files: list[Path]
     written: dict[str, str]
-    needed: int
+    memory: memory_plan.Plan
     is_private: bool
     needs_token: bool
     volumes: list[Volume]
@@ -63,7 +65,7 @@ def make_plan(
         told,
         list(app_files()),
         written_files(settings.title, found, model),
-        _needed(settings, found),
+        _memory(settings, found),
         is_private,
         needs_token,
         [Volume(type="model", source=model, mount_path=MOUNTED_AT, read_only=True)] if weights == "mount" else [],
@@ -78,35 +80,53 @@ def _checked(variables: Mapping[str, str]) -> dict[str, str]:
     return dict(variables)
 
 
-def _needed(settings: Settings, hardware: Hardware) -> int:
-    """The bytes that the model takes there. Raises `SpaceError` if that is more than there are."""
-    dtype = hardware.dtype if settings.dtype == "auto" else settings.dtype
-    found = estimate(settings.model, dtype, settings.slots or 4, settings.max_seq_len or 4096, settings.quantize)
-    room = SHARE * hardware.memory * 1e9
-    if found.plan.total > room:
+def _memory(settings: Settings, hardware: Hardware) -> memory_plan.Plan:
+    """What the model takes there, run as the app would. Raises `SpaceError` if there is less, and `MeshError`."""
+    dtype = hardware.dtype if settings.dtype == AUTO else settings.dtype
+    # Small numbers of files stay small only where there are native kernels for them, on CPUs.
+    quantize = NONE if hardware.has_gpu and settings.quantize == AUTO else settings.quantize
+    context = settings.max_seq_len or LONGEST_AUTOMATIC_CONTEXT
+    plan = estimate(settings.model, dtype, settings.slots or SLOTS, context, quantize).plan
+    plan = replace(plan, devices=choose_among(max(1, hardware.gpus), settings.mesh, plan.config))
+    room = int(SHARE * hardware.memory * GB)
+    try:
+        if not settings.max_seq_len:
+            plan = replace(plan, max_seq_len=memory_plan.fitting_context(plan, room))
+        memory_plan.require_memory(plan, room)
+    except memory_plan.MemoryShortage:
         raise SpaceError(
-            f"{settings.model} needs {bytes_in_words(found.plan.total)} and {hardware.name} has "
-            f"{hardware.memory} GB, of which {bytes_in_words(int(room))} are for the model; choose larger hardware, a "
-            "smaller model, or a shorter context (--variable GLASS_LLAMA_MAX_SEQ_LEN=2048)"
-        )
-    return found.plan.total
+            f"{settings.model} needs {bytes_in_words(plan.total)}{_where(plan, hardware)} and {hardware.name} has "
+            f"{hardware.memory} GB, of which {bytes_in_words(room)} are for the model; choose larger hardware, a "
+            f"smaller model, smaller weights (--variable GLASS_LLAMA_QUANTIZE={'int8' if hardware.has_gpu else 'q8'}), "
+            "or a shorter context if you have set one"
+        ) from None
+    return plan
+
+
+def _where(plan: memory_plan.Plan, hardware: Hardware) -> str:
+    """Of several GPUs, on how many."""
+    each = "each of " if plan.devices > 1 else ""
+    return f" on {each}{plan.devices} of its {hardware.gpus} GPUs" if hardware.gpus > 1 else ""
 
 
 def describe(plan: Plan, price: float) -> str:
     """The plan as lines for the terminal. `price` is in dollars an hour."""
-    hardware = plan.hardware
+    hardware, memory = plan.hardware, plan.memory
+    seen_by = "private" if plan.is_private else "public, unless it is private already"
     jax = next(line for line in requirements(hardware.has_gpu) if line.startswith("jax"))
     cost = f"${price:.2f} an hour while it runs (it never sleeps by itself; `pause` stops it)" if price else "no charge"
-    rows = [
-        f"Space      https://huggingface.co/spaces/{plan.space} ({'private' if plan.is_private else 'public'})",
-        f"Model      {plan.model or 'the guide, which comes with the app'}",
-        f"Hardware   {hardware.name}: {cost}",
-        f"Memory     about {bytes_in_words(plan.needed)} of {hardware.memory} GB",
-        f"Files      {len(plan.files) + len(plan.written)} ({jax})",
-        *(f"Variable   {name}={value}" for name, value in sorted(plan.variables.items())),
-        *(f"Volume     {volume.source} at {volume.mount_path}, read only" for volume in plan.volumes),
-        *(["Secret     HF_TOKEN, because the model is gated or private"] if plan.needs_token else []),
-    ]
-    if not price:
-        rows.append("Note       creating a CPU Space needs a PRO account, or a Team or Enterprise organisation")
-    return "\n".join(rows)
+    return "\n".join(
+        (
+            f"Space      https://huggingface.co/spaces/{plan.space} ({seen_by})",
+            f"Model      {plan.model or 'the guide, which comes with the app'}",
+            f"Hardware   {hardware.name}: {cost}",
+            f"Memory     about {bytes_in_words(memory.total)} of {hardware.memory} GB{_where(memory, hardware)}",
+            f"Context    {memory.max_seq_len} tokens a chat",
+            f"Files      {len(plan.files) + len(plan.written)} ({jax})",
+            *(f"Variable   {name}={value}" for name, value in sorted(plan.variables.items())),
+            *(f"Volume     {volume.source} at {volume.mount_path}, read only" for volume in plan.volumes),
+            *(["Secret     HF_TOKEN, because the model is gated or private"] if plan.needs_token else []),
+            "Note       creating a Space takes a PRO account, or a Team or Enterprise organisation; a free account has "
+            "ZeroGPU alone, which cannot run JAX",
+        )
+    )

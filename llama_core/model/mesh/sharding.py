@@ -49,10 +49,17 @@ def choose_devices(asked: int, config: LlamaConfig) -> int:
     there = jax.device_count()
     if jax.process_count() > 1 and asked not in (AUTOMATIC, there):
         raise MeshError(f"--mesh {asked}: the hosts have {there} devices, and each has to take part; leave it out")
-    asked = there if jax.process_count() > 1 else asked
+    if jax.process_count() > 1:
+        asked = there
+    elif asked == AUTOMATIC and jax.devices()[0].platform == "cpu":
+        asked = 1
+    return choose_among(there, asked, config)
+
+
+def choose_among(there: int, asked: int, config: LlamaConfig) -> int:
+    """`choose_devices` for a machine that has so many accelerators."""
     if asked == AUTOMATIC:
-        most = there if jax.devices()[0].platform != "cpu" else 1
-        return next(count for count in range(most, 0, -1) if count == 1 or _divides_well(config, count))
+        return next(count for count in range(there, 0, -1) if count == 1 or _divides_well(config, count))
     if asked > there:
         raise MeshError(f"--mesh {asked}: there are {there} devices; choose at most so many")
     if asked > 1 and not any(_is_cut(axis, config, asked) for axis in ("K", "F")):

@@ -4,7 +4,7 @@ from playwright.sync_api import expect
 from steps import converse, questions, replies, reply, version, wait_until_ready, words
 
 
-def test_the_map_draws_the_tree_and_is_walked_with_keys_and_by_pointing(page, shoot):
+def test_the_map_draws_the_tree_and_is_walked_with_keys_and_by_pointing(page):
     converse(page, "tell me of cats")
     converse(page, "and of dogs")
     questions(page).last.get_by_role("button", name="Edit").click()
@@ -26,7 +26,6 @@ def test_the_map_draws_the_tree_and_is_walked_with_keys_and_by_pointing(page, sh
     chosen = page.locator("#map [role=treeitem]:focus")
     expect(chosen).to_have_attribute("aria-selected", "true")
     expect(chosen).to_have_attribute("aria-level", "2")
-    shoot(page, f"map-{page.viewport_size['width']}")
 
     for key, level in (("ArrowLeft", "2"), ("ArrowDown", "3"), ("ArrowLeft", "3")):
         page.keyboard.press(key)

@@ -8,7 +8,7 @@ from steps import converse, sidebar, tokens
 HOSTILE = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\"></style><b>"
 
 
-def test_a_chat_as_a_page_has_its_words_tints_and_alternatives_and_runs_nothing(page, look, shoot, tmp_path):
+def test_a_chat_as_a_page_has_its_words_tints_and_alternatives_and_runs_nothing(page, look, tmp_path):
     converse(page, HOSTILE)
     said = page.evaluate("Glass.textOf(Glass.chat.chat.nodes.at(-1))")  # the file has the words as they came
     tints = page.evaluate(
@@ -38,5 +38,4 @@ def test_a_chat_as_a_page_has_its_words_tints_and_alternatives_and_runs_nothing(
     expect(word.locator(".others .own").last).to_have_text(share)
     box = word.locator(".others").bounding_box()
     assert box["x"] >= 0 and box["x"] + box["width"] <= alone.viewport_size["width"]
-    shoot(alone, f"page-file-{alone.viewport_size['width']}")
     alone.close()

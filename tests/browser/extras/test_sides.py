@@ -53,7 +53,7 @@ def open_with_keys(page, text):
     expect(page.locator(".sides input:focus")).to_have_count(1)
 
 
-def test_two_replies_are_written_together_compared_and_one_is_kept(page, fake, slow, shoot):
+def test_two_replies_are_written_together_compared_and_one_is_kept(page, fake, slow):
     set_knob(page, "Max tokens", 100)
     open_with_keys(page, "Tell me")
     assert field(page, "Seed", 0).input_value() != field(page, "Seed", 1).input_value()
@@ -67,7 +67,7 @@ def test_two_replies_are_written_together_compared_and_one_is_kept(page, fake, s
     left, right = fake.ask("fake")[-2:]
     assert left["prompt"] == right["prompt"]
     page.get_by_role("button", name="Stop", exact=True).click()
-    wait_until_ready(page, "stopped by you")
+    wait_until_ready(page, "Stopped")
     assert all(one["ended"] and len(one["tokens"]) < 100 for one in fake.ask("fake")[-2:])
 
     fake.ask("fake/pace/300", post=True)
@@ -77,7 +77,6 @@ def test_two_replies_are_written_together_compared_and_one_is_kept(page, fake, s
     expect(page.locator(".sides [role=status]")).to_contain_text("Underlined")
     expect(page.locator(":focus")).to_have_text("Ask both")
     (first, first_marked), (second, second_marked) = (map(words_of, column) for column in columns(page))
-    shoot(page, f"sides-{page.viewport_size['width']}")
     common = longest_common(first, second)
     assert 0 < len(first_marked) == len(first) - common and len(second_marked) == len(second) - common
     assert are_where_they_belong(page)
@@ -97,7 +96,7 @@ def test_two_replies_are_written_together_compared_and_one_is_kept(page, fake, s
 def test_two_replies_can_be_wanted_first_and_left_alone(page, fake):
     page.get_by_role("button", name="Compare two replies").click()
     page.get_by_role("button", name="Ask both").click()
-    expect(page.locator("#status")).to_contain_text("write a message first")
+    expect(page.locator("#status")).to_contain_text("Write a message first")
     page.keyboard.type("Hello")
     page.keyboard.press("Enter")
     expect(page.locator(".sides .keep")).to_have_count(2)

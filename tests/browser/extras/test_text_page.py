@@ -21,7 +21,7 @@ def told(fake):
     return bytes(value - 15 for value in prompt if value >= 15).decode(), [value for value in prompt if value < 15]
 
 
-def test_a_text_is_continued_without_bubbles_and_without_gaps(base, page, shoot):
+def test_a_text_is_continued_without_bubbles_and_without_gaps(base, page):
     box = page.locator("#message textarea")
     expect(box).to_have_attribute("placeholder", "Write the beginning…")
     set_knob(page, "Max tokens", 20)
@@ -44,13 +44,12 @@ def test_a_text_is_continued_without_bubbles_and_without_gaps(base, page, shoot)
     text = page.evaluate(TEXT)
     converse(page, "then")
     assert told(base)[0] == f"{text} then"
-    shoot(page, f"text-{page.viewport_size['width']}")
     assert page.evaluate(TEXT).startswith(f"{text} then")
     expect(page.locator(f"{SHEET} footer:visible")).to_have_count(1)
     page.get_by_role("button", name="Retry").click()
     expect(page.locator(f"{SHEET} footer .versions span")).to_have_text("2/2")
     wait_until_ready(page)
-    page.get_by_role("button", name="Undo").click()
+    page.get_by_role("button", name="Take back to the box").click()
     expect(box).to_have_value(" then")
     assert page.evaluate(TEXT) == text
 

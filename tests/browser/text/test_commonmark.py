@@ -2,6 +2,7 @@
 HTML. In `commonmark-0.31.json`: section, source, HTML."""
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -59,3 +60,38 @@ def test_the_examples_of_the_specification(fake, open_page):
     told = "\n".join(f"{it['section']}: {it['source']!r}\n  {it['made']}\n  {it['wanted']}" for it in other)
     print(f"{len(compared)} compared, {len(other)} differ; refused: {dict(refused)}\n{told}")
     assert len(other) <= 0.02 * len(compared), told
+
+
+# Each text as tokens of up to eight letters, some of which have no text, with changes of the sampling between; written
+# token by token, and at once. Where they are not the same.
+WRITTEN = r"""(sources) => sources.map((source) => {
+    const words = source.match(/[^]{1,8}/gu) || [], others = [[1, ' the', .5, .5]];
+    const tokens = words.flatMap((text, i) => [[i, text, .5, .5, others], ...(i % 5 ? [] : [[i, '', .5, .5, others]])]);
+    const marks = tokens.flatMap((_, i) => i % 7 ? [] : [[i, 'changed ' + i]]);
+    const begin = (tokens, live) => { const home = document.createElement('div');
+        const node = { tokens, marks: marks.filter(([at]) => at <= tokens.length), live };
+        return { home, node, view: new Glass.View(home, 1, node, { hover() {}, show() {} }) }; };
+    const { home, node, view } = begin(tokens.slice(0, 1), true), html = (it) => it.innerHTML.replace(/"-?\d" /, '');
+    for (const token of tokens.slice(1)) {
+        node.tokens.push(token);
+        node.marks = marks.filter(([at]) => at <= node.tokens.length);
+        view.redraw();
+        const atOnce = begin([...node.tokens], true).home;
+        if (html(home) !== html(atOnce))
+            return { source, count: node.tokens.length, at_once: html(atOnce), written: html(home) };
+    }
+    return null; }).filter(Boolean)"""
+
+
+def test_what_is_written_token_by_token_looks_as_if_it_came_at_once(fake, open_page):
+    """But for links by reference, which are words as long as their address stands in another block."""
+    page = open_page(fake)
+    page.wait_for_function("window.VendoredMarkdown")
+    long = [
+        "One two.\nFour & five\n\n" * 3,
+        "```py\n" + "x = 1\n\n" * 5 + "```\nend",
+        "- a\n- b\n\n  c\n\n      code\n",
+    ]
+    sources = [source for _, source, _ in EXAMPLES if not re.search(r"^[ >]*\[.+\]:", source, re.MULTILINE | re.DOTALL)]
+    assert len(sources) > 550
+    assert page.evaluate(WRITTEN, sources + long)[:3] == []

@@ -7,6 +7,7 @@ import httpx
 import openai
 import pytest
 
+from llama_core.tokenizer import Tokenizer
 from web.settings import GUIDE, Settings
 
 QUESTION = [{"role": "user", "content": "What is temperature?"}]
@@ -54,6 +55,20 @@ def test_a_bad_request_names_what_is_wrong(client, change, param):
     assert refusal.value.type == "invalid_request_error" and refusal.value.message
     if param:
         assert refusal.value.param == param
+
+
+def test_a_prompt_that_cannot_fit_is_refused_before_it_is_cut_into_tokens(client, manager, monkeypatch):
+    longest = max(map(len, manager.served.model.tokenizer.token_bytes))
+    text = "word " * (longest * 512)
+    for name in ("encode", "encode_template"):
+        monkeypatch.setattr(Tokenizer, name, lambda *_, **__: pytest.fail("it was cut into tokens"))
+    long = [{"role": "user", "content": text}]
+    with pytest.raises(openai.BadRequestError, match="or more.*512"):
+        client.chat.completions.create(model="guide", messages=long)
+    with pytest.raises(openai.BadRequestError, match="or more.*512"):
+        client.completions.create(model="guide", prompt=["short", text])
+    with pytest.raises(openai.BadRequestError, match="or more.*512"):
+        client.post("/tokens/alternatives", body={"messages": long}, cast_to=dict)
 
 
 def test_a_prompt_that_does_not_fit_is_refused_with_numbers(client):

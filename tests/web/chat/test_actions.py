@@ -28,7 +28,7 @@ def shown(start):
 def test_asking_shows_the_question_and_room_for_the_reply():
     start = actions.ask("three", talk(), MODEL, CONTROLS)
     assert [node.words for node in shown(start)][-2:] == ["three", ""] and (start.node, start.first) == (4, 3)
-    with pytest.raises(HistoryError, match="write something"):
+    with pytest.raises(HistoryError, match="Write something"):
         actions.ask("  \n", talk(), MODEL, CONTROLS)
 
 
@@ -44,7 +44,7 @@ def test_retrying_and_editing_keep_what_was_there():
     assert again.conversation.versions(1) == [1, 3] and (again.node, again.first) == (3, 3)
     changed = actions.edit(0, "uno", talk(), MODEL, CONTROLS)
     assert [node.words for node in shown(changed)] == ["uno", ""] and changed.conversation.versions(0) == [0, 3]
-    with pytest.raises(HistoryError, match="write something"):
+    with pytest.raises(HistoryError, match="Write something"):
         actions.edit(0, " ", talk(), MODEL, CONTROLS)
 
 
@@ -121,7 +121,7 @@ def test_texts_to_stop_at_stand_one_a_line():
     stop = sampling_params(Controls(KNOBS, stop="The end\n\n\\n\\n\n\\\\nabla, b")).stop
     assert stop == ("The end", "\n\n", "\\nabla, b")
     for texts in ("x" * (MAX_STOP + 1), "a\n" * (MAX_STOPS + 1)):
-        with pytest.raises(KnobError, match="Stop at"):
+        with pytest.raises(KnobError, match="Stop sequences"):
             sampling_params(Controls(KNOBS, stop=texts))
 
 

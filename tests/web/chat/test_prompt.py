@@ -107,7 +107,7 @@ def test_prompts_are_made_beside_the_event_loop():
         pending = actions.ask("three", talk(), model, CONTROLS)
         return [update async for update in ReplyManager().respond("tab", pending, CONTROLS, served)]
 
-    assert "reached the limit" in asyncio.run(answer())[-1].status
+    assert "Length limit" in asyncio.run(answer())[-1].status
     assert threads and threading.get_ident() not in threads
 
 
@@ -130,7 +130,7 @@ def test_stop_while_the_prompt_is_made_stops_the_reply():
 
     updates = asyncio.run(answer())
     assert engine.generations[0].cancelled.is_set()
-    assert "stopped by you" in updates[-1].status and not replies.is_busy("tab")
+    assert "Stopped" in updates[-1].status and not replies.is_busy("tab")
 
 
 def test_leaving_while_the_prompt_is_made_asks_nothing():
@@ -196,7 +196,7 @@ def test_two_people_with_the_same_question_share_the_system_prompt_only():
     def cached(browser_keeps):
         last = asyncio.run(answer(Conversation(browser_keeps)))[-1]
         request = engine.generations[-1]
-        assert f"({request.cached_tokens} cached)" in last.stream or request.cached_tokens == 0
+        assert f", {request.cached_tokens} reused" in last.stream or request.cached_tokens == 0
         return request.cached_tokens, request.prompt_tokens
 
     assert cached("first")[0] == 0

@@ -29,7 +29,7 @@ def test_what_cannot_begin_is_refused_and_the_page_keeps_the_question(replies, e
     asked = dataclasses.replace(Conversation("abc"), request=7)
     [refused] = views(replies, begin(replies, "too long a question", asked))
     assert refused.stream is None and json.loads(refused.chat)["request"] == 7
-    assert "the prompt has 19 tokens" in json.loads(refused.chat)["problem"]
+    assert "The prompt has 19 tokens" in json.loads(refused.chat)["problem"]
     [wrong] = views(replies, begin(replies), Controls({**KNOBS, "temperature": None}))
     assert json.loads(wrong.chat)["field"] == "Temperature"
     assert "Temperature is None" in json.loads(wrong.chat)["problem"]

@@ -51,7 +51,7 @@ def test_a_reply_grows_token_by_token_and_ends_with_its_reason(replies, engine):
     head, *tokens, end = lines(seen[-1])
     assert (head["chat"], head["node"]) == ("abc", 1)
     assert [read_record(token).id for token in tokens] == engine.generations[0].token_ids
-    assert end["end"]["finish"] == "length" and "reached the limit of 5 tokens" in end["end"]["facts"]
+    assert end["end"]["finish"] == "length" and "Length limit (5)" in end["end"]["facts"]
     assert [node["role"] for node in json.loads(seen[0].chat)["nodes"]] == ["user", "assistant"]
     assert replies.running == {}
 
@@ -131,19 +131,20 @@ def test_how_far_the_engine_is_is_shown_while_it_gets_ready(replies, engine):
     engine.ready, engine.compiled = False, (3, 8)
     seen = views(replies, begin(replies), after=lambda view: setattr(engine, "ready", True))
     assert "3 of 8 programs" in seen[0].status and ending(seen[-1])["finish"] == "length"
+    assert "first token" not in ending(seen[-1])["facts"]  # it would count the compilation
 
 
 def test_stop_works_while_the_engine_gets_ready(replies, engine):
     engine.ready = False
     seen = views(replies, begin(replies), after=lambda view: replies.stop("tab"))
-    assert "Getting ready" in seen[0].status and ending(seen[-1])["drop"] is True
+    assert "Warming up" in seen[0].status and ending(seen[-1])["drop"] is True
 
 
 def test_speed_prompt_and_context_are_in_sight(replies, engine):
     engine.pace = 100
     statuses = [view.status for view in views(replies, begin(replies)) if view.status]
     running = next(text for text in statuses if "tokens/s" in text)
-    for words in ("first token after", "prompt 3", "of 4096 tokens of context"):
+    for words in ("first token after", "3 prompt tokens", "of 4096 tokens of context"):
         assert words in running
 
 
@@ -156,7 +157,7 @@ def test_stop_keeps_what_was_written(replies, engine):
 
     seen = views(replies, begin(replies), Controls({**KNOBS, "max_new_tokens": 2000}), after=stop)
     assert ending(seen[-1])["finish"] == "cancelled" and 3 < len(lines(seen[-1])) < 2000
-    assert "stopped by you" in seen[-1].status
+    assert "Stopped" in seen[-1].status
     replies.stop("tab")  # nothing runs: nothing happens
 
 

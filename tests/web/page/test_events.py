@@ -57,7 +57,7 @@ def page():
 
 def act(page, chat=None, values=VALUES, **action):
     """Everything that the page is sent: one dict per update, by the name of the output."""
-    names = ("chat", "stream", "right stream", "status", "plot", "lens", "fold")
+    names = ("chat", "stream", "right stream", "status", "plot", "lens")
     chat = chat if isinstance(chat, str) else write_conversation(talk() if chat is None else chat)
 
     async def collect():

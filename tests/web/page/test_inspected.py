@@ -57,19 +57,23 @@ def test_one_look_at_a_time_also_when_a_tab_is_closed_in_the_middle(looks):
     assert looks.most == 1 and looks.done == 6
 
 
+async def told(tokens):
+    """What stands below the alternatives of a word that was clicked."""
+    updates = InsidePanel.look(SimpleNamespace(inspected=tokens), Pointer("x", 1, 1), talk(), CONTROLS, SERVED)
+    return [update.lens async for update in updates if update.lens is not None]
+
+
 def test_who_waits_for_others_is_told_so_and_too_many_are_refused(looks):
     async def crowd():
         tokens = InspectedTokens()
         waiting = [asyncio.create_task(look(tokens, str(i))) for i in range(MAX_LOOKS + 1)]
         await asyncio.sleep(0)
-        told = InsidePanel.look(SimpleNamespace(inspected=tokens), Pointer("x", 1, 1), talk(), CONTROLS, SERVED)
-        words = [(await anext(told)).lens, (await anext(told)).lens]
+        words = await told(tokens)
         with pytest.raises(InspectionError, match="try again in a moment"):
             await look(tokens, "y")
         looks.gate.set()
         await asyncio.gather(*waiting)
-        alone = InsidePanel.look(SimpleNamespace(inspected=tokens), Pointer("x", 1, 1), talk(), CONTROLS, SERVED)
-        return [*words, (await anext(alone)).lens, (await anext(alone)).lens]
+        return [*words, *await told(tokens)]
 
     crowded, refused, alone, drawn = asyncio.run(crowd())
     assert f"{MAX_LOOKS + 1} before you" in crowded and "Many people" in refused

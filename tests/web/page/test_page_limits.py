@@ -59,7 +59,7 @@ def ask(page, request, text="Hello"):
 def test_a_client_has_so_many_messages_a_minute(open_page):
     page = open_page(requests_per_minute=2)
     assert [ask(page, tab(session=name)) for name in "ab"] == [None, None]
-    assert ask(page, tab(session="c")).startswith("more than 2 requests a minute; try again in ")
+    assert ask(page, tab(session="c")).startswith("More than 2 requests a minute; try again in ")
     assert ask(page, tab("10.0.0.2")) is None
     assert [ask(page, tab(username=name)) for name in ("ada", "bob", "ada")] == [None, None, None]  # not the address
 

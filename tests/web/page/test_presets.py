@@ -21,7 +21,7 @@ def test_a_saved_preset_survives_the_browser():
 
 def test_names_are_checked():
     for name in ("", "  ", None):
-        with pytest.raises(presets.PresetError, match="write a name"):
+        with pytest.raises(presets.PresetError, match="Write a name"):
             presets.save([], name, Controls(KNOBS))
     for act in (lambda: presets.save([], "Careful", Controls(KNOBS)), lambda: presets.delete([], "preset_careful")):
         with pytest.raises(presets.PresetError, match="comes with the page"):

@@ -15,6 +15,8 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 TOKEN = "hf_goodtoken"
+SHA = "0123456789abcdef0123456789abcdef01234567"
+MODEL = {"config.json": (ROOT / "weights" / "guide" / "config.json").read_bytes(), "model.safetensors": b"weights"}
 
 
 class FakeSpaces(http.server.BaseHTTPRequestHandler):
@@ -23,6 +25,9 @@ class FakeSpaces(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self):
+        self.route()
+
+    def do_HEAD(self):
         self.route()
 
     def do_POST(self):
@@ -42,9 +47,8 @@ class FakeSpaces(http.server.BaseHTTPRequestHandler):
         if hub.breaks and hub.breaks in path:
             self.close_connection = True
             return self.connection.close()
-        if path.startswith("/api/models/"):
-            name = path.removeprefix("/api/models/")
-            return self.say({"id": name, "gated": "manual" if "gated" in name else False, "private": False})
+        if path.startswith("/api/models/") or "/resolve/" in path:
+            return self.of_model(path)
         if path == "/api/spaces/hardware":
             return self.say(hub.prices)
         if "/upload/" in path:  # as on the Hub, the address itself allows it
@@ -59,6 +63,18 @@ class FakeSpaces(http.server.BaseHTTPRequestHandler):
         if space not in hub.spaces:
             return self.say({"error": "Repository not found"}, 404, {"X-Error-Code": "RepoNotFound"})
         return self.of_space(hub.spaces[space], space, parts[2:], body)
+
+    def of_model(self, path):
+        """Each has the shape of the guide."""
+        if path.startswith("/api/"):
+            name = "/".join(path.removeprefix("/api/models/").split("/")[:2])
+            if "/tree/" in path:
+                return self.say(tree(MODEL))
+            siblings = [{"rfilename": name, "size": len(data), "blobId": oid(data)} for name, data in MODEL.items()]
+            gated = "manual" if "gated" in name else False
+            return self.say({"id": name, "sha": SHA, "gated": gated, "private": False, "siblings": siblings})
+        data = MODEL[path.rsplit("/", 1)[1]]
+        return self.answer(data, 200, {"X-Repo-Commit": SHA, "ETag": f'"{oid(data)}"'})
 
     def create(self, wanted):
         name = f"{wanted['organization']}/{wanted['name']}"
@@ -77,14 +93,20 @@ class FakeSpaces(http.server.BaseHTTPRequestHandler):
     def of_space(self, space, name, rest, body):
         match rest:
             case ["tree", *_]:
-                files = space["files"]
-                return self.say([{"type": "file", "path": p, "size": len(d), "oid": oid(d)} for p, d in files.items()])
+                return self.say(tree(space["files"]))
             case ["preupload", *_]:
                 return self.say({"files": [self.mode(space, row) for row in json.loads(body)["files"]]})
             case ["info", "lfs", "objects", "batch"]:
                 return self.batch(json.loads(body))
             case ["commit", *_]:
                 return self.commit(space, name, [json.loads(line) for line in body.splitlines()])
+            case [] | ["revision", *_]:
+                return self.say({"id": name, "sha": space["sha"], "siblings": []})
+            case _:
+                return self.set_up(space, rest, body)
+
+    def set_up(self, space, rest, body):
+        match rest:
             case ["runtime"]:
                 stages = space["stages"]
                 stage = stages.pop(0) if len(stages) > 1 else stages[0]
@@ -98,6 +120,9 @@ class FakeSpaces(http.server.BaseHTTPRequestHandler):
                 return self.answer(lines.encode(), 200, {"Content-Type": "text/event-stream"})
             case ["variables"] if self.command == "GET":
                 return self.say({key: {"key": key, "value": value} for key, value in space["variables"].items()})
+            case ["variables"] if self.command == "DELETE":
+                del space["variables"][json.loads(body)["key"]]
+                return self.say({})
             case ["variables"] | ["secrets"]:
                 row = json.loads(body)
                 space[rest[0]][row["key"]] = row["value"]
@@ -108,8 +133,14 @@ class FakeSpaces(http.server.BaseHTTPRequestHandler):
             case ["pause"]:
                 space["stages"] = ["PAUSED"]
                 return self.say({"stage": "PAUSED"})
+            case ["restart"]:
+                space["stages"] = ["APP_STARTING", "RUNNING"]
+                return self.say({"stage": "APP_STARTING"})
+            case ["settings"]:
+                space["private"] = json.loads(body)["visibility"] == "private"
+                return self.say({})
             case _:
-                return self.say({"id": name, "sha": space["sha"], "siblings": []})
+                return self.say({"error": "not played here"}, 404)
 
     def mode(self, space, row):
         known = space["files"].get(row["path"])
@@ -154,7 +185,8 @@ class FakeSpaces(http.server.BaseHTTPRequestHandler):
         for name, value in {**headers, "Content-Length": str(len(body))}.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
     def log_message(self, *_):
         pass
@@ -163,6 +195,10 @@ class FakeSpaces(http.server.BaseHTTPRequestHandler):
 def oid(data):
     """As git names a file."""
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+
+
+def tree(files):
+    return [{"type": "file", "path": path, "size": len(data), "oid": oid(data)} for path, data in files.items()]
 
 
 def sha256(data):

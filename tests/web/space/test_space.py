@@ -1,10 +1,16 @@
 """The app as a Space by one command: what is sent, what is said, and what happens when the Hub refuses."""
 
+import pytest
 import yaml
 
+from llama_core.errors import UserError
+from llama_core.model.config import NAMED_CONFIGS
+from llama_core.model.params import count_params
 from web.space.files import requirements
+from web.space.hardware import SpaceError
+from web.space.plan import describe, make_plan
 
-NAME = "ada/chat"
+NAME, TOKEN = "ada/chat", "hf_goodtoken"
 
 
 def test_a_space_is_made_with_what_the_app_needs_and_nothing_else(spaces, space_command):
@@ -31,6 +37,44 @@ def test_a_second_deploy_sends_only_what_changed(spaces, space_command):
     assert done.returncode == 0, done.stderr
     assert set(spaces.sent) == {"web/server.py", "README.md"}  # README names the hardware
     assert "web/forgotten.py" not in files and spaces.spaces[NAME]["hardware"] == "cpu-upgrade"
+
+
+def test_a_second_deploy_changes_the_model_shuts_the_door_and_ends_a_pause(spaces, space_command):
+    space_command("deploy", NAME, "--model", "random:tiny")
+    space = spaces.spaces[NAME]
+    assert space["variables"] == {"GLASS_LLAMA_MODEL": "random:tiny"} and not space["private"]
+    space["stages"] = ["PAUSED"]
+    done = space_command("deploy", NAME, "--private")
+    assert done.returncode == 0 and "running" in done.stdout and space["stages"] == ["RUNNING"]
+    assert space["variables"] == {} and space["private"]
+
+
+def test_a_gated_model_is_mounted_and_its_token_is_a_secret(spaces, space_command):
+    done = space_command("deploy", NAME, "--model", "meta/gated-1B", "--weights", "mount")
+    assert done.returncode == 0, done.stderr
+    space = spaces.spaces[NAME]
+    [volume] = space["volumes"]
+    assert (volume["type"], volume["source"], volume["readOnly"]) == ("model", "meta/gated-1B", True)
+    assert space["variables"] == {"GLASS_LLAMA_MODEL": volume["mountPath"]} and space["secrets"] == {"HF_TOKEN": TOKEN}
+    assert "models:\n- meta/gated-1B\n" in space["files"]["README.md"].decode()
+    assert "Secret     HF_TOKEN" in done.stdout and TOKEN not in done.stdout + done.stderr
+
+
+def test_a_large_model_is_cut_over_the_gpus_of_its_hardware():
+    def plan(model, hardware, **variables):
+        told = {f"GLASS_LLAMA_{name}": value for name, value in variables.items()}
+        return make_plan(NAME, model, hardware, "download", told, False, False)
+
+    with pytest.raises(SpaceError, match="l4x1 has 24 GB, .* choose larger hardware"):
+        plan("random:8B", "l4x1", DTYPE="float32")
+    four = plan("random:8B", "l4x4", DTYPE="float32")
+    assert four.memory.params == pytest.approx(count_params(NAMED_CONFIGS["8B"]), rel=1e-3)  # 4 bytes, 4 cards
+    assert four.memory.quantize == "none" and "on each of 4 of its 4 GPUs" in describe(four, 3.8)
+    assert "on each of 3 of its 4 GPUs" in describe(plan("random:135M", "l4x4"), 3.8)  # it has 3 key/value heads
+    with pytest.raises(UserError, match="there are 4 devices"):
+        plan("random:8B", "l4x4", MESH="8")
+    shorter = plan("random:8B", "l4x1", SLOTS="16").memory
+    assert 256 <= shorter.max_seq_len < 4096 and shorter.total < 0.9 * 24e9
 
 
 def test_a_deploy_that_broke_off_does_not_send_large_files_again(spaces, space_command):
@@ -84,7 +128,7 @@ def test_another_apps_space_is_left_alone(spaces, space_command):
 
 def test_a_build_that_fails_shows_its_log(spaces, space_command):
     space_command("deploy", NAME)
-    spaces.spaces[NAME]["stages"] = ["RUNNING", "BUILDING", "BUILD_ERROR"]  # the first is asked before sending
+    spaces.spaces[NAME]["stages"] = ["RUNNING"] * 2 + ["BUILDING", "BUILD_ERROR"]  # asked before and after sending
     done = space_command("deploy", NAME)
     assert done.returncode == 2 and "BUILD_ERROR" in done.stderr and "no matching distribution for jax" in done.stderr
 

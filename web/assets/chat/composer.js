@@ -63,6 +63,9 @@ Glass.composer = (() => {
   addEventListener("input", (event) => { if (event.target === box()) look(); });
   new MutationObserver(look).observe(document, { childList: true, subtree: true });
 
+  // A page that is loaded again, also in another language, has the words that were not sent.
+  for (const left of ["pagehide", "visibilitychange"]) addEventListener(left, () => { if (box()) Glass.store.draft = box().value; });
+
   addEventListener("dragover", (event) => { if (event.dataTransfer?.types.includes("Files")) event.preventDefault(); });
   addEventListener("drop", (event) => {
     if (!event.dataTransfer?.files.length) return;
@@ -72,6 +75,7 @@ Glass.composer = (() => {
 
   return {
     get text() { return box().value; },
+    restore() { if (Glass.store.draft) this.put(Glass.store.draft); },
     put(text) {
       put([text, box().value].filter(Boolean).join("\n"));
       this.focus();

@@ -56,7 +56,7 @@ Glass.conversation = (() => {
       if (event.do === "branch") {
         this.wanted = event.index;
         this.rows.get(event.node)?.view?.at(event.index)?.focus(); // until the branch is there
-        this.popover.hide();
+        this.tip.hide();
       }
       const node = event.node === undefined ? undefined : this.chat.until(event.node).length - 1;
       this.trigger("act", node === undefined ? event : { ...event, node });
@@ -204,6 +204,7 @@ Glass.conversation = (() => {
       for (const which of this.chat.until(number)) this.chat.select(this.chat.nodes[which].parent, which);
       this.save();
       this.draw();
+      this.drawFar(number);
       const { row } = this.rows.get(number);
       row.scrollIntoView({ block: "nearest" });
       row.querySelector("footer button")?.focus({ preventScroll: true });
@@ -222,13 +223,10 @@ Glass.conversation = (() => {
       this.element.querySelector(".storage")?.remove();
       this.list.after(make("p", { class: "problem storage", role: "alert" }, words));
     }
-    nearEnd() {
-      const { scrollHeight, scrollTop, clientHeight } = document.scrollingElement;
-      return scrollHeight - scrollTop - clientHeight < 140;
-    }
+    nearEnd() { return Glass.latest.isNear(); }
     // The latest words; before there are any, the page begins at its top.
     end() {
-      if (this.chat.path.length) document.scrollingElement.scrollTop = document.scrollingElement.scrollHeight;
+      if (this.chat.path.length) Glass.latest.show();
     }
   }
 

@@ -2,6 +2,7 @@
 Glass.Messages = (() => {
   const { T, make, button, fill, textOf } = Glass;
   const EAGER = 12; // so many of the last messages are drawn at once, the others when they come into sight
+  const MOST_LINES = 12, MOST_LETTERS = 1200; // of a message of the person's before it is folded
   const ELSEWHERE_SECONDS = 5; // another tab that is writing a reply says so more often
   const UNFINISHED = ["length", "cancelled", "broken", "error", "context", "time_limit", "shutdown"];
 
@@ -11,13 +12,13 @@ Glass.Messages = (() => {
     constructor(element, chat) {
       Object.assign(this, { element, chat, rows: new Map() });
       this.list = make("div", { class: "messages" });
-      this.popover = new Glass.tokens.Popover(element, (event) => this.act(event));
+      this.tip = new Glass.tokens.Tip(element);
       this.sight = new IntersectionObserver((rows) => this.seen(rows), { rootMargin: "1500px 0px" });
     }
 
     // Only what has changed is made anew.
     draw() {
-      this.popover.hide();
+      this.tip.hide();
       this.list.classList.toggle("text", this.isText && this.chat.path.length > 0);
       const place = this.placeOfFocus(), { path, told_from } = this.chat, rows = [];
       const known = this.rows;
@@ -59,7 +60,7 @@ Glass.Messages = (() => {
       const entry = this.rows.get(place.node) || this.rows.get(this.chat.path.at(-1));
       const same = place.token === null ? [...entry?.row.querySelectorAll("button") || []].find((it) => (it.ariaLabel || it.textContent) === place.label) :
         entry?.view?.at(place.token);
-      if (same) { same.focus(); this.popover.hide(); } else Glass.composer?.focus();
+      if (same) { same.focus(); this.tip.hide(); } else Glass.composer?.focus();
     }
     welcome() { return Glass.firstScreen.of(this, this.props.welcome); }
     // In the row and with the body that it had, if the same words go on: what is selected there stays so.
@@ -75,25 +76,32 @@ Glass.Messages = (() => {
         for (const child of [...row.children]) if (child !== body) child.remove();
         row.prepend(head);
       }
-      const entry = { row, body, view, looks: this.looks(number), isDrawn: mine || isNear || Boolean(view) };
+      const entry = { row, body, view, looks: this.looks(number), isDrawn: isNear || Boolean(view) };
       this.rows.set(number, entry);
       if (!entry.isDrawn || mine) body.textContent = textOf(node);
-      else this.reply(number);
-      if (!entry.isDrawn) this.sight.observe(row);
-      row.append(this.foot(number));
+      if (mine && !this.isText && isLong(body.textContent)) body.classList.add("folded");
+      if (entry.isDrawn) this.drawAll(number);
+      else this.sight.observe(row);
       return entry;
+    }
+    // With the tokens and all that can be done: of hundreds of messages only those that come near.
+    drawAll(number) {
+      const { row, body } = this.rows.get(number);
+      if (this.chat.nodes[number].role !== "user") this.reply(number);
+      if (body.matches(".folded")) row.append(unfolding(body));
+      row.append(this.foot(number));
     }
     // Messages that come into sight.
     seen(rows) {
-      for (const { target, isIntersecting } of rows) {
-        const number = Number(target.dataset.node), entry = this.rows.get(number);
-        if (!isIntersecting) continue;
-        this.sight.unobserve(target);
-        if (entry?.row !== target || entry.isDrawn) continue;
-        entry.isDrawn = true;
-        entry.body.replaceChildren();
-        this.reply(number);
-      }
+      for (const { target, isIntersecting } of rows) if (isIntersecting) this.drawFar(Number(target.dataset.node));
+    }
+    drawFar(number) {
+      const entry = this.rows.get(number);
+      if (!entry || entry.isDrawn) return;
+      this.sight.unobserve(entry.row);
+      entry.isDrawn = true;
+      if (this.chat.nodes[number].role !== "user") entry.body.replaceChildren();
+      this.drawAll(number);
     }
     redraw(number) {
       const old = this.rows.get(number), place = this.placeOfFocus();
@@ -108,11 +116,16 @@ Glass.Messages = (() => {
       entry.row.setAttribute("aria-busy", live);
       if (entry.view) entry.view.grow();
       else if (textOf(node) || node.tokens?.length) {
-        entry.view = new Glass.View(entry.body, number, node, this.popover, this.isText);
+        entry.view = new Glass.View(entry.body, number, node, this.tip, this.isText);
         if (node.live && this.wanted !== undefined) {
           const at = this.wanted;
           this.wanted = undefined;
-          setTimeout(() => { entry.view.at(at)?.focus(); this.popover.hide(); });
+          setTimeout(() => {
+            const target = entry.view.at(at);
+            target?.focus();
+            this.tip.hide();
+            if (target && Glass.word.isOpen) entry.view.choose(target, false); // the panel goes with it
+          });
         }
       } else entry.body.append(make("span", { class: "silence" }, live ? "…" : node.problem ? "" : node.finish === "broken" ? "" : T.silent));
       if (node.problem) entry.row.append(make("p", { class: "problem" }, textOf(node) ? T.broken_off : T.no_reply, " ", node.problem));
@@ -124,7 +137,7 @@ Glass.Messages = (() => {
       if (entry.view) entry.view.grow();
       else {
         entry.body.replaceChildren();
-        entry.view = new Glass.View(entry.body, number, node, this.popover, this.isText);
+        entry.view = new Glass.View(entry.body, number, node, this.tip, this.isText);
       }
     }
     chooser(number) {
@@ -150,14 +163,15 @@ Glass.Messages = (() => {
       add(T.copy, "copy", () => Glass.copy(this.isText ? this.text : textOf(node)));
       if (node.role === "user") {
         add(T.edit, "edit", () => this.edit(number));
-        add(T.undo, "undo", () => this.undo(number));
+        add(T.take_back, "undo", () => this.undo(number));
       } else {
         add(T.retry, "retry", () => { this.act({ do: "retry", node: number }); Glass.composer.focus(); });
         add(T.rewrite, "edit", () => this.edit(number, (text) => this.rewrite(number, text)));
-        if (this.isText && node.parent >= 0) add(T.undo, "undo", () => this.undo(node.parent));
+        if (this.isText && node.parent >= 0) add(T.take_back, "undo", () => this.undo(node.parent));
         if (last && (UNFINISHED.includes(node.finish) || !node.finish) && textOf(node))
           foot.append(button(T.resume, "", () => this.act({ do: "resume", node: number }), { class: "resume" }));
         if (node.facts) foot.append(this.facts(number, node));
+        if (this.chat.sameAs(number)) foot.append(make("span", { class: "same" }, fill(T.same_words, { number: this.chat.sameAs(number) })));
       }
       return foot;
     }
@@ -182,6 +196,17 @@ Glass.Messages = (() => {
       entry.body.replaceChildren(box, make("div", { class: "row" }, button(T.submit, "", submit, { class: "primary" }), button(T.cancel, "", close)));
       box.focus();
     }
+  }
+
+  // A pasted page or an attached file is folded to its first lines.
+  const isLong = (words) => words.length > MOST_LETTERS || words.split("\n").length > MOST_LINES;
+  function unfolding(body) {
+    const more = button(T.unfold, "", () => {
+      const isFolded = body.classList.toggle("folded");
+      more.textContent = isFolded ? T.unfold : T.fold;
+      more.ariaExpanded = String(!isFolded);
+    }, { class: "unfold", "aria-expanded": "false" });
+    return more;
   }
 
   // These elements in this order; those that are there already are not moved, so that they keep focus and selection.

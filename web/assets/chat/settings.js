@@ -17,6 +17,7 @@ Glass.settings = (() => {
       const { id, system, stop } = Glass.chat.chat;
       if (id) [values[SYSTEM], values[STOP]] = [system || "", stop || ""];
       isRestored = true;
+      Glass.composer.restore();
       return values;
     },
   };

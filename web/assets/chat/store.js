@@ -118,6 +118,9 @@ Glass.store = (() => {
       for (const storage of [here, kept])
         try { storage.setItem("glass-llama/current", id || ""); } catch { /* full: the first page is empty next time */ }
     },
+    // What stands in the message box of this tab, for the page that is loaded in it next.
+    get draft() { return here.getItem("glass-llama/draft") || ""; },
+    set draft(text) { try { here.setItem("glass-llama/draft", text); } catch { /* full */ } },
     setting(name, value) {
       if (value !== undefined) try { kept.setItem(`glass-llama/${name}`, value); } catch { /* full */ }
       return kept.getItem(`glass-llama/${name}`);

@@ -67,6 +67,11 @@ Glass.Tree = (() => {
       return path;
     }
     versions(number) { return this.children.get(this.nodes[number].parent) || []; }
+    // Which version, counted from 1, has the same words as this later one; 0 if none has.
+    sameAs(number) {
+      const versions = this.versions(number), words = Glass.textOf(this.nodes[number]);
+      return 1 + versions.slice(0, versions.indexOf(number)).findIndex((other) => Glass.textOf(this.nodes[other]) === words);
+    }
     // What would follow the last message that is shown, but was taken back.
     get undone() { return this.children.get(this.path.at(-1) ?? ROOT) || []; }
     get title() {

@@ -16,8 +16,8 @@ Glass.map = (() => {
   // second has not.
   function nameOf(tree, which) {
     const wordsOf = (number) => textOf(tree.nodes[number]).trim().split(/\s+/), words = wordsOf(which), versions = tree.versions(which), at = versions.indexOf(which);
-    const same = versions.slice(0, at).findIndex((number) => textOf(tree.nodes[number]) === textOf(tree.nodes[which]));
-    if (same >= 0) return fill(T.same_words, { number: same + 1 });
+    const same = tree.sameAs(which);
+    if (same) return fill(T.same_words, { number: same });
     const other = versions.length > 1 ? wordsOf(versions[at ? at - 1 : 1]) : [];
     const differs = words.findIndex((word, place) => word !== other[place]), from = Math.max(0, differs);
     return `${from ? "… " : ""}${words.slice(from, from + WORDS).join(" ")}` || T.silent;

@@ -18,6 +18,7 @@ Glass.word = (() => {
   }
 
   function drawn() {
+    if (innerWidth < 768) from?.scrollIntoView({ block: "nearest" }); // above the sheet, which covers half of the screen
     if (!wantsFocus || !buttons().length) return;
     wantsFocus = false;
     buttons()[0].focus();
@@ -51,6 +52,9 @@ Glass.word = (() => {
 
   return {
     open,
+    get isOpen() { return document.documentElement.classList.contains("word-open") && sidebar().classList.contains("open"); },
+    // What is below the alternatives: layers and attention.
+    get isUnfolded() { return Boolean(document.querySelector("#inside .label-wrap.open")); },
     mount(element, watch) {
       home = element;
       element.addEventListener("click", choose);

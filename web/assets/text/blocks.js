@@ -49,10 +49,20 @@ Glass.Blocks = (() => {
       return [make("div", { class: "table", tabindex: 0 }, make("table", {}, top, body))];
     }
     codeBlock(node) {
+      return [Glass.codeBlock(node, this.spans.text(node.value, this.codePlaces(node)), this.isFinal)];
+    }
+    codePlaces(node) {
       let [from, to] = this.span(node);
       if (/^(```|~~~)/.test(this.source.slice(from, from + 3))) from = Math.min(to, this.lineAfter(from, to));
-      const painted = this.spans.text(node.value, Glass.offsets(node.value, this.source, from, to, true));
-      return [Glass.codeBlock(node, painted, this.isFinal)];
+      return Glass.offsets(node.value, this.source, from, to, true);
+    }
+    // What a block consists of, with a place in the source for each unit, if that is nothing but words. Code gets its
+    // colours at its end, so then it is more.
+    words(block, isFinal) {
+      const [only, more] = block.children || [];
+      if (block.type === "code" && !isFinal) return { kind: `code ${block.lang}`, value: block.value, offsets: this.codePlaces(block) };
+      if (block.type !== "paragraph" || more || only?.type !== "text") return null;
+      return { kind: "paragraph", value: only.value, offsets: Glass.offsets(only.value, this.source, ...this.span(only)) };
     }
     lineAfter(from, to) {
       const end = this.source.indexOf("\n", from);

@@ -6,7 +6,7 @@ Glass.codeBlock = (() => {
   return function codeBlock({ value, lang }, painted, isSettled) {
     const code = make("code", {}, ...painted);
     const bar = make("div", { class: "bar" }, make("span", { class: "language" }, lang || T.code),
-      Glass.button(T.copy_code, "copy", () => Glass.copy(value)));
+      Glass.button(T.copy_code, "copy", () => Glass.copy(code.textContent)));
     if (isSettled && lang) highlight(code, value, lang);
     return make("div", { class: "code", dir: "ltr" }, bar, make("pre", { tabindex: 0 }, code));
   };

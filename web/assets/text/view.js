@@ -7,18 +7,21 @@ Glass.View = (() => {
 
   // `node` is the message as it stands in the conversation, and grows. `isPlain`: it is no Markdown, but a part of a text.
   class View {
-    constructor(element, number, node, popover, isPlain) {
-      Object.assign(this, { element, number, node, popover, isPlain, spans: new Glass.Spans(node), parts: [], rest: 0, drawn: [] });
+    constructor(element, number, node, tip, isPlain) {
+      Object.assign(this, { element, number, node, tip, isPlain, spans: new Glass.Spans(node), parts: [], rest: 0, drawn: [] });
       element.classList.add("tokens");
       element.setAttribute("role", "group");
       element.setAttribute("aria-label", T.tokens_label);
       element.addEventListener("keydown", (event) => this.key(event));
       element.addEventListener("click", (event) => this.on(event, (target) => this.choose(target, false)));
-      element.addEventListener("mousemove", (event) => this.on(event, (target) => popover.hover(this, target)));
+      element.addEventListener("mousemove", (event) => {
+        if (event.target.closest(".tok")) this.on(event, (target) => tip.hover(() => this.token(target), target, event));
+        else tip.hide();
+      });
+      element.addEventListener("mouseleave", () => tip.hide());
       element.addEventListener("focusin", (event) => this.on(event, (target) => {
         this.stop(target);
-        // Not for a pointer that goes down: what opened over the word would take the click.
-        if (target.matches(":focus-visible")) popover.show(this, target);
+        if (target.matches(":focus-visible")) tip.show(this.token(target), target);
       }));
       this.grow();
     }
@@ -26,6 +29,7 @@ Glass.View = (() => {
       const target = event.target.closest(".tok");
       if (target) act(target);
     }
+    token(target) { return this.node.tokens[Number(target.dataset.i)]; }
     // Where Tab stops.
     stop(target) {
       this.element.querySelector('.tok[tabindex="0"]')?.setAttribute("tabindex", -1);
@@ -109,11 +113,28 @@ Glass.View = (() => {
       part.home.append(...part.open);
     }
     draw(part, source, to, isFinal) {
+      const drawn = new Glass.Blocks(source, part.at, to, this.spans), { blocks } = drawn;
+      const words = blocks.length === 1 && this.spans.tokens.length ? drawn.words(blocks[0], isFinal) : null, { words: before } = part;
+      if (words && before?.kind === words.kind && words.value.startsWith(before.value)) this.goOn(part, words);
+      else this.drawBlocks(part, drawn, isFinal ? blocks.length : unchanging(drawn, to));
+      part.words = words;
+    }
+    // A block of words alone in which more have come: those, and the token before them, which may go on in them.
+    goOn({ open, token, mark }, { value, offsets }) {
+      for (const tail of open.splice(1)) tail.remove();
+      const home = open[0].querySelector("code") || open[0], { starts, marks } = this.spans;
+      while (home.lastChild?.matches(".gone, .part, .end, .mark")) home.lastChild.remove();
+      const last = home.lastChild, index = last ? Number(last.dataset.i) : token;
+      last?.remove();
+      this.spans.rewind(index, last ? marks.filter(([place]) => place <= index).length : mark);
+      const from = last ? offsets.findIndex((place) => place >= starts[index]) : 0;
+      home.append(...this.spans.text(value.slice(from), offsets.slice(from)));
+    }
+    drawBlocks(part, drawn, settled) {
+      const { blocks, base } = drawn;
       for (const element of part.open) element.remove();
       this.spans.rewind(part.token, part.mark);
-      const drawn = new Glass.Blocks(source, part.at, to, this.spans), { blocks, base } = drawn;
       part.open = [];
-      const settled = isFinal ? blocks.length : unchanging(drawn, to);
       blocks.forEach((block, place) => {
         const isOpen = place >= settled || place === blocks.length - 1;
         if (place === Math.min(settled, blocks.length - 1)) Object.assign(part, { at: base + lineStart(drawn, block), token: this.spans.next, mark: this.spans.mark });
@@ -132,10 +153,10 @@ Glass.View = (() => {
       part.home.append(home);
       part.open.push(home);
     }
-    // Its alternatives stand in the panel of the word.
+    // Its alternatives stand in the panel of the word, and what is inside it if that is unfolded.
     choose(target, byKey) {
-      this.popover.act({ do: "choose", node: this.number, index: Number(target.dataset.i) });
-      this.popover.hide();
+      this.tip.hide();
+      Glass.chat.act({ do: Glass.word.isUnfolded ? "inspect" : "choose", node: this.number, index: Number(target.dataset.i) });
       Glass.word.open(target, byKey);
     }
     at(index) { return this.element.querySelector(`.tok[data-i="${index}"]`); }
@@ -147,8 +168,7 @@ Glass.View = (() => {
       if (to !== undefined) this.focus(Math.max(0, Math.min(last, to)));
       else if (event.key === "Enter" || event.key === " " || event.key === "ArrowDown") {
         this.choose(target, true);
-      } else if (event.key === "Escape" && !this.popover.box.hidden) this.popover.hide();
-      else return;
+      } else return;
       event.preventDefault();
       event.stopPropagation();
     }
