@@ -164,7 +164,7 @@ def test_a_call_of_a_tool_is_a_folded_block_of_text(fake, open_page):
         assert body.locator("b, em:text('is'), [onclick]").count() == 0
         for width in (390, 1280):
             page.set_viewport_size({"width": width, "height": 844})
-            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+            assert folds.evaluate_all("(all) => all.every((fold) => fold.scrollWidth <= fold.clientWidth)")  # it wraps
 
     # While it is written: words, until they can only be a call.
     show(page, '{"name": "wea', live=True)

@@ -84,7 +84,7 @@ def test_replies_end_before_the_server_does(manager, monkeypatch):
                 assert read[-3]["choices"][0]["finish_reason"] == "length"
                 told += messages
         assert told[-1]["msg"] in ("process_completed", "close_stream")
-        assert "the server stopped the model" in json.dumps(told)
+        assert "Stopped by the server" in json.dumps(told)
         thread.join(FOREVER)
         assert not thread.is_alive()
         with pytest.raises(httpx.TransportError):
