@@ -107,10 +107,11 @@ def ask(bin: Path) -> None:
 
 def run_by_others(wheel: Path, folder: Path) -> None:
     bin = new_environment(folder / "others", sys.executable, "pipx", "uv")
-    environment = {"PATH": f"{bin}:{os.environ['PATH']}", "HOME": str(folder)}
+    kept = {"PIPX_HOME": str(folder / "pipx"), "UV_CACHE_DIR": str(folder / "uv")}
+    environment = {**os.environ, **kept, "PATH": f"{bin}:{os.environ['PATH']}"}
     for command in (["pipx", "run", "--spec"], ["uvx", "--from"]):
         whole = [*command, str(wheel), "glass-llama", "--help"]
-        said = subprocess.run(whole, cwd=folder, env=environment, capture_output=True, text=True, check=True)
+        said = subprocess.run(whole, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, check=True)
         assert "--max-seq-len" in said.stdout
         print(f"{' '.join(command)} starts it", flush=True)
 

@@ -1,8 +1,6 @@
 """The forms in which engines run here, and engines on fake programs."""
 
-import contextlib
 import dataclasses
-import functools
 import threading
 from types import SimpleNamespace
 
@@ -10,32 +8,19 @@ import jax
 import jax.numpy as jnp
 import pytest
 from fakes import FAKE_MODEL, FakePrograms
-from gpu_products import GPU_PRODUCTS
+from gpu_products import as_on_a_gpu
 
 from llama_core import Engine
 from llama_core.engine.compiled import compile_programs
-from llama_core.model import gpu_attention, linear
-from llama_core.model.attention import ModelForm
-from llama_core.model.kv_cache import POSITIONS_FIRST
 from llama_core.runtime.forms import CUDNN, MASKED, PLAIN
 
-# As on a GPU, but for chunks that are quickly compiled, and a window that short tests outgrow.
+# As on such a machine, but for chunks that are quickly compiled, for parts of one layer, and for a window that short
+# tests outgrow.
 FORMS = {
-    "plain": PLAIN,
+    "plain": dataclasses.replace(PLAIN, chunk_sizes=(32, 256), layers_per_group=1),
     "masked": dataclasses.replace(MASKED, chunk_sizes=(16, 256), windows=(64,)),
     "cudnn": dataclasses.replace(CUDNN, chunk_sizes=(16, 256)),
 }
-
-
-@contextlib.contextmanager
-def as_on_a_gpu(form):
-    """What is traced meanwhile has the products of a GPU if the form is one for GPUs, and XLA in the place of cuDNN."""
-    stand_in = functools.partial(gpu_attention.fused_attention, implementation="xla")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(gpu_attention.MODEL_FORMS, "cudnn", ModelForm(POSITIONS_FIRST, stand_in, scales_late=True))
-        if form.is_straight:
-            patch.setattr(linear, "PRODUCTS", GPU_PRODUCTS)
-        yield
 
 
 @pytest.fixture(scope="session", params=FORMS)
@@ -64,16 +49,16 @@ def programs(model, form):
 
 @pytest.fixture
 def serve(model, programs):
-    """Engines on these programs, with the model's weights or others of the same shapes. Of the weights alone:
-    transformers draws from the padding of the vocabulary too."""
+    """Engines on these programs, with the model's weights or others of the same shapes. Without a tokenizer, if none is
+    given: transformers draws from the padding of the vocabulary too."""
     bare, engines = SimpleNamespace(params=model.params, config=model.config), []
 
-    def make(params=None):
+    def make(params=None, model=bare):
         mine = programs
         if params is not None:
             state = jax.tree.map(jnp.copy, programs.state)
             mine = dataclasses.replace(programs, params=params, state=state)
-        engines.append(Engine(bare, 3, 307, compile=lambda *_: mine, form=programs.form))
+        engines.append(Engine(model, 3, 307, compile=lambda *_: mine, form=programs.form))
         engines[-1].warm_up()
         return engines[-1]
 

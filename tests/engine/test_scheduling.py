@@ -107,7 +107,7 @@ ACTIONS = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(actions=ACTIONS, slots=st.integers(1, 4), pace=st.sampled_from([0.0, 0.0002]))
 def test_any_interleaving_gives_everyone_what_they_get_alone(start, actions, slots, pace):
     engine, fake = start(slots=slots)

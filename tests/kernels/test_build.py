@@ -1,11 +1,14 @@
 """The library is compiled once, whoever comes; without a compiler everything runs, slower, and one line says so."""
 
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+from checkpoints import reference_model, write_tokenizer
 
 from llama_core.kernels import build
 from llama_core.kernels.build import KernelError, find_library
@@ -14,11 +17,12 @@ from llama_core.runtime.cores import usable_cores
 
 ROOT = Path(__file__).parents[2]
 
-# A compiler that takes its time, counts its calls, and then does what the real one does.
-SLOW_COMPILER = """#!/bin/sh
-echo called >> {log}
+# A compiler that takes its time and notes how it is called; what it makes is a copy of a file.
+COMPILER = """#!/bin/sh
+echo "$@" >> {log}
 sleep 1
-exec {compiler} "$@"
+for output; do :; done
+cp {file} "$output"
 """
 FIND = """
 import pathlib, sys
@@ -29,12 +33,13 @@ ASK = """
 import sys
 from llama_core import Engine, SamplingParams, load_checkpoint
 from llama_core.checkpoint.weights import forms
+from llama_core.runtime.forms import Form
 forms.LARGE_MODEL = 0
-model = load_checkpoint(sys.argv[1], quantize=sys.argv[2])
-with Engine(model, slots=1, max_seq_len=64) as engine:
-    request = engine.submit([1, 2, 3], SamplingParams(temperature=0.0, max_new_tokens=4))
-    print(len(list(request)), model.weights)
-print(*model.notes, sep="\\n")
+auto, small = (load_checkpoint(sys.argv[1], quantize=quantize) for quantize in ("auto", "q8"))
+with Engine(small, slots=1, max_seq_len=32, form=Form((8, 16), 2, 4)) as engine:
+    print(len(list(engine.submit([1, 2, 3], SamplingParams(temperature=0.0, max_new_tokens=4, ignore_eos=True)))))
+for model in (auto, small):
+    print(model.weights, *model.notes, sep="|")
 """
 
 
@@ -45,12 +50,17 @@ def compiler():
     return found
 
 
-def test_two_processes_at_once_compile_once(tmp_path):
-    tools, log, cache = tmp_path / "bin", tmp_path / "log", tmp_path / "cache"
+def install_copier(folder, file):
+    """An environment in which this is the only compiler, and where it notes its calls."""
+    tools, log = folder / "bin", folder / "log"
     tools.mkdir()
-    (tools / "c++").write_text(SLOW_COMPILER.format(log=log, compiler=compiler()))
+    (tools / "c++").write_text(COMPILER.format(log=log, file=file))
     (tools / "c++").chmod(0o755)
-    environment = {"PATH": f"{tools}:/usr/bin:/bin", "HOME": str(tmp_path)}
+    return {"PATH": f"{tools}:/usr/bin:/bin", "HOME": str(folder)}, log
+
+
+def test_two_processes_at_once_compile_once(tmp_path):
+    (environment, log), cache = install_copier(tmp_path, __file__), tmp_path / "cache"
     both = [
         subprocess.Popen(
             [sys.executable, "-c", FIND, str(cache)],
@@ -65,20 +75,22 @@ def test_two_processes_at_once_compile_once(tmp_path):
     ended = [process.communicate() for process in both]
     assert [process.returncode for process in both] == [0, 0], ended
     assert ended[0][0] == ended[1][0] and Path(ended[0][0].strip()).is_file()
-    assert log.read_text().split() == ["called"]
+    assert len(log.read_text().splitlines()) == 1
     assert sum(errors.count("Compiling native kernels") for _, errors in ended) == 1
     assert sorted(path.suffix for path in cache.iterdir()) == [".lock", ".so"]
 
 
-@pytest.mark.parametrize("quantize", ["auto", "q8"])
-def test_without_a_compiler_everything_runs_and_one_line_says_so(tmp_path, quantize):
-    """The guide is in bfloat16 on disk."""
+def test_without_a_compiler_everything_runs_and_one_line_says_so(tmp_path):
+    """The checkpoint is in bfloat16."""
+    reference_model(intermediate_size=128).to(torch.bfloat16).save_pretrained(tmp_path / "model")
+    write_tokenizer(tmp_path / "model")
     environment = {"PATH": "", "HOME": str(tmp_path)}
-    command = [sys.executable, "-c", ASK, "weights/guide", quantize]
+    command = [sys.executable, "-c", ASK, str(tmp_path / "model")]
     ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
-    first, *notes = ended.stdout.splitlines()
-    assert first == ("4 float32" if quantize == "auto" else "4 q8, 8.5 bits a weight")
-    assert len(notes) == 1 and "no C++ compiler" in notes[0] and "install g++" in notes[0]
+    tokens, *loaded = ended.stdout.splitlines()
+    weights, notes = zip(*(line.split("|") for line in loaded), strict=True)
+    assert tokens == "4" and weights == ("float32", "q8, 8.5 bits a weight")
+    assert all("no C++ compiler" in note and "install g++" in note for note in notes)
 
 
 def test_progress_is_told_while_they_are_compiled_and_not_when_they_are_there(tmp_path, monkeypatch):
@@ -147,8 +159,10 @@ LOAD = "from llama_core.kernels import NATIVE, prepare_kernels; print(prepare_ke
 
 
 def test_a_wheel_stands_in_for_the_compiler(tmp_path):
+    """Compiling takes ten seconds, so the wheel gets a copy of what the same command has made before."""
     pytest.importorskip("setuptools", "77")
     compiler()
+    environment, log = install_copier(tmp_path, find_library())
     options = ["--no-deps", "--no-build-isolation", "--quiet", "--disable-pip-version-check"]
     tree = tmp_path / "tree"  # setuptools leaves a build folder behind
     shutil.copytree(
@@ -156,9 +170,11 @@ def test_a_wheel_stands_in_for_the_compiler(tmp_path):
     )
     shutil.copytree(ROOT / "llama_core", tree / "llama_core")
     made = [sys.executable, "-m", "pip", "wheel", str(tree / "kernels_wheel"), *options, "-w", str(tmp_path)]
-    subprocess.run(made, check=True, cwd=tree)
+    subprocess.run(made, check=True, cwd=tree, env=os.environ | {"PATH": environment["PATH"]})
     (wheel,) = tmp_path.glob("*.whl")
-    assert "-py3-none-" in wheel.name
+    expected = " ".join(build.compile_command("c++", tmp_path)[1:-1])
+    copied = str(tree / build.MAIN.relative_to(ROOT))
+    assert "-py3-none-" in wheel.name and log.read_text().startswith(expected.replace(str(build.MAIN), copied))
     site = tmp_path / "site"
     subprocess.run([sys.executable, "-m", "pip", "install", *options[3:], "--target", site, str(wheel)], check=True)
     environment = {"PATH": "", "HOME": str(tmp_path), "PYTHONPATH": str(site)}

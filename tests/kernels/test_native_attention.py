@@ -37,9 +37,12 @@ def reference(q, keys, values, rows, positions, window):
     return out
 
 
+attend = jax.jit(attend_to_filled, static_argnames=("sliding_window", "instructions"))
+
+
 def call(*arguments, window, instructions):
     try:
-        return np.asarray(attend_to_filled(*map(jnp.asarray, arguments), window, instructions))
+        return np.asarray(attend(*arguments, sliding_window=window, instructions=instructions))
     except jax.errors.JaxRuntimeError as problem:
         assert "no such instructions" in str(problem)
         pytest.skip("this processor has no such instructions")

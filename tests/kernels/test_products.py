@@ -66,15 +66,19 @@ def weight_of(kind, outputs, columns, generator):
     return jax.tree.map(jnp.asarray, matrix)
 
 
+# A program a shape, not one for each of their operations.
+written_out, multiplied = jax.jit(dequantize), jax.jit(multiply, static_argnames="instructions")
+
+
 def numbers_of(weight):
-    array = weight if isinstance(weight, jax.Array) else dequantize(weight)
+    array = weight if isinstance(weight, jax.Array) else written_out(weight)
     return np.asarray(array, np.float64)
 
 
 def call(x, weight, instructions):
     parts = (weight,) if isinstance(weight, jax.Array) else (weight.quants, weight.scales, weight.minimums)
     try:
-        return np.asarray(multiply(jnp.asarray(x), *parts, instructions=instructions))
+        return np.asarray(multiplied(x, *parts, instructions=instructions))
     except jax.errors.JaxRuntimeError as problem:
         assert "no such instructions" in str(problem)
         pytest.skip("this processor has no such instructions")

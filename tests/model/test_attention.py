@@ -8,6 +8,7 @@ from plain_attention import reference
 
 from llama_core.model.attention import KEY_BLOCKS, AttentionContext, cached_attention, scaled_dot_product_attention
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
 S, K, G, E = 3, 2, 2, 8
 cached = jax.jit(
     lambda q, keys, values, positions, rows, filled, sliding: cached_attention(
@@ -28,10 +29,17 @@ def inputs(B, T, C, end):
     return q, keys, values, positions
 
 
-@pytest.mark.parametrize("sliding", [None, 3, 300])
+# All windows over the longest cache, and each over two of the others.
 @pytest.mark.parametrize(
-    "T, C, end",
-    [(1, 40, 7), (4, 40, 40), (1, 300, 300), (7, 300, 260), (5, 1100, 1100), (3, 2500, 1024), (3, 2500, 2300)],
+    "T, C, end, sliding",
+    [
+        *((3, 2500, end, sliding) for end in (1024, 2300) for sliding in (None, 3, 300)),
+        *((1, 40, 7, sliding) for sliding in (None, 3)),
+        (4, 40, 40, 3),
+        *((1, 300, 300, sliding) for sliding in (None, 300)),
+        (7, 300, 260, 3),
+        *((5, 1100, 1100, sliding) for sliding in (None, 300)),
+    ],
 )
 def test_blocks_of_the_cache_give_the_plain_formula(T, C, end, sliding):
     q, keys, values, positions = inputs(S, T, C, end)
@@ -51,14 +59,15 @@ def test_rows_of_the_cache_are_chosen():
 
 def test_all_at_once_is_the_same_and_has_a_gradient():
     q, keys, values, positions = inputs(S, 4, 300, 280)
-    whole = scaled_dot_product_attention(jnp.asarray(q), jnp.asarray(keys), jnp.asarray(values), jnp.asarray(positions))
+    whole = jax.jit(scaled_dot_product_attention)(q, keys, values, positions)
     np.testing.assert_allclose(whole, reference(q, keys, values, positions, None), atol=2e-5)
     context = AttentionContext(jnp.asarray(positions), jnp.zeros((S, 4, E // 2), jnp.complex64), None, None)
 
+    @jax.jit
     def total(q):
         return jnp.sum(cached_attention(q, jnp.asarray(keys), jnp.asarray(values), context) ** 2)
 
-    slope = jax.grad(total)(jnp.asarray(q))
+    slope = jax.jit(jax.grad(total))(jnp.asarray(q))
     step = 1e-2 * slope / jnp.linalg.norm(slope)
     difference = (total(q + step) - total(q - step)) / 2e-2
     np.testing.assert_allclose(difference, jnp.linalg.norm(slope), rtol=2e-2)

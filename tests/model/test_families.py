@@ -9,14 +9,17 @@ import pytest
 import safetensors.torch
 import torch
 import transformers
-from checkpoints import edit_json, forward, reference_greedy, reference_logits, reference_model, write_tokenizer
+from checkpoints import TINY, edit_json, forward, reference_greedy, reference_logits, reference_model, write_tokenizer
+from gpu_products import FUSED
 
 from llama_core import load_checkpoint, save_checkpoint
-from llama_core.model.attention import ModelForm, make_attention_context
-from llama_core.model.gpu_attention import MODEL_FORMS, fused_attention
-from llama_core.model.kv_cache import POSITIONS_FIRST
+from llama_core.model.attention import PLAIN, make_attention_context
+from llama_core.model.config import LlamaConfig
+from llama_core.model.gpu_attention import MODEL_FORMS
 from llama_core.model.llama import hidden_states, init_cache, logits
 from llama_core.model.rope import precompute_freqs_cis
+
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 LLAMA3 = {
     "rope_type": "llama3",
@@ -48,10 +51,7 @@ GRID = {
     ),
     "Mistral 0.1: sliding window": dict(family="Mistral", sliding_window=17),
     "Ministral: one layer slides": dict(
-        family="Ministral",
-        head_dim=8,
-        sliding_window=9,
-        layer_types=["full_attention", "sliding_attention", "full_attention"],
+        family="Ministral", head_dim=8, sliding_window=9, layer_types=["full_attention", "sliding_attention"]
     ),
     "Mistral 0.3: none": dict(family="Mistral", sliding_window=None, head_dim=20),
     "Qwen2": dict(family="Qwen2"),
@@ -63,11 +63,22 @@ GRID = {
         attention_bias=True,
         use_sliding_window=True,
         sliding_window=9,
-        layer_types=["full_attention", "sliding_attention", "full_attention"],
+        layer_types=["sliding_attention", "full_attention"],
     ),
 }
+# Between them all that reaches a form for GPUs: each bias, norms of queries and keys, heads of an odd size, one
+# key/value head and as many as query heads, a window in some layers, a tied head.
+KINDS_FOR_FORMS = {
+    "Llama, all biases, one key/value head": dict(
+        attention_bias=True, mlp_bias=True, num_key_value_heads=1, head_dim=20, tie_word_embeddings=True
+    ),
+    "Qwen3, biased, multi-head": {**GRID["Qwen3, biased, one layer slides"], "num_key_value_heads": 8},
+}
+# The forms for GPUs: with one masked product, and with XLA in the place of cuDNN.
+GPU_FORMS = {"masked": MODEL_FORMS["masked"], "cuDNN's, by XLA": FUSED}
 TOKENS = np.random.default_rng(0).integers(3, 320, (2, 72)).astype(np.int32)
-CHUNK = 20  # tokens of a prompt that are read at once
+CHUNK, SLOTS, LENGTH = 20, 3, 128  # tokens of a prompt that are read at once; the size of the cache
+PROMPT, REPLY = TOKENS[0, : 2 * CHUNK].tolist(), 16
 
 
 def write(folder, changes, stored=torch.float32):
@@ -76,78 +87,97 @@ def write(folder, changes, stored=torch.float32):
     return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
 
 
-def continue_greedily(model, prompt, count):
-    """A chunk, a chunk, then token by token; the ids and the logits of every position."""
-    cache, pieces, ids = init_cache(model.config, 1, 128), [], list(prompt)
-    for start, end in ((0, CHUNK), (CHUNK, len(prompt))):
-        found, cache = forward(model.params, np.array([ids[start:end]], np.int32), model.config, cache, start)
-        pieces.append(found)
-    for position in range(len(prompt), len(prompt) + count):
-        ids.append(int(jnp.argmax(pieces[-1][0, -1])))
-        found, cache = forward(model.params, np.array([ids[-1:]], np.int32), model.config, cache, position)
-        pieces.append(found)
-    return ids, np.concatenate(pieces, axis=1)
-
-
-# The forms for GPUs: with one masked product, and with XLA in the place of cuDNN.
-GPU_FORMS = (
-    MODEL_FORMS["masked"],
-    ModelForm(POSITIONS_FIRST, functools.partial(fused_attention, implementation="xla"), scales_late=True),
-)
-
-
+# Angles are given, so that models which differ in them alone share a program.
 @functools.partial(jax.jit, static_argnames=("config", "form"))
-def forward_in_form(params, tokens, config, cache, start, freqs_cis, form):
+def forward_chunk(params, tokens, config, cache, start, freqs_cis, form):
     context = make_attention_context(start, tokens.shape[1], freqs_cis, cache_rows=jnp.array([1]), form=form)
     hidden, cache = hidden_states(params, tokens, config, context, cache)
     return logits(params, hidden), cache
 
 
-def logits_in_form(form, model, ids):
-    """The logits of every position, in chunks and then token by token, in one slot of three."""
-    cache, pieces = init_cache(model.config, 3, 128, layout=form.layout), []
-    freqs_cis = jnp.asarray(precompute_freqs_cis(model.config, 128))
-    edges = [0, CHUNK, *range(2 * CHUNK, len(ids) + 1)]
-    for start, end in zip(edges, edges[1:], strict=False):
-        tokens = jnp.array([ids[start:end]])
-        found, cache = forward_in_form(model.params, tokens, model.config, cache, jnp.array([start]), freqs_cis, form)
+def continue_greedily(model, form=PLAIN):
+    """The prompt in two chunks, then token by token, in one slot of the cache: the reply, and the logits of every
+    position."""
+    cache = init_cache(model.config, SLOTS, LENGTH, model.params.dtype, form.layout)
+    freqs_cis = jnp.asarray(precompute_freqs_cis(model.config, LENGTH))
+    ids, pieces = list(PROMPT), []
+    for end in (CHUNK, *range(2 * CHUNK, len(PROMPT) + REPLY + 1)):
+        start = sum(piece.shape[1] for piece in pieces)
+        tokens = np.array([ids[start:end]], np.int32)
+        found, cache = forward_chunk(model.params, tokens, model.config, cache, np.array([start]), freqs_cis, form)
         pieces.append(found)
-    return np.concatenate(pieces, axis=1)
+        if end >= len(PROMPT):
+            ids.append(int(jnp.argmax(found[0, -1])))
+    return ids[len(PROMPT) : -1], np.concatenate(pieces, axis=1)
+
+
+def assert_same_as_transformers(theirs, reply, found):
+    assert reply == reference_greedy(theirs, PROMPT, REPLY)
+    np.testing.assert_allclose(found, reference_logits(theirs, [PROMPT + reply]), atol=2e-4)
 
 
 @pytest.mark.parametrize("changes", GRID.values(), ids=GRID)
 def test_logits_and_replies_are_those_of_transformers(changes, tmp_path):
     theirs = write(tmp_path, changes)
-    model = load_checkpoint(tmp_path)
-    expected = reference_logits(theirs, TOKENS)
-    found, _ = forward(model.params, TOKENS, model.config)
-    np.testing.assert_allclose(found, expected, atol=2e-4)
+    assert_same_as_transformers(theirs, *continue_greedily(load_checkpoint(tmp_path)))
 
-    prompt = TOKENS[0, : 2 * CHUNK].tolist()
-    ids, pieces = continue_greedily(model, prompt, 16)
-    assert ids[len(prompt) :] == reference_greedy(theirs, prompt, 16)
-    np.testing.assert_allclose(pieces, reference_logits(theirs, [ids]), atol=2e-4)
-    for form in GPU_FORMS:
-        np.testing.assert_allclose(logits_in_form(form, model, ids[:43]), pieces[:, :43], atol=2e-5)
 
-    rounded = load_checkpoint(tmp_path, dtype="bfloat16")
+@pytest.fixture(scope="module", params=KINDS_FOR_FORMS.values(), ids=KINDS_FOR_FORMS)
+def kind(request, tmp_path_factory):
+    """The folder of such a checkpoint, and the transformers model in it."""
+    folder = tmp_path_factory.mktemp("kind")
+    return folder, write(folder, request.param)
+
+
+@pytest.mark.parametrize("form", GPU_FORMS.values(), ids=GPU_FORMS)
+def test_forms_for_gpus_compute_the_same(kind, form):
+    assert_same_as_transformers(kind[1], *continue_greedily(load_checkpoint(kind[0]), form))
+
+
+def test_bfloat16_stays_near(kind):
+    rounded, exact = load_checkpoint(kind[0], dtype="bfloat16"), reference_logits(kind[1], TOKENS)
     near, _ = forward(rounded.params, TOKENS, rounded.config)
     # Weights and activations of 8 significant bits: on average a thirtieth of the spread of the logits away.
-    assert np.mean(np.abs(near - expected)) < 0.03 * np.std(expected)
+    assert np.mean(np.abs(near - exact)) < 0.03 * np.std(exact)
 
 
-@pytest.mark.parametrize("slides", [(0,), (1, 2), (), (0, 1, 2)])
-@pytest.mark.parametrize("family", ["Mistral", "Qwen2", "Qwen3", "Llama"])
-def test_only_the_layers_that_the_config_names_slide_and_saving_keeps_them(tmp_path, family, slides):
-    kinds = ["sliding_attention" if layer in slides else "full_attention" for layer in range(3)]
+SLIDES = [(0,), (1,), (), (0, 1)]
+FAMILIES = ["Mistral", "Qwen2", "Qwen3", "Llama"]
+
+
+def keys_of(slides):
+    kinds = ["sliding_attention" if layer in slides else "full_attention" for layer in range(2)]
+    return dict(layer_types=kinds, sliding_window=9, use_sliding_window=True)
+
+
+def expected_of(family, slides):
+    return () if family == "Llama" else slides  # as in transformers
+
+
+@pytest.mark.parametrize("slides", SLIDES)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_layers_that_the_config_names_slide_and_others_read_the_same_in_ours(tmp_path, family, slides):
+    theirs = getattr(transformers, f"{family}Config")(**TINY).to_dict()
+    config = LlamaConfig.from_dict({**theirs, **keys_of(slides)})
+    assert config.sliding_layers == expected_of(family, slides)
+    edit_json(tmp_path / "config.json", **config.to_dict())
+    again = transformers.AutoConfig.from_pretrained(tmp_path)
+    window = getattr(again, "sliding_window", None)
+    kinds = getattr(again, "layer_types", None) or ["sliding_attention" if window else "full_attention"] * 2
+    assert tuple(i for i in range(2) if kinds[i] == "sliding_attention") == config.sliding_layers
+    assert window == 9 or not config.sliding_layers
+
+
+@pytest.mark.parametrize("family, slides", list(zip(FAMILIES, SLIDES, strict=True)))
+def test_layers_that_slide_do_so_and_saving_keeps_them(tmp_path, family, slides):
     reference_model(family=family, head_dim=8).save_pretrained(tmp_path)
     write_tokenizer(tmp_path)
-    edit_json(tmp_path / "config.json", layer_types=kinds, sliding_window=9, use_sliding_window=True)
+    edit_json(tmp_path / "config.json", **keys_of(slides))
     expected = reference_logits(transformers.AutoModelForCausalLM.from_pretrained(tmp_path), TOKENS)
     model = load_checkpoint(tmp_path)
+    assert model.config.sliding_layers == expected_of(family, slides)
     found, _ = forward(model.params, TOKENS, model.config)
     np.testing.assert_allclose(found, expected, atol=2e-4)
-    assert model.config.sliding_layers == (() if family == "Llama" else slides)  # as in transformers
     save_checkpoint(tmp_path / "saved", model.config, model.params)
     again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "saved")
     np.testing.assert_allclose(reference_logits(again, TOKENS), expected, atol=1e-5)

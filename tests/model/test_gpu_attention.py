@@ -1,19 +1,21 @@
 """The forms of attention for GPUs against the plain formula, with XLA in the place of cuDNN."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from gpu_products import FUSED
 from plain_attention import reference
 
-from llama_core.model.attention import AttentionContext, ModelForm
-from llama_core.model.gpu_attention import MODEL_FORMS, fused_attention, join
+from llama_core.model.attention import AttentionContext
+from llama_core.model.gpu_attention import MODEL_FORMS, join
 from llama_core.model.kv_cache import HEADS_FIRST, POSITIONS_FIRST, read_layer, write_layer, write_token
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
 S, K, H, E = 4, 2, 6, 8
-FUSED = ModelForm(POSITIONS_FIRST, functools.partial(fused_attention, implementation="xla"), scales_late=True)
 FORMS = {"masked": MODEL_FORMS["masked"], "cuDNN's, by XLA": FUSED}
 
 
@@ -65,8 +67,14 @@ def test_one_slot_alone_sees_its_own_cache(form, slot):
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("sliding", [None, 1, 5, 12, 40])
-@pytest.mark.parametrize("start, length, C", [(0, 12, 64), (1, 12, 64), (29, 9, 64), (52, 12, 64), (40, 12, 61)])
+@pytest.mark.parametrize(
+    "start, length, C, sliding",
+    [
+        *itertools.product((0, 1, 52), (12,), (64,), (None, 1, 5, 12, 40)),
+        *itertools.product((29,), (9,), (64,), (None, 1, 5, 12, 40)),
+        *itertools.product((40,), (12,), (61,), (None, 5)),  # an odd length
+    ],
+)
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 def test_a_chunk_sees_itself_and_what_is_before_it(form, start, length, C, sliding):
     """The chunk has 12 places, of which `length` hold tokens."""

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from llama_core.model.linear import embed, linear, normed_product_of_one_row, scales_last
+from llama_core.model.linear import FEW_ROWS, FEW_ROWS_IN_GROUPS, embed, linear, normed_product_of_one_row, scales_last
 from llama_core.model.quantization import (
     GROUP,
     ROUNDINGS,
@@ -171,7 +171,7 @@ def test_a_product_is_that_of_the_numbers(kind, rows):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("rows", [1, 2, 5, 8, 9, 40])
+@pytest.mark.parametrize("rows", [1, FEW_ROWS, FEW_ROWS_IN_GROUPS, FEW_ROWS_IN_GROUPS + 1])
 def test_the_products_for_gpus_are_those_of_the_numbers(kind, rows, monkeypatch):
     monkeypatch.setattr("llama_core.model.linear.PRODUCTS", GPU_PRODUCTS)
     matrix, x = jax.tree.map(jnp.asarray, a_matrix(kind)), noise(rows, 50)

@@ -64,25 +64,24 @@ def test_a_cpu_that_does_not_say_what_it_is_keeps_nothing(monkeypatch, tmp_path,
 
 
 START = """
-import sys
+import pathlib, sys
 from llama_core import Engine, SamplingParams, load_checkpoint
 import jax
 from llama_core.runtime import compilation_cache
-import pathlib
+from llama_core.runtime.forms import Form
 compilation_cache.FOLDER = pathlib.Path(sys.argv[1])
 hits = []
 jax.monitoring.register_event_listener(lambda event, **_: hits.append(event) if event.endswith("/cache_hits") else 0)
-model = load_checkpoint("random:tiny", quantize=sys.argv[2])
-with Engine(model, slots=2, max_seq_len=64) as engine:
-    tokens = [token.id for token in engine.submit([1, 2, 3], SamplingParams(temperature=0.0, max_new_tokens=8))]
+model, greedy = load_checkpoint(sys.argv[2], quantize="q8"), SamplingParams(0.0, max_new_tokens=8, ignore_eos=True)
+with Engine(model, slots=1, max_seq_len=32, form=Form((8, 16), 2, 4)) as engine:
+    tokens = [token.id for token in engine.submit([1, 2, 3], greedy)]
 print(len(hits), *tokens)
 """
 
 
-@pytest.mark.parametrize("quantize", ["none", "q8"])
-def test_a_second_start_finds_its_programs_and_says_the_same(tmp_path, quantize):
-    """With native kernels too, whose calls are parts of the programs."""
-    command = [sys.executable, "-c", START, str(tmp_path), quantize]
+def test_a_second_start_finds_its_programs_and_says_the_same(checkpoint, tmp_path):
+    """Also those with native kernels, whose calls are parts of the programs."""
+    command = [sys.executable, "-c", START, str(tmp_path), str(checkpoint[0])]
     environment = {name: text for name, text in os.environ.items() if not name.startswith("JAX_")}
     starts = [
         subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout.split()

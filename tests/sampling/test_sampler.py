@@ -62,7 +62,7 @@ def reference(logits, params):
     return result
 
 
-@pytest.fixture(params=[50, 4096, 128256])
+@pytest.fixture(params=[50, 128256])
 def logits(request):
     return np.random.default_rng(request.param).normal(0, 3, request.param).astype(np.float32)
 

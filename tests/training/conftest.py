@@ -24,7 +24,7 @@ def shape(tmp_path_factory):
     """A folder to start from: config.json and a tokenizer, no weights."""
     folder = tmp_path_factory.mktemp("shape")
     write_tokenizer(folder)
-    config = LlamaConfig(**{**TINY, "eos_token_id": (1,), "initializer_range": 0.02})
+    config = LlamaConfig(**{**TINY, "num_hidden_layers": 3, "eos_token_id": (1,), "initializer_range": 0.02})
     (folder / "config.json").write_text(config.to_json())
     return folder
 

@@ -39,7 +39,7 @@ def run(*arguments, **environment):
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (lambda f: edit_tensors(f, lambda t: t.pop(NORM)), f"{NORM} is missing (1 of 30 are); download"),
+        (lambda f: edit_tensors(f, lambda t: t.pop(NORM)), f"{NORM} is missing (1 of 21 are); download"),
         (lambda f: edit_json(f / "config.json", intermediate_size=128), "[64, 112], config.json says [64, 128]"),
         (
             lambda f: edit_json(f / "config.json", architectures=["GPT2LMHeadModel"]),
