@@ -1,4 +1,4 @@
-"""What axe-core finds, and what it does not look for: pictures that look alike, targets too small for a finger."""
+"""What axe-core finds, and what it does not look for: pictures that look alike."""
 
 import io
 
@@ -43,12 +43,3 @@ def luminance(colour):
     parts = [part / 255 for part in colour]
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
     return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
-
-
-# What can be pressed and is seen, smaller than 40 pixels; words in a text are as large as the text.
-SMALL = """() => [...document.querySelectorAll('button, input, select, textarea, summary, [role=tab], [role=treeitem]')]
-    .filter((e) => e.checkVisibility({ visibilityProperty: true }) && e.tabIndex >= 0 && !e.matches('.word, .address'))
-    .map((e) => e.matches('[type=radio], [type=checkbox]') ? e.closest('label') : e)
-    .map((e) => [e.getBoundingClientRect(), e.outerHTML.slice(0, 150)])
-    .filter(([r]) => r.width > 2 && (r.width < 39.5 || r.height < 39.5))
-    .map(([r, html]) => [r.width, r.height, html])"""

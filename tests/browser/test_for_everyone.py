@@ -2,21 +2,9 @@
 
 import pytest
 from apps import wait_for
-from barriers import SMALL, look_for_barriers
+from barriers import look_for_barriers
 from playwright.sync_api import expect
-from steps import (
-    converse,
-    questions,
-    reply,
-    send,
-    set_knob,
-    sidebar,
-    tokens,
-    type_and_enter,
-    version,
-    wait_until_ready,
-    words,
-)
+from steps import converse, send, set_knob, sidebar, tokens, type_and_enter, version, wait_until_ready, words
 
 
 def test_the_keyboard_alone_talks_stops_and_branches(page, fake):
@@ -103,76 +91,6 @@ def test_a_phone_scrolls_one_way_and_covers_nothing(fake, open_page):
         const seen = [...Array(bar.width - 1)].map((_, x) => document.elementFromPoint(bar.left + x, bar.bottom - 2));
         return [boxes('#header h1, #model-chip').some(meets), !within, seen.some((e) => e.closest('.message'))]; }""")
     assert covered == [False, False, False]
-
-
-def test_a_finger_finds_nothing_smaller_than_40_pixels(fake, open_page):
-    page = open_page(fake, 390, 844, has_touch=True, is_mobile=True)
-    assert page.evaluate("matchMedia('(pointer: coarse)').matches")
-    assert page.evaluate(SMALL) == []
-    converse(page, "Hello")
-    reply(page).locator("summary").click()
-    page.get_by_role("button", name="Copy").first.click()
-    assert page.evaluate(SMALL) == []
-    tokens(page).nth(4).click()
-    expect(page.locator(".odds")).to_be_visible()
-    page.get_by_role("button", name="Look inside").click()
-    page.get_by_role("button", name="Manage presets").click()
-    page.get_by_role("button", name="Penalties").click()
-    assert page.evaluate(SMALL) == []
-    page.get_by_role("button", name="Settings", exact=True).click()
-    for name in ("Map of this chat", "Keyboard shortcuts"):
-        page.get_by_role("button", name=name).click()
-        assert page.evaluate(SMALL) == []
-        page.keyboard.press("Escape")
-    with sidebar(page, "library"):
-        assert page.evaluate(SMALL) == []
-    page.locator("#model-chip").click()
-    expect(page.locator(".models").first).to_be_visible()
-    assert page.evaluate(SMALL) == []
-
-
-# Where the focus was before it fell to the body, at the end of two frames.
-FALLS = """() => { window.falls = []; let last, is_there = true;
-    (function look() { const now = document.activeElement, is_lost = now === document.body;
-        if (is_lost && !is_there && last && falls.at(-1) !== last) falls.push(last);
-        if (!is_lost) last = now.outerHTML.slice(0, 150);
-        is_there = !is_lost;
-        requestAnimationFrame(look); })(); }"""
-
-
-def test_the_focus_never_falls_to_the_body(fake, open_page):
-    page = open_page(fake)
-    expect(page.locator("#message textarea")).to_be_focused()
-    page.evaluate(FALLS)
-    set_knob(page, "Max tokens", 400)
-    fake.ask("fake/pace/60", post=True)
-    page.fill("#message textarea", "Hello")
-    page.locator("#message .submit-button").press("Enter")  # Stop takes its place
-    expect(tokens(page).nth(10)).to_be_attached()
-    page.locator("#message .stop-button").press("Enter")
-    wait_until_ready(page, "Stopped")
-    fake.ask("fake/pace/300", post=True)
-    page.get_by_role("button", name="Continue").press("Enter")
-    wait_until_ready(page, "Length limit")
-    page.get_by_role("button", name="Edit").press("Enter")
-    page.get_by_role("button", name="Cancel").press("Enter")
-    page.get_by_role("button", name="Take back").press("Enter")
-    page.get_by_role("button", name="Show what was undone").press("Enter")
-    expect(questions(page)).to_have_count(1)
-    page.get_by_role("button", name="Chats", exact=True).press("Enter")
-    page.get_by_role("button", name="Rename “Hello”").press("Enter")
-    page.get_by_label("Name of this chat").press("Escape")
-    page.get_by_role("button", name="Delete “Hello”").press("Enter")
-    page.locator(".toast button").press("Enter")
-    expect(questions(page)).to_have_count(1)
-    page.locator("#model-chip").press("Enter")
-    page.get_by_label("Another model").fill("us/slow")
-    page.get_by_role("button", name="Load", exact=True).press("Enter")
-    page.locator("#model-cancel").press("Enter")
-    expect(page.locator("#model-said")).to_contain_text("Cancelled")
-    page.keyboard.press("Escape")
-    expect(page.locator("#model-chip")).to_be_focused()
-    assert page.evaluate("falls") == []
 
 
 # Whether what has the focus had it before; false as long as something lies over it (a list that was open fades away).

@@ -8,6 +8,22 @@ REST = "document.scrollingElement.scrollHeight - document.scrollingElement.scrol
 SCROLL = "top => { document.scrollingElement.scrollTop = top; }"
 
 
+def ask_again_and_scroll_up(page, fake, latest):
+    """With the same seed; in the middle of the reply a small way up, which is enough to stay there."""
+    fake.ask("fake/pace/100", post=True)
+    reply(page).locator("summary").click()
+    reply(page).get_by_role("button", name="Again with seed 7").click()
+    expect(version(page)).to_have_text("2/2")
+    expect(tokens(page).nth(300)).to_be_attached()
+    expect(latest).to_be_hidden()  # the page follows the words
+    page.mouse.wheel(0, -70)
+    expect(latest).to_be_visible()
+    fake.ask("fake/pace/300", post=True)
+    wait_until_ready(page)
+    expect(latest).to_be_visible()
+    assert page.evaluate(REST) >= 70
+
+
 def test_changed_words_the_same_seed_and_the_latest_words(page, fake):
     page.set_viewport_size({**page.viewport_size, "height": 480})
     set_knob(page, "Max tokens", 400)
@@ -22,18 +38,7 @@ def test_changed_words_the_same_seed_and_the_latest_words(page, fake):
     expect(latest).to_be_hidden()
     expect(reply(page).locator(".facts")).to_be_in_viewport()
 
-    fake.ask("fake/pace/100", post=True)
-    reply(page).locator("summary").click()
-    reply(page).get_by_role("button", name="Again with seed 7").click()
-    expect(version(page)).to_have_text("2/2")
-    expect(tokens(page).nth(300)).to_be_attached()
-    expect(latest).to_be_hidden()  # the page follows the words
-    page.mouse.wheel(0, -70)
-    expect(latest).to_be_visible()
-    fake.ask("fake/pace/300", post=True)
-    wait_until_ready(page)
-    expect(latest).to_be_visible()  # a small way up is enough to stay there
-    assert page.evaluate(REST) >= 70
+    ask_again_and_scroll_up(page, fake, latest)
     latest.click()
     expect(reply(page)).to_contain_text("Same words as version 1")
 
@@ -108,6 +113,10 @@ def test_files_a_theme_and_reset_sampling(page, tmp_path):
         expect(number).to_have_value(start)
         expect(page.get_by_label("number input for Top-k")).to_have_value("0")
 
+    fold_a_long_question(page, box)
+
+
+def fold_a_long_question(page, box):
     box.press("Enter")
     expect(box).to_have_value("")
     wait_until_ready(page)

@@ -58,4 +58,4 @@ def test_replies_of_two_conversations_in_one_tab_are_written_side_by_side(replie
 
 def test_a_problem_does_not_tell_where_things_lie_on_the_server(replies, engine):
     engine.submit = Mock(side_effect=EngineError("the engine failed (OSError: /srv/cache/xla/x.so is gone)"))
-    assert json.loads(views(replies, begin(replies))[-1].chat)["problem"] == "the engine failed (OSError: x.so is gone)"
+    assert json.loads(views(replies, begin(replies))[-1].chat)["problem"] == "The engine failed (OSError: x.so is gone)"

@@ -183,7 +183,7 @@ def test_a_reply_ends_before_a_text_to_stop_at(replies, engine, text, stop, show
     last = views(replies, begin(replies, "script"), Controls({**KNOBS, "temperature": 1.0}, stop=stop))[-1]
     assert [read_record(line).text for line in lines(last)[1:-1]] == shown
     is_cut = "".join(shown) != text
-    assert ("texts to stop at" in ending(last)["facts"]) == is_cut and replies.running == {}
+    assert ("Stop sequence reached" in ending(last)["facts"]) == is_cut and replies.running == {}
     assert ending(last)["finish"] == ("cut" if is_cut else "stop")
 
 

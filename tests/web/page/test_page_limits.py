@@ -67,7 +67,7 @@ def test_a_client_has_so_many_messages_a_minute(open_page):
 def test_a_client_has_so_many_tokens_a_minute(open_page):
     page = open_page(tokens_per_minute=20)
     assert ask(page, tab(), "Hello, hello, hello, hello") is None
-    assert "more than 20 tokens a minute" in ask(page, tab())
+    assert "More than 20 tokens a minute" in ask(page, tab())
     assert ask(page, tab("10.0.0.2")) is None
 
 
