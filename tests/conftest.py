@@ -42,6 +42,24 @@ def unchecked_types():
     jaxtyping.config.update("jaxtyping_disable", False)
 
 
+@pytest.fixture(scope="module")
+def quickly_compiled():
+    """For files whose claims are about the numbers that JAX is asked for, not about the machine code for them."""
+    from quick_compilation import compiled_quickly
+
+    with compiled_quickly():
+        yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_programs_of_other_tests():
+    """What a file of tests has compiled is let go at its end: a process that runs many would grow to gigabytes."""
+    import jax
+
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(autouse=True, scope="module")
 def no_kernels_of_other_tests():
     """Each file of tests begins without the native kernels, whatever the one before it has loaded."""
