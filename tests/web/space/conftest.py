@@ -259,6 +259,9 @@ def space_process(spaces, tmp_path):
 def space_command(spaces, tmp_path, monkeypatch, capsys):
     """The same in this process, which is ten times as fast: what was given back, printed and typed."""
     monkeypatch.setattr(constants, "ENDPOINT", spaces.url)
+    template = spaces.url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))  # nobody's own token
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     monkeypatch.setattr(hub, "POLL_SECONDS", 0.0)
