@@ -23,7 +23,7 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=6,
 )
-FAST = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FAST = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +185,7 @@ def test_a_file_with_a_wrong_byte_or_end(folder, place, byte, cut):
     key=st.sampled_from(["model", "added_tokens", "pre_tokenizer", "normalizer", "decoder", "post_processor"]),
     value=VALUES,
 )
-@settings(FAST, max_examples=50)
+@settings(FAST, max_examples=15)
 def test_a_changed_tokenizer(folder, key, value):
     values = json.loads((folder / "tokenizer.json").read_text())
     with_file(folder, "tokenizer.json", json.dumps({**values, key: value}).encode())

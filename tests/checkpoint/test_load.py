@@ -18,10 +18,11 @@ from checkpoints import (
     edit_json,
     edit_tensors,
     forward,
+    loading_memory,
+    needs_proc,
     reference_logits,
     write_checkpoint,
 )
-from loading_memory import loading_memory, needs_proc
 
 from llama_core import SamplingParams, load_checkpoint
 from llama_core.checkpoint import safetensors_reader

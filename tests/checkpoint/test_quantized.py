@@ -15,6 +15,8 @@ from llama_core.model.config import NAMED_CONFIGS
 from llama_core.model.params import placements
 from llama_core.model.quantization import ROUNDINGS, dequantize, is_quantized
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 TOKENS = np.random.default_rng(0).integers(3, 300, (2, 40)).astype(np.int32)
 
 
@@ -98,14 +100,13 @@ print((after - before) * 1024, sum(leaf.nbytes for leaf in jax.tree.leaves(model
 """
 
 
-@pytest.mark.parametrize("quantize", ["int8", "q8"])
-def test_loading_takes_little_more_memory_than_what_stays(tmp_path, quantize):
+def test_loading_takes_little_more_memory_than_what_stays(tmp_path):
     """A model of 42 million numbers: 168 MB in float32, 45 MB in 8 bits."""
     write_checkpoint(
         tmp_path, hidden_size=1024, intermediate_size=4096, num_hidden_layers=3, num_key_value_heads=2, head_dim=16
     )
     out = subprocess.run(
-        [sys.executable, "-c", MEASURE, str(tmp_path), quantize], capture_output=True, text=True, check=True
+        [sys.executable, "-c", MEASURE, str(tmp_path), "q8"], capture_output=True, text=True, check=True
     ).stdout.split()
     taken, stays = map(int, out)
     assert taken < 1.15 * stays + 30e6  # pieces on their way, 2 MB each with their temporary arrays

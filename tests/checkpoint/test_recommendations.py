@@ -6,6 +6,8 @@ from checkpoints import copy_checkpoint, edit_json
 from llama_core import Engine, SamplingParams, load_checkpoint
 from llama_core.sampling.params import MAX_END_TOKENS
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 OFF = SamplingParams()
 
 

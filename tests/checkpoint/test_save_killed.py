@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from checkpoints import TEMPLATE, write_checkpoint
+from checkpoints import TEMPLATE, copy_checkpoint, write_checkpoint
 
 from llama_core import init_model_params, load_checkpoint, save_checkpoint
 from llama_core.checkpoint.estimate import estimate
@@ -67,6 +67,14 @@ def versions(model, checkpoint):
     return {number: version(number) for number in (1, 2)}
 
 
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    """A checkpoint as transformers writes it, in several files."""
+    folder = tmp_path_factory.mktemp("shards")
+    write_checkpoint(folder, shard_size="100KB")
+    return folder
+
+
 def version_of(folder, versions):
     """Which of the versions the folder holds; all its files have to be of the same."""
     found = load_checkpoint(folder)
@@ -81,7 +89,7 @@ def version_of(folder, versions):
 
 @pytest.mark.parametrize("before", ["nothing", "a checkpoint of ours", "shards of transformers"])
 def test_at_each_step_the_folder_is_the_old_model_or_the_new_or_says_that_it_is_neither(
-    before, tmp_path, versions, monkeypatch
+    before, tmp_path, versions, shards, monkeypatch
 ):
     said = 0
     for step in range(30):
@@ -89,8 +97,7 @@ def test_at_each_step_the_folder_is_the_old_model_or_the_new_or_says_that_it_is_
         if before == "a checkpoint of ours":
             save_checkpoint(folder, *versions[1])
         if before == "shards of transformers":
-            folder.mkdir()
-            write_checkpoint(folder, shard_size="100KB")
+            copy_checkpoint(shards, folder)
         try:
             with killed_at(step, monkeypatch):
                 save_checkpoint(folder, *versions[2])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import transformers
-from checkpoints import forward, reference_logits, reference_model, write_checkpoint
+from checkpoints import copy_checkpoint, forward, reference_logits, reference_model, write_checkpoint
 from gguf_files import random_blocks, rewrite_gguf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -19,6 +19,8 @@ from llama_core.checkpoint.save import save_checkpoint
 from llama_core.checkpoint.weights.saved import weight_tensors
 from llama_core.errors import UserError
 from llama_core.runtime.files import ModelFileError
+
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 Kind = gguf.GGMLQuantizationType
 TOKENS = np.random.default_rng(0).integers(3, 260, (1, 40)).astype(np.int32)
@@ -41,6 +43,18 @@ def source(tmp_path_factory):
     folder = tmp_path_factory.mktemp("source")
     write_checkpoint(folder, **SHAPE)
     return folder
+
+
+@pytest.fixture(scope="module")
+def small(source, tmp_path_factory):
+    """The same in 8 bits: its folder, to be read."""
+    return save(tmp_path_factory.mktemp("small"), load_checkpoint(source, quantize="q8", kernels="off"), source)
+
+
+@pytest.fixture
+def folder(small, tmp_path):
+    """A copy, to be damaged."""
+    return copy_checkpoint(small, tmp_path / "copy")
 
 
 @pytest.mark.parametrize("quantize", ["q8", "q4", "int8", "bf16"])
@@ -85,16 +99,15 @@ def test_large_matrices_are_read_in_pieces(tmp_path, source, monkeypatch):
         np.testing.assert_array_equal(one, other)
 
 
-def test_other_programs_are_told(tmp_path, source):
+def test_other_programs_are_told(small):
     """config.json names what only we read, and no tensor has the name of a weight of which it is a part."""
-    folder = save(tmp_path / "saved", load_checkpoint(source, quantize="q8", kernels="off"), source)
-    assert json.loads((folder / "config.json").read_text())["quantization_config"] == {"quant_method": "glass-llama"}
-    with safetensors.safe_open(folder / "model.safetensors", "np") as file:
+    assert json.loads((small / "config.json").read_text())["quantization_config"] == {"quant_method": "glass-llama"}
+    with safetensors.safe_open(small / "model.safetensors", "np") as file:
         names, metadata = set(file.keys()), file.metadata()
     down = "model.layers.0.mlp.down_proj.weight"
     assert down not in names and {f"{down}.quants", f"{down}.scales"} <= names
     assert json.loads(metadata["small_numbers"])[down] == 112
-    _, report = transformers.AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
+    _, report = transformers.AutoModelForCausalLM.from_pretrained(small, output_loading_info=True)
     assert down in report["missing_keys"] and f"{down}.quants" in report["unexpected_keys"]
 
 
@@ -147,8 +160,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("case", HOSTILE)
-def test_a_header_that_lies_is_refused_in_words(tmp_path, source, case):
-    folder = save(tmp_path / "saved", load_checkpoint(source, quantize="q8", kernels="off"), source)
+def test_a_header_that_lies_is_refused_in_words(folder, case):
     change, words = HOSTILE[case]
     with_header(folder / "model.safetensors", change)
     for quantize in ("none", "q8"):
@@ -157,8 +169,7 @@ def test_a_header_that_lies_is_refused_in_words(tmp_path, source, case):
         assert "\n" not in str(refusal.value) and len(str(refusal.value)) < 600
 
 
-def test_scales_that_are_no_numbers_are_refused(tmp_path, source):
-    folder = save(tmp_path / "saved", load_checkpoint(source, quantize="q8", kernels="off"), source)
+def test_scales_that_are_no_numbers_are_refused(folder):
     [tensor] = [one for one in weight_tensors(folder / "model.safetensors") if one.name == NAME]
     with (folder / "model.safetensors").open("r+b") as file:
         file.seek(tensor.scales.start)
@@ -168,11 +179,9 @@ def test_scales_that_are_no_numbers_are_refused(tmp_path, source):
             load_checkpoint(folder, quantize=quantize, kernels="off")
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text() | st.dictionaries(st.sampled_from([NAME, "x"]), st.integers() | st.none()).map(json.dumps))
-def test_any_metadata_is_read_or_refused(tmp_path_factory, source, text):
-    folder = tmp_path_factory.mktemp("any")
-    save(folder, load_checkpoint(source, quantize="q8", kernels="off"), source)
+def test_any_metadata_is_read_or_refused(folder, text):
     with_header(folder / "model.safetensors", lambda header: header["__metadata__"].update(small_numbers=text))
     try:
         load_checkpoint(folder)

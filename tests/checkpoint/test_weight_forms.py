@@ -16,6 +16,8 @@ from llama_core.kernels import NATIVE, KernelError, prepare_kernels
 from llama_core.model.config import NAMED_CONFIGS
 from llama_core.model.quantization import Bfloat16Matrix, Int4Matrix, Int8Matrix, dequantize, is_quantized
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 Kind = gguf.GGMLQuantizationType
 TOKENS = np.random.default_rng(0).integers(3, 260, (1, 40)).astype(np.int32)
 KEPT = {

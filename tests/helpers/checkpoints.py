@@ -1,11 +1,15 @@
-"""Small checkpoints as the Hub has them, written by transformers and tokenizers: what our code is compared with."""
+"""Small checkpoints as the Hub has them, written by transformers and tokenizers: what our code is compared with; and
+what loading one takes."""
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
 import numpy as np
+import pytest
 import safetensors.numpy
 import tokenizers
 import torch
@@ -41,6 +45,13 @@ TINY = dict(
 
 # A program a shape, not one for each of its operations.
 forward = jax.jit(model_forward, static_argnames="config")
+
+
+def logits_after(model, ids, room=64):
+    """Of a `Model`, for the token after `ids`, [V]; one program for all sequences that the room is enough for."""
+    tokens = np.zeros((1, room), np.int32)
+    tokens[0, : len(ids)] = ids
+    return forward(model.params, tokens, model.config)[0][0, len(ids) - 1]
 
 
 def reference_model(seed=0, family="Llama", **changes):
@@ -126,3 +137,27 @@ def matrices(model):
         holder = model.params if placement.layer is None else model.params.blocks[placement.layer]
         if placement.row.may_be_quantized:
             yield placement.row.field, getattr(holder, placement.row.field)
+
+
+# In a process of its own.
+MEASURE = """
+import sys
+from llama_core import load_checkpoint
+def peak():
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) / 1024
+load_checkpoint("random:tiny")
+import llama_core.checkpoint.gguf.tensors
+before = peak()
+model = load_checkpoint(sys.argv[1])
+print((peak() - before) * 2**20 / (4 * model.parameter_count))
+"""
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
+
+
+def loading_memory(path):
+    """The peak of loading `path`, over the size of its weights in float32."""
+    root = Path(__file__).parents[2]
+    found = subprocess.run([sys.executable, "-c", MEASURE, str(path)], cwd=root, capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    return float(found.stdout)

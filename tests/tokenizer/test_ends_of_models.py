@@ -5,6 +5,8 @@ from checkpoints import TEMPLATE, copy_checkpoint, edit_json, write_checkpoint
 
 from llama_core import Engine, SamplingParams, load_checkpoint
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 HI = [{"role": "user", "content": "hi"}]
 
 

@@ -130,11 +130,11 @@ def test_the_guide_answers(guide):
     """A part of the examination; all of it is `python -m guide.evaluate`, its figures are in the model card."""
     inside = [question for question in read_questions() if question.section != UNKNOWN]
     outside = [question for question in read_questions() if question.section == UNKNOWN]
-    chosen = [*islice(inside, 0, None, 6), *islice(outside, 0, None, 6)]
-    with Engine(guide, slots=8, max_seq_len=512) as engine:
+    chosen = [*islice(inside, 0, None, 12), *islice(outside, 0, None, 12)]
+    with Engine(guide, slots=2, max_seq_len=512) as engine:
         examiner = Examiner(guide, engine)
         answers = [answer for answer, _ in examiner.ask([question.text for question in chosen])]
-        stories = [text for text, _ in examiner.ask(["Tell me a story"] * 8, temperature=0.8)]
+        stories = [text for text, _ in examiner.ask(["Tell me a story"] * 4, temperature=0.8)]
     right = [question.is_answered_by(answer) for question, answer in zip(chosen, answers, strict=True)]
     assert np.mean(right) >= 0.75
-    assert len(set(stories)) >= 7
+    assert len(set(stories)) >= 3

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import re
 import signal
 import subprocess
 import sys
@@ -18,6 +17,7 @@ import transformers
 from llama_core import load_checkpoint
 from llama_core.runtime.files import ModelFileError
 from llama_core.training import TrainingError, train
+from llama_core.training.run import load_journal
 from llama_core.training.state import state_file
 
 ROOT = Path(__file__).parents[2]
@@ -26,7 +26,7 @@ CHAT = [{"role": "user", "content": "the cat?"}, {"role": "assistant", "content"
 
 def test_one_kilobyte_is_learnt_by_heart(options):
     done = train(
-        dataclasses.replace(options, steps=250, batch_size=8, sequence_length=64, learning_rate=3e-3, save_every=250),
+        dataclasses.replace(options, steps=150, batch_size=8, sequence_length=64, learning_rate=5e-3, save_every=150),
         quiet,
     )
     assert done.validation[-1][1] < 0.05
@@ -68,8 +68,8 @@ def test_a_run_broken_off_anywhere_ends_as_an_unbroken_one(options, tmp_path):
     assert all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(mine), jax.tree.leaves(theirs), strict=True))
 
 
-def test_a_killed_process_goes_on(options, tmp_path):
-    options = dataclasses.replace(options, steps=300, save_every=2)
+def test_a_killed_process_goes_on(options):
+    options = dataclasses.replace(options, steps=10**6, save_every=2)
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in dataclasses.asdict(options).items() if value]
     command = [sys.executable, "-m", "llama_core.training", *flags]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
@@ -79,11 +79,12 @@ def test_a_killed_process_goes_on(options, tmp_path):
     time.sleep(0.5)  # somewhere in the middle of writing and computing
     process.send_signal(signal.SIGKILL)
     process.wait()
+    reached, _ = load_journal(Path(options.out)).validation[-1]
     lines = []
-    done = train(options, lines.append)
+    train(dataclasses.replace(options, steps=reached + 4), lines.append)
     load_checkpoint(options.out)
-    assert done.validation[-1][0] == 300 and re.match(r"step (\d+)/300", lines[1])
-    assert int(re.match(r"step (\d+)/300", lines[1])[1]) > 2, "it began anew"
+    validated = [line.partition(":")[0] for line in lines if "validation" in line]
+    assert validated == [f"step {reached + more}" for more in (2, 4)], "it began anew"
 
 
 def test_fine_tuning_starts_from_the_trained_weights(options, tmp_path):

@@ -15,6 +15,8 @@ from llama_core.training.data import Rows
 from llama_core.training.options import TrainingError
 from llama_core.training.run import find_start
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 
 def random_rows(seed=0, batch=4, length=16):
     generator = np.random.default_rng(seed)

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import re
 import socket
 import subprocess
@@ -16,24 +15,37 @@ from pathlib import Path
 import pytest
 from checkpoints import NORM, copy_checkpoint, edit_json, edit_tensors
 from fake_hub import serve_fake_hub
+from huggingface_hub import constants
 from page_client import Tab
+
+import app
 
 ROOT = Path(__file__).parents[2]
 
 
-def run(*arguments, **environment):
-    """What `python app.py` prints to stderr after it has refused; fails unless it did so as promised."""
-    done = subprocess.run(
-        [sys.executable, "app.py", "--port", "0", *map(str, arguments)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env={**os.environ, **environment},
-    )
-    assert done.returncode == 2 and done.stdout == "", done.stderr
-    assert re.fullmatch(r"error: [^\n]+\n", done.stderr), done.stderr
-    return done.stderr
+def refusal_of(returncode, out, err):
+    """The line that says why; fails unless the app refused as promised."""
+    assert returncode == 2 and out == "", err
+    assert re.fullmatch(r"error: [^\n]+\n", err), err
+    return err
+
+
+def run_process(*arguments):
+    """What `python app.py` prints to stderr after it has refused."""
+    command = [sys.executable, "app.py", "--port", "0", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    return refusal_of(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture
+def run(capsys):
+    """The same in this process, without the seconds of a start."""
+
+    def run_here(*arguments):
+        code = app.main(["--port", "0", *map(str, arguments)])
+        return refusal_of(code, *capsys.readouterr())
+
+    return run_here
 
 
 @pytest.mark.parametrize(
@@ -53,30 +65,31 @@ def run(*arguments, **environment):
     ],
     ids=["missing tensor", "wrong shape", "unsupported architecture", "truncated", "pickle only"],
 )
-def test_broken_checkpoints(checkpoint, tmp_path, damage, words):
+def test_broken_checkpoints(checkpoint, tmp_path, run, damage, words):
     folder = copy_checkpoint(checkpoint[0], tmp_path / "copy")
     damage(folder)
     assert words in run("--model", folder)
 
 
 def test_a_missing_folder():
-    assert "there is no folder ./nowhere; give a folder, a Hub id" in run("--model", "./nowhere")
+    assert "there is no folder ./nowhere; give a folder, a Hub id" in run_process("--model", "./nowhere")
 
 
-def test_an_unknown_hub_id_and_no_network(tmp_path):
+def test_an_unknown_hub_id_and_no_network(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     with serve_fake_hub() as server:
-        found = run("--model", "us/gone", HF_ENDPOINT=server.url, HF_HOME=str(tmp_path))
-    assert "the Hub has no model us/gone, or it is private; check the name" in found
-    found = run("--model", "us/gone", HF_ENDPOINT=server.url, HF_HOME=str(tmp_path))
+        monkeypatch.setattr(constants, "ENDPOINT", server.url)
+        assert "the Hub has no model us/gone, or it is private; check the name" in run("--model", "us/gone")
+    found = run("--model", "us/gone")
     assert "cannot reach the Hugging Face Hub for us/gone" in found and "check the network" in found
 
 
-def test_a_model_that_does_not_fit():
+def test_a_model_that_does_not_fit(run):
     found = run("--model", "random:1B", "--slots", "256", "--max-seq-len", "131072")
     assert "the model needs" in found and "GB are free" in found and ("would fit" in found or "smaller model" in found)
 
 
-def test_a_port_in_use():
+def test_a_port_in_use(run):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -84,7 +97,7 @@ def test_a_port_in_use():
         assert f"port {port} on 127.0.0.1 is in use by another program" in run("--port", port)
 
 
-def test_a_wrong_setting_and_a_wrong_host():
+def test_a_wrong_setting_and_a_wrong_host(run):
     assert "--slots is 'many'" in run("--slots", "many")
     assert "--host 999.1.1.1: not an address of this machine" in run("--host", "999.1.1.1")
 

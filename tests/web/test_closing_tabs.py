@@ -1,6 +1,5 @@
 """Tabs that close in the middle of something, at a real server: nothing is left behind and nothing is in its log."""
 
-import contextlib
 import subprocess
 import sys
 import time
@@ -12,9 +11,9 @@ from page_client import Tab
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def server():
-    """The page with an engine that needs no model, and its address; at the end `printed` is its log."""
+    """The page with an engine that needs no model, and its address; in the end there is nothing in its log."""
     process = subprocess.Popen(
         [sys.executable, "tests/browser/fake_app.py", "0", "300"],
         cwd=ROOT,
@@ -24,8 +23,13 @@ def server():
     )
     process.url = process.stdout.readline().strip()
     yield process
-    process.kill()
-    process.communicate()
+    process.terminate()
+    try:
+        _, log = process.communicate(timeout=20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        _, log = process.communicate()
+    assert log == ""
 
 
 def replies(tab, url):
@@ -40,7 +44,7 @@ def wait_for(condition):
         time.sleep(0.02)
 
 
-def test_tabs_that_close_while_they_wait_or_read_leave_no_error_in_the_log(server):
+def test_tabs_that_close_while_they_wait_or_read_free_their_slots(server):
     with Tab(server.url) as last:
         for hold, messages_read in ((3, 3), (3, 5), (0, 4)):
             last.client.post(f"{server.url}/fake/hold/{hold}")
@@ -56,10 +60,6 @@ def test_tabs_that_close_while_they_wait_or_read_leave_no_error_in_the_log(serve
             )
         last.client.post(f"{server.url}/fake/pace/0")
         assert '"length"' in last.ask("And now?").replace("\\", "")
-    server.terminate()
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        _, log = server.communicate(timeout=20)
-    assert log == ""
 
 
 def test_the_server_keeps_nothing_of_a_chat(server):
@@ -69,4 +69,4 @@ def test_the_server_keeps_nothing_of_a_chat(server):
             with Tab(server.url) as closed:
                 closed.ask("Hello")
         kept = tab.client.get(f"{server.url}/fake/kept/Length").json()
-        assert kept == {"sessions": 3, "with_word": 0}
+        assert kept["sessions"] >= 3 and kept["with_word"] == 0

@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from checkpoints import forward, reference_logits, reference_model, write_checkpoint
+from checkpoints import forward, loading_memory, needs_proc, reference_logits, reference_model, write_checkpoint
 from gguf.quants import dequantize
 from gguf_files import TEMPLATE, permute, random_blocks, rewrite_gguf, unpermute, write_gguf
-from loading_memory import loading_memory, needs_proc
 
 from llama_core import load_checkpoint, save_checkpoint
 from llama_core.checkpoint.estimate import estimate
@@ -18,6 +17,8 @@ from llama_core.checkpoint.gguf.tensors import READABLE
 from llama_core.checkpoint.load import CheckpointError
 from llama_core.model.checks import ConfigError
 from llama_core.model.params import named_tensors
+
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 TOKENS = np.random.default_rng(0).integers(3, 260, (2, 40)).astype(np.int32)
 LLAMA3 = {

@@ -17,6 +17,8 @@ from llama_core.checkpoint.memory_plan import MemoryShortage
 from llama_core.errors import UserError
 from llama_core.model.quantization import Int4Matrix, Int8Matrix, dequantize, is_quantized
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 Kind = gguf.GGMLQuantizationType
 TOKENS = np.random.default_rng(0).integers(3, 260, (1, 20)).astype(np.int32)
 FOUR_BITS = {"Q4_0", "Q4_1", "Q4_K"}

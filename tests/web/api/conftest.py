@@ -7,6 +7,7 @@ import gradio as gr
 import openai
 import pytest
 import uvicorn
+from quick_compilation import compiled_quickly
 
 from web.api.clients import Clients
 from web.models.manager import ModelManager
@@ -40,7 +41,8 @@ def serve(manager, settings):
 @pytest.fixture(scope="session")
 def manager():
     with ModelManager(Settings(model=GUIDE, slots=2, max_seq_len=512)) as manager:
-        assert manager.start(GUIDE, lambda *_: None).wait() is None
+        with compiled_quickly():
+            assert manager.start(GUIDE, lambda *_: None).wait() is None
         yield manager
 
 

@@ -5,10 +5,9 @@ import json
 import threading
 
 import httpx
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from checkpoints import forward
+from checkpoints import logits_after
 
 from llama_core import SamplingParams
 from web.settings import GUIDE, Settings
@@ -35,7 +34,7 @@ def prompt_of(manager):
 
 def shares_after(model, ids):
     """The model's logarithms of shares for the token after `ids`, in double precision."""
-    logits = np.asarray(forward(model.params, jnp.asarray([ids]), model.config)[0][0, -1], np.float64)
+    logits = np.asarray(logits_after(model, ids), np.float64)
     return logits - np.logaddexp.reduce(logits)
 
 

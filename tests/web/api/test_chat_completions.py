@@ -1,10 +1,9 @@
 """Chat and text completions through OpenAI's own client, against the engine and the model asked directly."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from checkpoints import forward
+from checkpoints import logits_after
 
 from llama_core import SamplingParams
 
@@ -83,8 +82,7 @@ def test_logprobs_are_those_of_the_model(client, manager):
     assert len(content) == 5
     assert b"".join(bytes(entry.bytes) for entry in content).decode() == answer.choices[0].message.content
     for entry in content:
-        logits = forward(model.params, jnp.asarray([ids]), model.config)[0]
-        expected = np.asarray(jax.nn.log_softmax(logits[0, -1]))
+        expected = np.asarray(jax.nn.log_softmax(logits_after(model, ids)))
         best = np.argsort(expected)[::-1][:3]
         assert entry.logprob == pytest.approx(float(expected[best[0]]), abs=1e-4)
         assert [row.logprob for row in entry.top_logprobs] == pytest.approx(expected[best].tolist(), abs=1e-4)

@@ -14,6 +14,8 @@ from llama_core.runtime.forms import Form
 from web.models.manager import ModelManager
 from web.settings import Settings
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 
 @pytest.fixture
 def few_programs(monkeypatch):
@@ -28,20 +30,18 @@ def held():
     return len(arrays), sum(array.nbytes for array in arrays), len(compiled)
 
 
-def test_after_each_switch_no_more_is_alive_than_after_the_first(tmp_path, few_programs):
+def test_after_two_switches_no_more_is_alive_than_before(tmp_path, few_programs):
     names = [str(tmp_path / "small"), str(tmp_path / "larger")]
     write_checkpoint(tmp_path / "small")
-    write_checkpoint(tmp_path / "larger", num_hidden_layers=6, hidden_size=96)
-    seen = {name: [] for name in names}
+    write_checkpoint(tmp_path / "larger", num_hidden_layers=4, hidden_size=96)
+    seen = []
     with ModelManager(Settings(slots=1, max_seq_len=64)) as manager:
-        for turn in range(4):
-            manager.put(names[turn % 2], lambda *_: None)
+        for name in (*names, names[0]):
+            manager.put(name, lambda *_: None)
             assert list(manager.served.engine.submit([5, 6, 7], SamplingParams(max_new_tokens=4)))
             assert inspect(manager.served.model.params, manager.served.model.config, [5, 6, 7]).ids.size
             for thread in [thread for thread in threading.enumerate() if thread.name == "drain"]:
                 thread.join()
             gc.collect()
-            seen[names[turn % 2]].append(held())
-    for name in names:
-        first, *later = seen[name]
-        assert later == [first] * len(later) and first[2] > 0
+            seen.append(held())
+    assert seen[2] == seen[0] and seen[0][2] > 0

@@ -3,15 +3,21 @@
 import base64
 import hashlib
 import http.server
+import io
 import json
 import os
 import subprocess
 import sys
 import threading
+import warnings
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+from huggingface_hub import close_session, constants
+
+from web.space import hub
+from web.space.__main__ import main
 
 ROOT = Path(__file__).parents[3]
 TOKEN = "hf_goodtoken"
@@ -234,16 +240,41 @@ def spaces():
 
 
 @pytest.fixture
-def space_command(spaces, tmp_path):
+def space_process(spaces, tmp_path):
     """`python -m web.space …` in a process of its own, with the real client and nothing but the address changed."""
 
-    def run(*arguments, token=TOKEN, typed=None):
+    def run(*arguments, token=TOKEN):
         environment = {**os.environ, "HF_ENDPOINT": spaces.url, "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "1"}
         environment.pop("HF_TOKEN", None)
         environment |= {"HF_TOKEN": token} if token else {}
         command = [sys.executable, "-m", "web.space", *arguments]
         return subprocess.run(
-            command, cwd=ROOT, env=environment, input=typed, text=True, capture_output=True, timeout=300
+            command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, text=True, capture_output=True, timeout=300
         )
 
     return run
+
+
+@pytest.fixture
+def space_command(spaces, tmp_path, monkeypatch, capsys):
+    """The same in this process, which is ten times as fast: what was given back, printed and typed."""
+    monkeypatch.setattr(constants, "ENDPOINT", spaces.url)
+    template = spaces.url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))  # nobody's own token
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr(hub, "POLL_SECONDS", 0.0)
+
+    def run(*arguments, token=TOKEN, typed=""):
+        monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
+        monkeypatch.setenv("HF_TOKEN", token)
+        capsys.readouterr()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Use 'content=", DeprecationWarning)  # the client's own, in an upload
+            code = main(arguments)
+        printed = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, code, printed.out, printed.err)
+
+    yield run
+    close_session()

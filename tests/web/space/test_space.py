@@ -13,8 +13,8 @@ from web.space.plan import describe, make_plan
 NAME, TOKEN = "ada/chat", "hf_goodtoken"
 
 
-def test_a_space_is_made_with_what_the_app_needs_and_nothing_else(spaces, space_command):
-    done = space_command("deploy", NAME, "--variable", "GLASS_LLAMA_SLOTS=2")
+def test_a_space_is_made_with_what_the_app_needs_and_nothing_else(spaces, space_process):
+    done = space_process("deploy", NAME, "--variable", "GLASS_LLAMA_SLOTS=2")
     assert done.returncode == 0, done.stderr
     space = spaces.spaces[NAME]
     names = set(space["files"])
@@ -89,7 +89,7 @@ def test_a_deploy_that_broke_off_does_not_send_large_files_again(spaces, space_c
 
 def test_a_dry_run_sends_nothing(spaces, space_command):
     spaces.prices = [price("l4x1", 0.9)]
-    done = space_command("deploy", NAME, "--hardware", "l4x1", "--dry-run", token=None)
+    done = space_command("deploy", NAME, "--hardware", "l4x1", "--dry-run", token="")
     assert done.returncode == 0 and not spaces.spaces and not spaces.sent
     assert "$0.90 an hour" in done.stdout and "jax[cuda12]" in done.stdout
 
@@ -104,11 +104,11 @@ def test_what_costs_money_is_asked_before(spaces, space_command):
     assert done.returncode == 2 and "This costs $0.03 an hour" in done.stdout and not spaces.spaces
 
 
-def test_refusals_say_what_to_do(spaces, space_command):
+def test_refusals_say_what_to_do(spaces, space_command, space_process):
     wrong = space_command("deploy", NAME, token="hf_wrong")
     assert wrong.returncode == 2 and "the token is wrong" in wrong.stderr and "hf_wrong" not in wrong.stderr
-    missing = space_command("status", NAME, token=None)
-    assert "set HF_TOKEN" in missing.stderr
+    missing = space_process("status", NAME, token=None)
+    assert missing.returncode == 2 and "set HF_TOKEN" in missing.stderr
     spaces.refuses_to_create = (402, "Upgrade to PRO to create a CPU Space")
     quota = space_command("deploy", NAME)
     assert quota.returncode == 2 and "Upgrade to PRO" in quota.stderr and "paid plan" in quota.stderr
