@@ -20,7 +20,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
 
 def pytest_addoption(parser):
     parser.addoption("--schemas", type=int, default=40, help="JSON schemas that constrained replies are tried with")
-    parser.addoption("--interleavings", type=int, default=1, help="orders in which two tabs of a browser do things")
+    parser.addoption("--interleavings", type=int, default=0, help="more orders in which two tabs do things")
     parser.addoption("--requests", type=int, default=60, help="requests made at random that the API is asked")
     parser.addoption("--screenshots", action="store_true", help="take the pictures of README and docs/tour.md")
     parser.addoption("--devices", type=int, default=1, help="virtual CPU devices, over which `model` is cut")

@@ -1,6 +1,8 @@
 """A running app and a real browser (Debian's chromium, driven by Playwright), for the tests and for benchmarks."""
 
+import functools
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -34,16 +36,23 @@ class App:
     """`python app.py` as a person starts it, on a free port; or another program that prints its address. Ready, unless
     that is not waited for."""
 
-    def __init__(self, *arguments, program=("app.py", "--port", "0"), waits=True):
-        self.process = subprocess.Popen(
-            [sys.executable, *program, *arguments], cwd=ROOT, text=True, stdout=subprocess.PIPE
-        )
+    def __init__(self, *arguments, program=("app.py", "--port", "0"), waits=True, **environment):
+        command, environment = [sys.executable, *program, *arguments], {**os.environ, **environment}
+        self.process = subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, env=environment)
+        if waits:
+            self.wait_until_ready()
+
+    @functools.cached_property
+    def url(self):
+        """Its address, as soon as it says it."""
         line = self.process.stdout.readline()
         found = re.search(r"http://127\.0\.0\.1:\d+", line)
         assert found, line
-        self.url = found[0]
-        if waits:
-            wait_for(lambda: self.health()["ok"], 100)
+        return found[0]
+
+    def wait_until_ready(self, seconds=300):
+        wait_for(lambda: self.health()["ok"], seconds)
+        return self
 
     def health(self):
         """What /health says, also when that is 503."""

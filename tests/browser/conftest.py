@@ -1,7 +1,9 @@
 """The fixtures of the tests in a browser."""
 
+import json
 import os
 import re
+from collections import defaultdict
 
 import pytest
 from apps import FAKE_APP, SCREENS, App, browser_path, launch
@@ -29,12 +31,6 @@ def patience():
     expect.set_options(timeout=30_000)
 
 
-@pytest.fixture(scope="module")
-def noise(start_app):
-    """A small random model."""
-    return start_app("--model", "random:tiny", "--slots", "2")
-
-
 @pytest.fixture(scope="session")
 def fake():
     """The page with an engine that writes 300 tokens a second and needs no model."""
@@ -54,10 +50,45 @@ def browser():
         browser.close()
 
 
+class Contexts:
+    """Contexts of a browser, as of people who share nothing; used again, as of a person who visits the page for the
+    first time but has its scripts loaded and compiled."""
+
+    def __init__(self, browser):
+        self.browser, self.free, self.taken = browser, defaultdict(list), []
+
+    def take(self, **kind):
+        free = self.free[json.dumps(kind, sort_keys=True)]
+        context = free.pop() if free else self.browser.new_context(**kind)
+        self.taken.append((free, context))
+        return context
+
+    def give_back(self):
+        for free, context in self.taken:
+            for page in context.pages:
+                page.close()
+            context.clear_cookies()
+            free.append(context)
+        self.taken.clear()
+
+
+def forget(page, url):
+    """Whatever the browser keeps for this address, but what it has loaded."""
+    session = page.context.new_cdp_session(page)
+    kinds = "cookies,local_storage,indexeddb"
+    session.send("Storage.clearDataForOrigin", {"origin": url, "storageTypes": kinds})
+    session.detach()
+
+
+@pytest.fixture(scope="module")
+def contexts(browser):
+    return Contexts(browser)
+
+
 @pytest.fixture
-def open_page(browser):
+def open_page(contexts):
     """Pages that fail the test if they ask another host for anything, or if a script on them fails."""
-    pages, foreign, errors = [], [], []
+    foreign, errors = [], []
 
     def watch(request):
         blocked = request.failure == "csp"  # the browser never sent it
@@ -65,28 +96,20 @@ def open_page(browser):
             foreign.append(request.url)
 
     def open_(app, width=1280, height=800, theme="light", beside=None, **more):
-        context = (
-            beside.context
-            if beside
-            else browser.new_context(
-                viewport={"width": width, "height": height},
-                accept_downloads=True,
-                reduced_motion="reduce",
-                **{"locale": "en-US", **more},
-            )
-        )
-        page = context.new_page()
+        screen = {"width": width, "height": height}
+        kind = {"viewport": screen, "accept_downloads": True, "reduced_motion": "reduce", "locale": "en-US", **more}
+        page = (beside.context if beside else contexts.take(**kind)).new_page()
+        if not beside:
+            forget(page, app.url)
         page.on("requestfinished", watch)
         page.on("requestfailed", watch)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(f"{app.url}/?__theme={theme}")
         settle(page)
-        pages.append(page)
         return page
 
     yield open_
-    for page in pages:
-        page.context.close()
+    contexts.give_back()
     assert foreign == [] and errors == []
 
 

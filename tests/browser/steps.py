@@ -53,8 +53,12 @@ def send(page, text):
     expect(questions(page)).to_have_count(count + 1)
 
 
+# Looked at in each frame; what is expected of a locator is looked at twice a second after a while.
+CAN_SEND = "() => document.querySelector('#message .submit-button')?.checkVisibility()"
+
+
 def wait_until_ready(page, said=ENDED):
-    expect(page.locator("#message .submit-button")).to_be_visible(timeout=30_000)
+    page.wait_for_function(CAN_SEND, timeout=30_000)
     expect(page.locator("#status")).to_contain_text(said)
 
 

@@ -25,10 +25,15 @@ OFFER = """(box) => ['keydown', 'keyup'].forEach((kind) => box.dispatchEvent(
     new KeyboardEvent(kind, { key: 'Enter', isComposing: true, bubbles: true, cancelable: true })))"""
 
 
-def test_retry_edit_walk_and_undo_lose_nothing(page):
+def test_retry_edit_walk_and_undo_lose_nothing_and_a_cut_reply_goes_on(page, fake):
     page.fill("#message textarea", "half a word")
     page.locator("#message textarea").evaluate(OFFER)
     converse(page, "first question")
+    page.get_by_role("button", name="Take back to the box").click()
+    expect(questions(page)).to_have_count(0)
+    page.get_by_role("button", name="Show what was undone").click()
+    expect(questions(page).locator(".body")).to_have_text(["first question"])
+    page.fill("#message textarea", "")
     first = words(page).text_content()
     page.get_by_role("button", name="Retry").click()
     expect(version(page)).to_have_text("2/2")
@@ -50,9 +55,11 @@ def test_retry_edit_walk_and_undo_lose_nothing(page):
     expect(page.locator("#message textarea")).to_have_value("first question")
     converse(page, "third question")
     expect(questions(page).locator(".versions span")).to_have_text("3/3")
+    cut_reply_goes_on_and_a_reply_begins_as_told(page, fake)
 
 
-def test_a_cut_reply_goes_on_and_a_reply_begins_as_told(page, fake):
+def cut_reply_goes_on_and_a_reply_begins_as_told(page, fake):
+    page.evaluate("Glass.chat.leave(null)")
     converse(page, "first question", "Length limit (40)")
     page.get_by_role("button", name="Continue").click()
     expect(tokens(page)).to_have_count(80)
@@ -100,7 +107,7 @@ GROUPS = """async (days) => { const midnight = Date.prototype.setHours;
     return [...document.querySelectorAll('#chats h3')].map((title) => title.textContent); }"""
 
 
-def test_chats_stay_in_the_browser_and_are_deleted_on_purpose(page, fake, open_page):
+def test_chats_stay_are_deleted_on_purpose_and_leave_as_files(page, fake, open_page, tmp_path):
     converse(page, "about cats")
     new_chat(page)
     converse(page, "about dogs")
@@ -133,12 +140,12 @@ def test_chats_stay_in_the_browser_and_are_deleted_on_purpose(page, fake, open_p
     expect(questions(page)).to_contain_text("about cats")
     days = [(0, "Today"), (1, "Yesterday"), (6, "Previous 7 days"), (9, "Older")]
     assert [page.evaluate(GROUPS, count) for count, _ in days] == [[name] for _, name in days]
+    other.close()
+    conversation_leaves_as_a_file_and_comes_back(page, tmp_path)
 
 
-def test_a_conversation_leaves_as_a_file_and_comes_back(page, tmp_path):
-    with sidebar(page, "library"):
-        page.get_by_role("button", name="Export JSON").click()
-    expect(page.locator(".toast")).to_contain_text("No chats yet")
+def conversation_leaves_as_a_file_and_comes_back(page, tmp_path):
+    new_chat(page)
     converse(page, "about cats")
     page.get_by_role("button", name="Retry").click()
     expect(version(page)).to_have_text("2/2")
@@ -182,7 +189,8 @@ READ = """(text) => {
     catch (problem) { return problem.message; } }"""
 
 
-def test_files_of_this_page_and_of_other_programs_are_read_and_all_else_is_refused(page):
+def test_files_of_this_page_and_of_other_programs_are_read_and_all_else_is_refused(fake, open_page):
+    page = open_page(fake)
     turns = [["user", False, "one"], ["assistant", False, "two"]]
     for value in (OWN, {"messages": MESSAGES}, MESSAGES, {"conversations": SHAREGPT}, {"conversation": SHAREGPT}):
         one, system = json.dumps(value), "Be brief" if "Be brief" in json.dumps(value) else ""
@@ -209,7 +217,10 @@ def test_files_of_this_page_and_of_other_programs_are_read_and_all_else_is_refus
         assert "not a conversation exported from this page" in str(page.evaluate(READ, text)), text
 
 
-def test_presets_are_saved_by_name(page):
+def test_presets_are_saved_by_name_and_without_chats_none_is_exported(page):
+    with sidebar(page, "library"):
+        page.get_by_role("button", name="Export JSON").click()
+    expect(page.locator(".toast")).to_contain_text("No chats yet")
     set_knob(page, "Temperature", 1.55)
     write(page, "System prompt", "Be brief")
     write(page, "Stop sequences", "The end")
@@ -229,7 +240,8 @@ def test_presets_are_saved_by_name(page):
         expect(page.get_by_label("Stop sequences")).to_have_value("The end")
 
 
-def test_a_full_storage_is_said_in_words_and_what_waited_is_kept_later(page):
+def test_a_full_storage_is_said_in_words_and_what_waited_is_kept_later(fake, open_page):
+    page = open_page(fake)
     page.evaluate("""() => { window.put = IDBObjectStore.prototype.put;
         IDBObjectStore.prototype.put = function () { this.transaction.abort(); }; }""")
     converse(page, "one")
@@ -257,10 +269,12 @@ def test_a_killed_server_takes_nothing_with_it(start_app, open_page):
     again = start_app(program=(FAKE_APP[0], first.url.rpartition(":")[2], FAKE_APP[2]))
     for page, count in zip(pages, counts, strict=True):
         expect(reply(page)).to_contain_text("The reply was cut off.")
+        kept = tokens(page).count()
+        assert kept >= count  # some may have been on their way
         set_knob(page, "Max tokens", 20)
         converse(page, "two")  # without a reload
-        assert len(again.ask("fake")[-1]["prompt"]) > count  # the cut reply was told
+        assert len(again.ask("fake")[-1]["prompt"]) > kept  # the cut reply was told
         reload(page)
         expect(questions(page)).to_have_count(2)
-        expect(replies(page).first.locator(".tok")).to_have_count(count)
+        expect(replies(page).first.locator(".tok")).to_have_count(kept)
         expect(tokens(page)).to_have_count(20)

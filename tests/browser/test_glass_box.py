@@ -25,7 +25,7 @@ def test_sliders_take_effect_within_the_reply_and_are_marked(page, fake):
     expect(reply(page).locator(".facts")).to_be_in_viewport()  # the page stayed at the end of the long reply
 
 
-def test_the_place_in_line_and_the_facts_are_in_sight(page, fake):
+def test_the_place_in_line_the_facts_what_is_left_out_and_a_problem_are_in_sight(page, fake):
     fake.ask("fake/hold/2", post=True)
     send(page, "Hello")
     expect(page.locator("#status")).to_contain_text("place 2 in line")
@@ -36,9 +36,8 @@ def test_the_place_in_line_and_the_facts_are_in_sight(page, fake):
     facts.get_by_text("tokens/s").click()
     expect(facts.get_by_text(re.compile(r"first token after .* s · 40 tokens · 5 prompt tokens"))).to_be_visible()
 
-
-def test_turns_that_no_longer_fit_are_shown_as_left_out(page, fake):
-    for letter in "ab":
+    page.evaluate("Glass.chat.leave(null)")
+    for letter in "ab":  # turns that no longer fit
         converse(page, letter * 1700)
     expect(page.locator(".dropped")).to_have_count(0)
     converse(page, "c" * 1700)
@@ -46,8 +45,7 @@ def test_turns_that_no_longer_fit_are_shown_as_left_out(page, fake):
     expect(page.locator(".forgotten")).to_have_count(4)
     assert len(fake.ask("fake")[-1]["prompt"]) < 4096
 
-
-def test_a_problem_stands_below_what_was_written(page):
+    page.evaluate("Glass.chat.leave(null)")
     send(page, "boom")
     expect(reply(page)).to_contain_text("The reply broke off: out of words")
     wait_until_ready(page, "Ended by an error")

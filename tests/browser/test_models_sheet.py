@@ -3,7 +3,6 @@
 import re
 
 import pytest
-from apps import FAKE_APP
 from checkpoints import reference_model
 from gguf_files import write_gguf
 from playwright.sync_api import expect
@@ -22,7 +21,7 @@ def load(sheet, name):
     sheet.get_by_role("button", name="Load", exact=True).click()
 
 
-def test_the_chip_names_the_model_and_its_sheet_says_what_each_would_take(page, sheet):
+def test_the_chip_names_the_model_and_its_sheet_says_what_each_would_take(page, fake, sheet):
     expect(page.locator("#model-chip")).to_have_text(re.compile("fake · 12.3K"))
     expect(sheet.locator(".models", has_text="Built in").get_by_role("radio")).to_have_count(3)
     expect(sheet.get_by_role("radio", name=re.compile(r"^guide\s+✓ 2.02M · .* MB"))).to_be_visible()
@@ -30,9 +29,22 @@ def test_the_chip_names_the_model_and_its_sheet_says_what_each_would_take(page, 
     page.keyboard.press("Escape")
     expect(sheet).to_be_hidden()
     expect(page.locator("#model-chip")).to_be_focused()
+    closing_it_by_key_does_not_stop_the_reply(page, fake)
 
 
-def test_the_last_thing_touched_is_what_is_loaded(page, sheet, tmp_path):
+def closing_it_by_key_does_not_stop_the_reply(page, fake):
+    fake.ask("fake/pace/40", post=True)
+    set_knob(page, "Max tokens", 200)
+    send(page, "Hello")
+    expect(tokens(page).first).to_be_attached()
+    page.locator("#model-chip").click()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog", name="Models")).to_be_hidden()
+    fake.ask("fake/pace/300", post=True)
+    expect(tokens(page)).to_have_count(200)
+
+
+def test_the_last_thing_touched_is_what_is_loaded_and_of_several_files_one_is_chosen(page, sheet, tmp_path):
     sheet.get_by_role("textbox", name="Another model").fill(str(tmp_path))
     sheet.get_by_role("textbox", name="Another model").fill("")
     sheet.get_by_role("textbox", name="Another model").fill("tiny")
@@ -49,6 +61,21 @@ def test_the_last_thing_touched_is_what_is_loaded(page, sheet, tmp_path):
     sheet.get_by_role("button", name="Cancel").click()
     expect(sheet.locator("#model-said")).to_contain_text("Cancelled. fake stays.")
     expect(sheet.get_by_role("button", name="Cancel")).to_be_hidden()
+    of_several_files_one_is_chosen_by_its_size(page, sheet, tmp_path)
+
+
+def of_several_files_one_is_chosen_by_its_size(page, sheet, tmp_path):
+    theirs = reference_model(num_hidden_layers=1, intermediate_size=128)
+    for kind in ("F16", "Q4_0"):
+        write_gguf(tmp_path / f"m-{kind}.gguf", theirs, kind=kind)
+    expect(page.locator("#model-file")).to_be_hidden()
+    sheet.get_by_role("textbox", name="Another model").fill(str(tmp_path))
+    sheet.get_by_role("button", name="Check size").click()
+    sheet.get_by_label("Which of its files").click()
+    expect(page.locator("[role=option]")).to_have_text([re.compile(r"m-F16.gguf \(.*KB\)"), re.compile(r"m-Q4_0.gguf")])
+    page.get_by_role("option", name="m-F16").click()
+    expect(sheet.locator("#model-said")).to_contain_text(re.compile(r"m-F16.gguf: .*parameters. Files .* KB"))
+    expect(sheet.get_by_role("textbox", name="Another model")).to_have_value(str(tmp_path / "m-F16.gguf"))
 
 
 def test_another_model_takes_over_and_the_chat_goes_on_in_every_tab(page, fake, open_page, look):
@@ -79,38 +106,3 @@ def test_another_model_takes_over_and_the_chat_goes_on_in_every_tab(page, fake, 
     expect(sheet.locator("#model-said")).to_contain_text("Loaded fake")
     other.evaluate("dispatchEvent(new Event('focus'))")  # the person returns to the tab
     expect(other.locator("#model-chip")).to_contain_text("fake")
-
-
-def test_closing_the_sheet_by_key_does_not_stop_the_reply(page, fake):
-    fake.ask("fake/pace/40", post=True)
-    set_knob(page, "Max tokens", 200)
-    send(page, "Hello")
-    expect(tokens(page).first).to_be_attached()
-    page.locator("#model-chip").click()
-    page.keyboard.press("Escape")
-    expect(page.get_by_role("dialog", name="Models")).to_be_hidden()
-    fake.ask("fake/pace/300", post=True)
-    expect(tokens(page)).to_have_count(200)
-
-
-def test_of_several_gguf_files_one_is_chosen_by_its_size(page, sheet, tmp_path):
-    theirs = reference_model(num_hidden_layers=1, intermediate_size=128)
-    for kind in ("F16", "Q4_0"):
-        write_gguf(tmp_path / f"m-{kind}.gguf", theirs, kind=kind)
-    expect(page.locator("#model-file")).to_be_hidden()
-    sheet.get_by_role("textbox", name="Another model").fill(str(tmp_path))
-    sheet.get_by_role("button", name="Check size").click()
-    sheet.get_by_label("Which of its files").click()
-    expect(page.locator("[role=option]")).to_have_text([re.compile(r"m-F16.gguf \(.*KB\)"), re.compile(r"m-Q4_0.gguf")])
-    page.get_by_role("option", name="m-F16").click()
-    expect(sheet.locator("#model-said")).to_contain_text(re.compile(r"m-F16.gguf: .*parameters. Files .* KB"))
-    expect(sheet.get_by_role("textbox", name="Another model")).to_have_value(str(tmp_path / "m-F16.gguf"))
-
-
-def test_visitors_who_may_not_switch_see_the_facts_alone(start_app, open_page, look):
-    page = open_page(start_app(program=(*FAKE_APP, "warm", "off")), *look)
-    page.locator("#model-chip").click()
-    sheet = page.get_by_role("dialog", name="Models")
-    expect(sheet).to_contain_text("The model of this page is set by whoever runs it.")
-    expect(sheet).to_contain_text("12.3K parameters")
-    expect(sheet.get_by_role("textbox")).to_have_count(0)

@@ -29,7 +29,8 @@ HOLD_THE_END = """(() => { const send = window.fetch; window.held = []; window.o
         return new Response(body, { headers: answer.headers, status: answer.status }); }; })()"""
 
 
-def test_a_question_sent_while_the_stream_of_events_ends_is_answered(page):
+def test_a_question_sent_while_the_stream_of_events_ends_is_answered(fake, open_page):
+    page = open_page(fake)
     page.add_init_script(HOLD_THE_END)
     reload(page)
     expect(page.locator("#status")).to_contain_text("Ready")

@@ -4,7 +4,7 @@ from playwright.sync_api import expect
 from steps import converse, questions, reload, send, set_knob, sidebar, tokens, wait_until_ready
 
 
-def test_words_of_two_tabs_on_one_chat_come_together(page, fake, open_page):
+def test_words_of_two_tabs_on_one_chat_come_together_and_a_chat_that_is_left_goes_on(page, fake, open_page):
     converse(page, "one")
     other = open_page(fake, beside=page)
     expect(questions(other)).to_have_count(1)
@@ -15,9 +15,14 @@ def test_words_of_two_tabs_on_one_chat_come_together(page, fake, open_page):
     for tab in (other, page):
         reload(tab)
         expect(questions(tab).locator(".body")).to_have_text(["one", "Say hi.", "Say bye."])
+    other.close()
+    reply_in_a_chat_that_is_left(page, fake)
 
 
-def test_a_reply_goes_on_when_its_chat_is_left_and_its_status_stays_with_it(page, fake):
+def reply_in_a_chat_that_is_left(page, fake):
+    """It goes on, and its status stays with it."""
+    page.evaluate("Glass.chat.leave(null)")
+    expect(questions(page)).to_have_count(0)
     set_knob(page, "Max tokens", 400)
     send(page, "about cats")
     with sidebar(page, "library"):
@@ -30,11 +35,3 @@ def test_a_reply_goes_on_when_its_chat_is_left_and_its_status_stays_with_it(page
     expect(tokens(page)).to_have_count(400)
     wait_until_ready(page, "")
     assert len(fake.ask("fake")[-1]["tokens"]) == 400
-
-
-def test_what_was_undone_comes_back(page):
-    converse(page, "one")
-    page.get_by_role("button", name="Take back to the box").click()
-    expect(questions(page)).to_have_count(0)
-    page.get_by_role("button", name="Show what was undone").click()
-    expect(questions(page).locator(".body")).to_have_text(["one"])

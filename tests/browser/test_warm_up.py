@@ -11,8 +11,8 @@ HEAR = """() => { window.heard = []; const announcer = document.querySelector("#
 
 @pytest.fixture
 def cold(start_app):
-    """An app whose programs are compiled when the test heats it."""
-    return start_app("cold", program=FAKE_APP, waits=False)
+    """An app whose programs are compiled when the test heats it, and whose visitors may not load other models."""
+    return start_app("cold", "off", program=FAKE_APP, waits=False)
 
 
 def test_a_page_opened_early_shows_how_far_it_is_and_keeps_what_is_sent(cold, open_page):
@@ -42,7 +42,16 @@ def test_a_page_opened_early_shows_how_far_it_is_and_keeps_what_is_sent(cold, op
         wait_until_ready(page, "Length limit (20)")
         expect(page.locator("#announcer")).to_contain_text("Reply:")
         assert "Warming up" not in page.evaluate("heard"), "said again at each program"
+        visitors_see_the_facts_alone(page)
     assert cold.health()["status"] == "ready"
     late = open_page(cold)
     send(late, "Hello")
     assert late.evaluate("document.querySelector('#announcer')?.textContent || ''") == ""  # that it is ready is no news
+
+
+def visitors_see_the_facts_alone(page):
+    page.locator("#model-chip").click()
+    sheet = page.get_by_role("dialog", name="Models")
+    expect(sheet).to_contain_text("The model of this page is set by whoever runs it.")
+    expect(sheet).to_contain_text("12.3K parameters")
+    expect(sheet.get_by_role("textbox")).to_have_count(0)

@@ -8,22 +8,6 @@ REST = "document.scrollingElement.scrollHeight - document.scrollingElement.scrol
 SCROLL = "top => { document.scrollingElement.scrollTop = top; }"
 
 
-def ask_again_and_scroll_up(page, fake, latest):
-    """With the same seed; in the middle of the reply a small way up, which is enough to stay there."""
-    fake.ask("fake/pace/100", post=True)
-    reply(page).locator("summary").click()
-    reply(page).get_by_role("button", name="Again with seed 7").click()
-    expect(version(page)).to_have_text("2/2")
-    expect(tokens(page).nth(300)).to_be_attached()
-    expect(latest).to_be_hidden()  # the page follows the words
-    page.mouse.wheel(0, -70)
-    expect(latest).to_be_visible()
-    fake.ask("fake/pace/300", post=True)
-    wait_until_ready(page)
-    expect(latest).to_be_visible()
-    assert page.evaluate(REST) >= 70
-
-
 def test_changed_words_the_same_seed_and_the_latest_words(page, fake):
     page.set_viewport_size({**page.viewport_size, "height": 480})
     set_knob(page, "Max tokens", 400)
@@ -38,9 +22,7 @@ def test_changed_words_the_same_seed_and_the_latest_words(page, fake):
     expect(latest).to_be_hidden()
     expect(reply(page).locator(".facts")).to_be_in_viewport()
 
-    ask_again_and_scroll_up(page, fake, latest)
-    latest.click()
-    expect(reply(page)).to_contain_text("Same words as version 1")
+    the_same_seed_again(page, fake, latest)
 
     reply(page).get_by_role("button", name="Change the words").click()
     page.locator(".message textarea").fill("Quite another answer")
@@ -60,7 +42,26 @@ def test_changed_words_the_same_seed_and_the_latest_words(page, fake):
     assert words(page).text_content() == first
 
 
-def test_changed_words_are_continued(page, fake):
+def the_same_seed_again(page, fake, latest):
+    """The same words; the page follows them, until one scrolls up."""
+    fake.ask("fake/pace/100", post=True)
+    reply(page).locator("summary").click()
+    reply(page).get_by_role("button", name="Again with seed 7").click()
+    expect(version(page)).to_have_text("2/2")
+    expect(tokens(page).nth(300)).to_be_attached()
+    expect(latest).to_be_hidden()  # the page follows the words
+    page.mouse.wheel(0, -70)
+    expect(latest).to_be_visible()
+    fake.ask("fake/pace/300", post=True)
+    wait_until_ready(page)
+    expect(latest).to_be_visible()  # a small way up is enough to stay there
+    assert page.evaluate(REST) >= 70
+    latest.click()
+    expect(reply(page)).to_contain_text("Same words as version 1")
+
+
+def test_changed_words_are_continued_files_a_theme_and_reset_sampling(page, fake, tmp_path):
+    expect(page.get_by_role("button", name="Send")).to_be_disabled()
     converse(page, "Tell me")
     reply(page).get_by_role("button", name="Change the words").click()
     page.locator(".message textarea").fill("Well")
@@ -70,6 +71,38 @@ def test_changed_words_are_continued(page, fake):
     expect(tokens(page)).to_have_count(44)  # four of the word, one a letter, and 40 new ones
     wait_until_ready(page)
     assert len(fake.ask("fake")[-1]["prompt"]) == len(fake.ask("fake")[-2]["prompt"]) + 4
+    attach_files(page, tmp_path)
+    box = page.locator("#message textarea")
+    unsent = box.input_value()
+
+    was = page.evaluate("document.body.classList.contains('dark')")
+    with sidebar(page, "library"):
+        page.get_by_label("Theme").select_option("light" if was else "dark")
+    reload(page)
+    assert page.evaluate("document.body.classList.contains('dark')") is not was
+    expect(box).to_have_value(unsent)  # also after the choice of another language, which loads the page again
+    assert "svg" in page.request.get(f"{page.url.split('?')[0]}favicon.ico").headers["content-type"]
+
+    sampling_is_reset(page)
+    box.press("Enter")
+    expect(box).to_have_value("")
+    wait_until_ready(page)
+    question = questions(page).last.locator(".body")
+    assert question.bounding_box()["height"] < 300
+    page.get_by_role("button", name="Show all").click()
+    assert question.bounding_box()["height"] > 700
+
+
+def sampling_is_reset(page):
+    number = page.get_by_label("number input for Temperature")
+    with sidebar(page, "settings"):
+        start = number.input_value()
+    set_knob(page, "Temperature", 1.9)
+    set_knob(page, "Top-k", 7)
+    with sidebar(page, "settings"):
+        page.get_by_role("button", name="Reset all sampling").click()
+        expect(number).to_have_value(start)
+        expect(page.get_by_label("number input for Top-k")).to_have_value("0")
 
 
 # A file that is let go over the page.
@@ -79,8 +112,8 @@ DROP = """(text) => { const data = new DataTransfer();
         cancelable: true })); }"""
 
 
-def test_files_a_theme_and_reset_sampling(page, tmp_path):
-    expect(page.get_by_role("button", name="Send")).to_be_disabled()
+def attach_files(page, tmp_path):
+    """One that is text, one that is none, one that is too large, and one that is dropped."""
     (tmp_path / "notes.md").write_text("# Notes\n```\ncode\n```\n")
     (tmp_path / "photo.txt").write_bytes(b"\x89PNG\0\0")
     (tmp_path / "big.py").write_text("#" * 400_001)
@@ -93,34 +126,3 @@ def test_files_a_theme_and_reset_sampling(page, tmp_path):
     lines = "line\n" * 30
     page.evaluate(DROP, lines)
     expect(box).to_have_value(f"{notes}\nmore.txt:\n```\n{lines}```\n")
-    unsent = box.input_value()
-
-    was = page.evaluate("document.body.classList.contains('dark')")
-    with sidebar(page, "library"):
-        page.get_by_label("Theme").select_option("light" if was else "dark")
-    reload(page)
-    assert page.evaluate("document.body.classList.contains('dark')") is not was
-    expect(box).to_have_value(unsent)  # also after the choice of another language, which loads the page again
-    assert "svg" in page.request.get(f"{page.url.split('?')[0]}favicon.ico").headers["content-type"]
-
-    number = page.get_by_label("number input for Temperature")
-    with sidebar(page, "settings"):
-        start = number.input_value()
-    set_knob(page, "Temperature", 1.9)
-    set_knob(page, "Top-k", 7)
-    with sidebar(page, "settings"):
-        page.get_by_role("button", name="Reset all sampling").click()
-        expect(number).to_have_value(start)
-        expect(page.get_by_label("number input for Top-k")).to_have_value("0")
-
-    fold_a_long_question(page, box)
-
-
-def fold_a_long_question(page, box):
-    box.press("Enter")
-    expect(box).to_have_value("")
-    wait_until_ready(page)
-    question = questions(page).locator(".body")
-    assert question.bounding_box()["height"] < 300
-    page.get_by_role("button", name="Show all").click()
-    assert question.bounding_box()["height"] > 700

@@ -53,7 +53,14 @@ def open_with_keys(page, text):
     expect(page.locator(".sides input:focus")).to_have_count(1)
 
 
-def test_two_replies_are_written_together_compared_and_one_is_kept(page, fake, slow):
+def test_two_replies_are_compared_and_one_is_kept_or_both_are_left_alone(page, fake, slow):
+    two_replies_are_written_together_and_one_is_kept(page, fake)
+    page.evaluate("Glass.chat.leave(null)")
+    expect(questions(page)).to_have_count(0)
+    two_replies_are_wanted_first_and_left_alone(page)
+
+
+def two_replies_are_written_together_and_one_is_kept(page, fake):
     set_knob(page, "Max tokens", 100)
     open_with_keys(page, "Tell me")
     assert field(page, "Seed", 0).input_value() != field(page, "Seed", 1).input_value()
@@ -93,7 +100,7 @@ def test_two_replies_are_written_together_compared_and_one_is_kept(page, fake, s
     expect(replies(page).first.locator(".versions span")).to_have_text("4/4")
 
 
-def test_two_replies_can_be_wanted_first_and_left_alone(page, fake):
+def two_replies_are_wanted_first_and_left_alone(page):
     page.get_by_role("button", name="Compare two replies").click()
     page.get_by_role("button", name="Ask both").click()
     expect(page.locator("#status")).to_contain_text("Write a message first")

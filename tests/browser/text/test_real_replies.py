@@ -5,7 +5,6 @@ import os
 from pathlib import Path
 
 import pytest
-from apps import wait_for
 from playwright.sync_api import expect
 from readings import READ, WALK
 from steps import converse, replies, set_knob
@@ -30,8 +29,7 @@ SUBJECTS = ["llamas", "glass", "the sea", "prime numbers", "bread", "Rome", "rai
 
 def test_every_token_of_a_hundred_replies_is_reached_and_read(start_app, open_page):
     app = start_app("--model", str(PATH), "--slots", "1", "--max-seq-len", "512", waits=False)
-    wait_for(lambda: app.health()["ok"], 600)
-    page = open_page(app)
+    page = open_page(app.wait_until_ready(600))
     set_knob(page, "Max tokens", 60)
     wrong = []
     for task in TASKS:

@@ -58,7 +58,7 @@ def show(page, source, live=False):
     return page.evaluate(SHOW, [source, live])
 
 
-def test_a_reply_is_rendered_and_every_token_is_there(page):
+def test_a_reply_is_rendered_every_token_is_there_and_colours_are_a_setting(page):
     count = show(page, MARKDOWN)
     body = page.locator(".assistant .body")
     expect(body.locator("math")).to_have_count(3)  # what draws formulas comes when the first one does
@@ -92,9 +92,10 @@ def test_a_reply_is_rendered_and_every_token_is_there(page):
             found[letter] = range.getBoundingClientRect(); }
         return [found['O'].left - box.left < 3, box.right - found['ש'].right < 3]; }""")
     assert sides == [True, True]
+    colours_are_a_setting(page)
 
 
-def test_colours_are_a_setting(page):
+def colours_are_a_setting(page):
     show(page, "sure, likely, unsure words of a reply")
     back = "(i) => getComputedStyle(document.querySelectorAll('.assistant .tok')[i]).backgroundColor"
     clear, seen = "rgba(0, 0, 0, 0)", {}
