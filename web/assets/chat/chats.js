@@ -70,9 +70,10 @@ Glass.chats = (() => {
       if (groupOf(chat) !== group) rows.push(make("li", { class: "group" }, make("h3", {}, group = groupOf(chat))));
       rows.push(row(chat));
     }
-    const focused = list.contains(document.activeElement) && { chat: document.activeElement.closest("li").dataset.chat, name: document.activeElement.className };
+    const at = list.contains(document.activeElement) ? document.activeElement : null;
+    const focused = at && `[data-chat="${at.closest("li").dataset.chat}"] ${[at.localName, ...at.classList].join(".")}`;
     list.replaceChildren(...(rows.length ? rows : [make("li", { class: "none" }, all.length ? T.no_match : T.no_chats)]));
-    if (focused) list.querySelector(`[data-chat="${focused.chat}"] .${focused.name}`)?.focus();
+    if (focused) list.querySelector(focused)?.focus();
   }
 
   const fileName = (tree, ending) => {
