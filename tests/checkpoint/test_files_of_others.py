@@ -127,7 +127,7 @@ def test_a_tensor_that_is_there_twice_has_to_be_the_same(copy):
 )
 def test_what_cannot_be_used_has_its_true_reason(copy, name, words):
     edit_tensors(copy, lambda tensors: tensors.update({name: np.ones(64, np.float32)}))
-    with pytest.raises(CheckpointError, match=f"tensor '{name}' is not part of the 3-layer llama.*{words}"):
+    with pytest.raises(CheckpointError, match=f"tensor '{name}' is not part of the 2-layer llama.*{words}"):
         load_checkpoint(copy)
 
 

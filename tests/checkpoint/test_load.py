@@ -122,7 +122,7 @@ def test_random_models_are_made_without_files():
         (lambda f: edit_tensors(f, lambda t: t.update({NORM: np.ones(64, np.int8)})), "stored as I8"),
         (
             lambda f: edit_tensors(f, lambda t: t.update({"model.layers.9.x": np.ones(2, np.float32)})),
-            "not part of the 3",
+            "not part of the 2",
         ),
         (
             lambda f: edit_json(f / "config.json", vocab_size=200, eos_token_id=1),

@@ -27,7 +27,8 @@ def random_rows(seed=0, batch=4, length=16):
 def torch_losses(options, params, rows):
     """Ten steps of the same in PyTorch: its own AdamW, clipping, and a cross-entropy over the weighted tokens."""
     config = find_start(options).config
-    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**{**TINY, "initializer_range": 0.02}))
+    shape = {**TINY, "num_hidden_layers": config.num_hidden_layers, "initializer_range": 0.02}
+    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**shape))
     model.load_state_dict({name: torch.tensor(np.array(leaf)) for name, leaf in named_tensors(config, params)})
     matrices = [leaf for leaf in model.parameters() if leaf.ndim > 1]
     vectors = [leaf for leaf in model.parameters() if leaf.ndim == 1]

@@ -62,6 +62,7 @@
           else controller.enqueue(bytes.encode(value));
         } catch (problem) { // the server is gone
           unanswered.clear();
+          if (problem.name !== "AbortError") Glass.chat?.lost(); // Gradio says so only when the server is there again
           controller.error(problem);
         }
       },

@@ -2,7 +2,7 @@
 Glass.toasts = (() => {
   const { T, make, button, say } = Glass;
   const SECONDS = 3, SECONDS_WITH_WAY_BACK = 10, ASK_SECONDS = 1;
-  let home, away = null;
+  let home, isAway = false;
 
   function show(words, seconds, ...more) {
     if (!home) document.body.append(home = make("div", { id: "toasts" }));
@@ -18,18 +18,20 @@ Glass.toasts = (() => {
     else toast.remove();
   }
 
-  // Until the server answers again.
+  async function isThere() {
+    try {
+      return Boolean((await fetch("health")).status);
+    } catch { return false; }
+  }
+  // Until the server answers again; nothing if it does.
   async function lost() {
-    if (away) return;
-    away = show(T.server_lost, 0);
-    for (;;) {
-      await new Promise((go) => setTimeout(go, 1000 * ASK_SECONDS));
-      try {
-        if ((await fetch("health")).status) break;
-      } catch { /* still away */ }
-    }
-    away.remove();
-    away = null;
+    if (isAway) return;
+    isAway = true;
+    let toast = null;
+    for (; !await isThere(); await new Promise((go) => setTimeout(go, 1000 * ASK_SECONDS))) toast ||= show(T.server_lost, 0);
+    isAway = false;
+    if (!toast) return;
+    toast.remove();
     show(T.server_back, SECONDS);
   }
 

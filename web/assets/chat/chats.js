@@ -44,7 +44,8 @@ Glass.chats = (() => {
 
   async function show(id) {
     Glass.uncover(); // at once: what is clicked while the chat is read finds the sidebar as it will be
-    Glass.chat.leave(id ? await store.read(id) : null);
+    const written = Glass.chat.replies.tree(id); // of a reply under way the storage has not all words
+    Glass.chat.leave(id ? written || await store.read(id) : null);
   }
   async function remove(id, title) {
     await store.remove(id);
