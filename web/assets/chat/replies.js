@@ -53,7 +53,7 @@ Glass.Replies = class {
     live.read = until;
     tree.dirty.add(live.number);
     this.view.grown(request);
-    if (Date.now() - live.saved > 1000) { live.saved = Date.now(); this.view.save(tree); }
+    if (Date.now() - live.saved > 1000) { live.saved = Date.now(); setTimeout(() => this.view.save(tree)); } // drawing was long enough
   }
   begin(request, number, read) {
     const { tree } = request, node = tree.nodes[number];
