@@ -170,8 +170,8 @@ class Engine:
         text of the whole reply follows the `grammar`, from the model's own `GrammarCompiler`.
         Returns at once; the tokens come as the request is iterated.
 
-        The same seed gives the same reply, in float32 whatever else is asked. In lower precision that holds for a
-        request alone: beside others its rows go through another program, which rounds differently.
+        The same seed gives the same reply, in float32 whatever else is asked, unless a cut like top-p hangs by a last
+        bit. In lower precision it does for a request alone: beside others another program rounds differently.
 
         Raises `BadRequest` for a prompt that is empty, does not fit or has unknown ids, and for parameters that name
         unknown ids; `GrammarError` for a grammar that does not fit the begun reply; `QueueFull` when too many wait;
