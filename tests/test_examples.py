@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
+from quick_compilation import QUICKLY
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
@@ -18,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 
 def run_process(name: str) -> str:
     """What a script prints, started as its first lines say."""
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", **QUICKLY}
     command = [sys.executable, "-m", f"examples.{name}"]
     ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
     assert ended.returncode == 0, ended.stderr

@@ -67,6 +67,15 @@ def converse(page, text, said=ENDED):
     wait_until_ready(page, said)
 
 
+def ask_otherwise(page, text):
+    """The last question, in other words; until it is answered."""
+    questions(page).last.get_by_role("button", name="Edit").click()
+    page.locator(".message textarea").fill(text)
+    page.get_by_role("button", name="Submit").click()
+    expect(questions(page).last).to_contain_text(text)
+    wait_until_ready(page)
+
+
 def is_phone(page):
     return page.viewport_size["width"] < 768
 

@@ -78,6 +78,11 @@ def test_a_phone_scrolls_one_way_and_covers_nothing(fake, open_page):
         const seen = [...Array(bar.width - 1)].map((_, x) => document.elementFromPoint(bar.left + x, bar.bottom - 2));
         return [boxes('#header h1, #model-chip').some(meets), !within, seen.some((e) => e.closest('.message'))]; }""")
     assert covered == [False, False, False]
+    small = page.evaluate("""() => [...document.querySelectorAll('button')]
+        .filter((e) => e.checkVisibility() && e.tabIndex >= 0)
+        .map((e) => [e.getBoundingClientRect(), e.outerHTML.slice(0, 150)])
+        .filter(([r]) => r.width > 2 && (r.width < 24 || r.height < 24)).map(([, html]) => html)""")
+    assert small == []
 
 
 # Whether what has the focus had it before; false as long as something lies over it (a list that was open fades away).

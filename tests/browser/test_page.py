@@ -9,6 +9,7 @@ from apps import wait_for
 from barriers import look_for_barriers
 from checkpoints import STORIES
 from playwright.sync_api import expect
+from quick_compilation import QUICKLY
 from steps import (
     converse,
     make_endless,
@@ -26,14 +27,13 @@ from steps import (
 )
 
 MODELS = {"guide": (), "noise": ("--model", "random:tiny"), "stories": ("--model", str(STORIES))}
-QUICK = "JAX_DISABLE_MOST_OPTIMIZATIONS"
 
 
 @pytest.fixture(scope="module")
 def started(start_app):
     """All at once: the others compile their programs while the first is asked. Quickly: nothing here is about speed."""
-    names, quickly = [name for name in MODELS if name != "stories" or STORIES.is_dir()], {QUICK: "1"}
-    return {name: start_app(*MODELS[name], "--slots", "2", waits=False, **quickly) for name in names}
+    names = [name for name in MODELS if name != "stories" or STORIES.is_dir()]
+    return {name: start_app(*MODELS[name], "--slots", "2", waits=False, **QUICKLY) for name in names}
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,9 @@ import contextlib
 
 import jax
 
+# The environment of processes that compile so.
+QUICKLY = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+
 
 @contextlib.contextmanager
 def compiled_quickly(wanted=True):

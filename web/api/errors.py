@@ -15,7 +15,7 @@ from starlette.websockets import WebSocketClose
 from llama_core.engine.errors import EngineDead, NotFinite, QueueFull
 from llama_core.errors import UserError
 from web.limits import LimitReached
-from web.refusals import PREFIX, error_body, is_api
+from web.refusals import PREFIX, error_body, is_api, refusal
 
 RETRY_SECONDS = 5  # when the queue is full
 UNEXPECTED = "an unexpected error, see the console of the server"
@@ -110,7 +110,7 @@ def add_error_handlers(app: FastAPI) -> None:
     async def of_http(request: Request, problem: Exception) -> Response:
         assert isinstance(problem, HTTPException)
         if not is_api(request.scope):
-            return JSONResponse({"detail": problem.detail}, problem.status_code, problem.headers)
+            return refusal(request.scope, problem.detail, problem.status_code, headers=problem.headers)
         answer = await of_api(request, ApiError(str(problem.detail), problem.status_code))
         answer.headers.update(problem.headers or {})
         return answer

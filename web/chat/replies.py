@@ -5,7 +5,7 @@ import contextlib
 import dataclasses
 import logging
 import threading
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 
 from llama_core.engine import Engine
@@ -17,7 +17,7 @@ from web.beside import beside
 from web.chat import status
 from web.chat.actions import Controls, KnobError, PendingReply, moved, sampling_params, stop_at_markers
 from web.chat.codec import dump, write_conversation
-from web.chat.conversation import Conversation, Node
+from web.chat.conversation import Conversation, Record
 from web.chat.prompt import Prompt, prompt_for
 from web.chat.stream import Labels, Stream, record_of
 from web.models.manager import Served
@@ -108,7 +108,6 @@ class ReplyManager:
         starting = self.starting[seat] = Starting(served.engine.ready)
         try:
             params = stop_at_markers(sampling_params(controls), served.model.tokenizer)
-            # In a thread: for a long chat it takes a while, and the words of others are streamed on this event loop.
             conversation, prompt, written = await beside(_prompt, pending, params, served)
             if not self._is_started(seat, starting):
                 return  # abandoned
@@ -119,7 +118,8 @@ class ReplyManager:
             if starting.is_stopped:
                 request.cancel()
             yield PageUpdate(written, stream.text, status.waiting(request, served.engine))
-            writing = self._write(seat, request, conversation.nodes[pending.node], stream, served, starting.is_warm)
+            begun = conversation.nodes[pending.node].records
+            writing = self._write(seat, request, begun, stream, served, starting.is_warm)
             async with contextlib.aclosing(writing) as updates:
                 async for update in updates:
                     yield update
@@ -137,10 +137,10 @@ class ReplyManager:
                 count(request)
 
     async def _write(
-        self, seat: str, request: Request, begun: Node, stream: Stream, served: Served, is_warm: bool
+        self, seat: str, request: Request, begun: Sequence[Record], stream: Stream, served: Served, is_warm: bool
     ) -> AsyncGenerator[PageUpdate, None]:
         model = served.model
-        reply = Reply(request, model.tokenizer, [row.id for row in begun.records], is_start=model.chat.has_template)
+        reply = Reply(request, model.tokenizer, [record.id for record in begun], is_start=model.chat.has_template)
         writer = Writer(request, stream, Labels(model.tokenizer))
         interval = max(INTERVAL, INTERVAL_PER_REPLY * len(self.running))
         async with contextlib.aclosing(_batches(reply, interval)) as batches:

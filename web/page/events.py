@@ -89,7 +89,6 @@ class PageEvents:
         session = _session(request)
         with ExitStack() as ends:
             try:
-                # In a thread, like all that takes time for a long chat: words are streamed on this event loop.
                 conversation = await beside(_read, chat, served)
                 ends.enter_context(self.clients.limits.turn(who))
                 pending = await beside(actions.begin_reply, action, conversation, served.model, controls)

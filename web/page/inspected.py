@@ -15,6 +15,7 @@ import numpy as np
 from llama_core.errors import UserError
 from llama_core.model.lens import Inside, InspectionError, inspect
 from llama_core.sampling.sampler import next_token_distribution
+from web.beside import beside
 from web.chat.actions import Controls, own_node, sampling_params
 from web.chat.conversation import Conversation
 from web.chat.prompt import Prompt, prompt_for
@@ -102,7 +103,7 @@ class InspectedTokens:
 
     async def plot(self, at: Pointer, conversation: Conversation, controls: Controls, served: Served) -> str:
         """Point at a token and draw what could have come. Raises what `point` and the engine do."""
-        token = await asyncio.to_thread(self.point, at, conversation, controls, served)
+        token = await beside(self.point, at, conversation, controls, served)
         if token.logits is None:
             prompt = token.prompt
             logits = await served.engine.next_token_logits_async(prompt.ids, prompt.cache_scope)

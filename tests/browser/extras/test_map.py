@@ -1,17 +1,13 @@
 """The map of a chat's versions, walked with keys and by pointing."""
 
 from playwright.sync_api import expect
-from steps import converse, questions, replies, reply, version, wait_until_ready, words
+from steps import ask_otherwise, converse, questions, replies, reply, version, wait_until_ready, words
 
 
 def test_the_map_draws_the_tree_and_is_walked_with_keys_and_by_pointing(page):
     converse(page, "tell me of cats")
     converse(page, "and of dogs")
-    questions(page).last.get_by_role("button", name="Edit").click()
-    page.locator(".message textarea").fill("and of birds")
-    page.get_by_role("button", name="Submit").click()
-    expect(questions(page).last).to_contain_text("birds")
-    wait_until_ready(page)
+    ask_otherwise(page, "and of birds")
     replies(page).first.get_by_role("button", name="Retry").click()
     expect(questions(page)).to_have_count(1)
     expect(version(page)).to_have_text("2/2")

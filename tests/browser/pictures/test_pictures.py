@@ -11,7 +11,7 @@ import pytest
 from apps import ROOT, SCREENS
 from PIL import Image
 from playwright.sync_api import expect
-from steps import converse, is_phone, questions, replies, reply, set_knob, tokens, wait_until_ready, write
+from steps import ask_otherwise, converse, is_phone, replies, set_knob, tokens, version, wait_until_ready, write
 
 PATH = Path(os.environ.get("SMOLLM2_GGUF", "SMOLLM2_GGUF is not set"))
 LOOKS = {"desk": SCREENS["desktop light"], "phone": SCREENS["phone dark"], "desk-dark": (1280, 800, "dark")}
@@ -63,17 +63,13 @@ def show_a_word(page):
 
 def grow(page):
     """A chat of several branches."""
-    if is_phone(page) is False:
+    if not is_phone(page):
         page.keyboard.press("Escape")
     set_knob(page, "Max tokens", 60)
     converse(page, NEXT)
-    questions(page).last.get_by_role("button", name="Edit").click()
-    page.locator(".message textarea").fill("Name three colours of the sky")
-    page.get_by_role("button", name="Submit").click()
-    expect(questions(page).last).to_contain_text("colours")
-    wait_until_ready(page)
+    ask_otherwise(page, "Name three colours of the sky")
     replies(page).last.get_by_role("button", name="Retry").click()
-    expect(reply(page).locator(".versions span")).to_have_text("2/2")
+    expect(version(page)).to_have_text("2/2")
     wait_until_ready(page)
 
 

@@ -44,6 +44,8 @@ Glass.Spans = (() => {
       }
       return made;
     }
+    // A part of the source as it was written.
+    literal(source, from, to) { return this.text(source.slice(from, to), [...Array(to - from).keys()].map((place) => from + place)); }
     // What cannot be cut (a formula) belongs to the last token that ends in it.
     whole(element, to) {
       if (!this.tokens.length) return [element];

@@ -15,7 +15,8 @@ Glass.View = (() => {
       element.addEventListener("keydown", (event) => this.key(event));
       element.addEventListener("click", (event) => this.on(event, (target) => this.choose(target, false)));
       element.addEventListener("mousemove", (event) => {
-        if (event.target.closest(".tok")) this.on(event, (target) => tip.hover(() => this.token(target), target, event));
+        const target = event.target.closest(".tok");
+        if (target) tip.hover(() => this.token(target), target, event);
         else tip.hide();
       });
       element.addEventListener("mouseleave", () => tip.hide());
@@ -62,12 +63,8 @@ Glass.View = (() => {
     // Only what is new, as long as it is written and goes on from what stands here.
     drawPlain(source) {
       const { spans, drawn, node } = this, goesOn = node.live && drawn.every((token, index) => token === spans.tokens[index]);
-      if (!goesOn) {
-        this.element.replaceChildren();
-        spans.rewind(0, 0);
-      }
-      const from = spans.starts[goesOn ? drawn.length : 0], rest = source.slice(from);
-      this.element.append(...spans.text(rest, [...Array(rest.length).keys()].map((place) => from + place)));
+      if (!goesOn) this.clear();
+      this.element.append(...spans.literal(source, spans.starts[goesOn ? drawn.length : 0], source.length));
       if (!node.live) this.element.append(...spans.before(spans.tokens.length));
       this.drawn = [...spans.tokens];
     }
@@ -103,13 +100,16 @@ Glass.View = (() => {
       if (kind !== "text") this.element.append(make("details", { class: `fold ${kind}` }, title, home));
       return { kind, home, title, at: from, token: this.spans.next, mark: this.spans.mark, open: [] };
     }
-    // As it was written.
-    drawCall(part, source, { name, from, to }) {
+    // What stands there of it may still change and is drawn again.
+    reopen(part) {
       for (const element of part.open) element.remove();
       this.spans.rewind(part.token, part.mark);
+      part.open = [];
+    }
+    drawCall(part, source, { name, from, to }) {
+      this.reopen(part);
       part.title.textContent = name ? Glass.fill(T.call_of, { name }) : T.call;
-      const places = [...Array(to - from).keys()].map((place) => from + place);
-      part.open = [make("pre", { dir: "ltr" }, make("code", {}, ...this.spans.text(source.slice(from, to), places)))];
+      part.open = [make("pre", { dir: "ltr" }, make("code", {}, ...this.spans.literal(source, from, to)))];
       part.home.append(...part.open);
     }
     draw(part, source, to, isFinal) {
@@ -132,9 +132,7 @@ Glass.View = (() => {
     }
     drawBlocks(part, drawn, settled) {
       const { blocks, base } = drawn;
-      for (const element of part.open) element.remove();
-      this.spans.rewind(part.token, part.mark);
-      part.open = [];
+      this.reopen(part);
       blocks.forEach((block, place) => {
         const isOpen = place >= settled || place === blocks.length - 1;
         if (place === Math.min(settled, blocks.length - 1)) Object.assign(part, { at: base + lineStart(drawn, block), token: this.spans.next, mark: this.spans.mark });
